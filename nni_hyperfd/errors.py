@@ -1,0 +1,27 @@
+"""The errors of this package: one root, so that a caller can catch everything of ours at once."""
+
+from __future__ import annotations
+
+
+class HyperFDError(Exception):
+    """Root of all errors raised on purpose by ``nni_hyperfd``; the message is one sentence a user can act on."""
+
+
+class SpaceError(HyperFDError):
+    """A search space or a configuration that does not fit it."""
+
+
+class DataError(HyperFDError):
+    """A folder of images or annotations that cannot be used."""
+
+
+class TrainingError(HyperFDError):
+    """A fine-tuning that cannot go on, for example because its loss is not finite."""
+
+
+class PlatformError(HyperFDError):
+    """A platform state or request that is refused; the state is left as it was."""
+
+
+class PluginError(HyperFDError):
+    """A wrong setting of the NNI plugin or the command line."""

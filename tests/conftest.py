@@ -1,0 +1,17 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the real face data sets; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("HYPERFD_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"real face data not found at {folder} (set HYPERFD_DATA to their folder)")
+    return folder
