@@ -1,0 +1,52 @@
+# make setup    install everything into .venv (again only after setup.py has changed)
+# make demo     two customers, one after the other, through real NNI experiments (DATA=<folder>: on your images)
+# make test     set-up, lint, format check, tests
+# make lint     ruff: rules and format, changes nothing
+# make format   ruff: rewrite the files in the project's format
+# make clean    remove caches and build outputs;  make distclean  remove .venv too
+#
+# PYTHON=<interpreter> chooses the Python that .venv is made from.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-done
+
+# nnictl and the trials it starts must be those of .venv.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean distclean
+
+help:
+	@sed -n -e '/^$$/q' -e 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP)
+
+$(STAMP): setup.py
+	@command -v "$(PYTHON)" >/dev/null || { echo "Python was not found as '$(PYTHON)': install Python 3.10 to 3.13, or name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v[:2] <= (3, 13) else "NNI 3.0 and this package run on Python 3.10 to 3.13, but $(PYTHON) is %d.%d: name another one, for example make setup PYTHON=python3.11" % v[:2])'
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[test]'
+	@touch $@
+
+demo: setup
+	$(BIN)/python -m nni_hyperfd.demo $(if $(DATA),--data "$(DATA)")
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

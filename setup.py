@@ -1,0 +1,50 @@
+"""Installs ``nni_hyperfd`` and the ``hyperfd`` command; everything the package needs is listed here."""
+
+from setuptools import find_packages, setup
+
+REQUIREMENTS = [
+    "nni==3.0",
+    "setuptools<81",  # nnictl imports pkg_resources, which setuptools 81 no longer has
+    # Each torchvision wheel asks for exactly one torch: open ranges let pip find a pair that fits.
+    "torch>=2.4",
+    "torchvision>=0.19",
+    "torch-geometric>=2.5",
+    "numpy>=1.26",
+    "scipy",
+    "scikit-learn",
+    "pillow",
+    "pyyaml",
+    "sqlalchemy>=2",
+    "pydantic>=2",
+    "safetensors>=0.4",
+    "tensorboard",
+    "tqdm",
+]
+
+TEST_REQUIREMENTS = [
+    "pytest>=8",
+    "hypothesis",
+    "pycocotools",  # an independent count of average precision
+    "onnx",
+    "onnxruntime",
+    "ruff==0.17.*",  # the formatter's output differs between minor versions
+]
+
+BENCH_REQUIREMENTS = [
+    "matplotlib",
+    "pycocotools",
+    "websockets>=13",  # benchmarks/screenshot.py talks to Chromium through it
+]
+
+setup(
+    name="nni-hyperfd",
+    version="0.1.0",
+    description="Recommends how to train a face detector on data that never leave their owner, as an NNI tuner",
+    license="MIT",
+    python_requires=">=3.10,<3.14",  # the versions on which an NNI 3.0 experiment was seen to finish
+    packages=find_packages(include=["nni_hyperfd", "nni_hyperfd.*"]),
+    package_data={"nni_hyperfd": ["assets/**"]},
+    install_requires=REQUIREMENTS,
+    extras_require={"test": TEST_REQUIREMENTS, "bench": BENCH_REQUIREMENTS},
+    entry_points={"console_scripts": ["hyperfd = nni_hyperfd.cli:main"]},
+)
