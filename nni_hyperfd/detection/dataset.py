@@ -325,9 +325,10 @@ def _splits(
 ) -> tuple[dict[str, tuple[int, ...]], str]:
     if (source.root / SPLITS_FILE).exists():
         return _read_splits(source, names, findings), SPLITS_FILE
-    if len(images) < len(SPLITS):
+    with_faces = sum(bool((~image.ignored).any()) for image in images)
+    if with_faces < len(SPLITS):
         raise DataError(
-            f"{source.root} has only {len(images)} usable images, too few for train, val and test: add images."
+            f"{source.root} has only {with_faces} usable images with faces, too few for train, val and test: add images."
         )
     return _draw_splits(images, seed), f"drawn 6:1:3 with seed {seed}"
 

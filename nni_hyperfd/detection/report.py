@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 EXAMPLES = 3
+LONGEST_NAME = 60
 
 
 class Problem(Enum):
@@ -39,7 +40,7 @@ class Problem(Enum):
     GRAYSCALE = ("kept", "grayscale images")
     ALPHA = ("kept", "images with transparency (drawn on black)")
     PALETTE = ("kept", "palette images")
-    DEEP = ("kept", "images with more than 8 bits a channel (scaled to 8)")
+    DEEP = ("kept", "images with more than 8 bits a channel (stretched to 8 by their own range)")
 
     @property
     def action(self) -> str:
@@ -65,8 +66,15 @@ class Findings:
             return
         self.counts[problem] = self.counts.get(problem, 0) + count
         names = self.examples.setdefault(problem, [])
-        if len(names) < EXAMPLES and example not in names:
-            names.append(example)
+        shown = _printable(example)
+        if len(names) < EXAMPLES and shown not in names:
+            names.append(shown)
+
+
+def _printable(name: str) -> str:
+    """``name`` fit for one line of any terminal: names come from files and may hold anything."""
+    plain = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return plain if len(plain) <= LONGEST_NAME else "..." + plain[3 - LONGEST_NAME :]
 
 
 @dataclass(frozen=True)

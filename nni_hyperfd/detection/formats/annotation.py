@@ -59,6 +59,7 @@ class Annotations:
         self.folder = folder
         self.findings = findings
         self.faces: dict[str, list[RawFace]] = {}
+        self._resolved: dict[tuple[str, str], str | None] = {}
 
     def image(self, name: str, beside: str) -> list[RawFace] | None:
         """The list of faces of the image called ``name`` in annotation file ``beside``; None (counted) if it is missing."""
@@ -66,7 +67,12 @@ class Annotations:
         return None if found is None else self.faces.setdefault(found, [])
 
     def resolve(self, name: str, beside: str) -> str | None:
-        """Like `DataFolder.resolve`, counting names that fit none or several images."""
+        """Like `DataFolder.resolve`, counting (once each) names that fit none or several images."""
+        if (name, beside) not in self._resolved:
+            self._resolved[name, beside] = self._resolve(name, beside)
+        return self._resolved[name, beside]
+
+    def _resolve(self, name: str, beside: str) -> str | None:
         try:
             found = self.folder.resolve(name, beside)
         except AmbiguousName:

@@ -77,7 +77,7 @@ def _read_images(entries: list[Any], file: str, annotations: Annotations) -> dic
     for number, entry in enumerate(entries):
         name = entry.get("file_name") if isinstance(entry, dict) else None
         identity = _identity(entry.get("id")) if isinstance(entry, dict) else None
-        if not isinstance(name, str) or identity is None:
+        if not isinstance(name, str) or identity is None or identity in images:
             annotations.malformed(f"{file} image {number}")
             continue
         found = annotations.resolve(name, file)

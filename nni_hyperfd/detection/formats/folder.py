@@ -50,11 +50,15 @@ class DataFolder:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root)
+        if not os.fspath(root).strip():
+            raise DataError("no data folder is named: give the folder with images and annotations.")
+        self.root = Path(root).expanduser().absolute()
         if not self.root.is_dir():
             raise DataError(
                 f"data folder {self.root} does not exist or is no folder: give the folder with images and annotations."
             )
+        if not os.access(self.root, os.R_OK | os.X_OK):
+            raise DataError(f"data folder {self.root} cannot be read: check its permissions.")
         files = sorted(_walk(self.root))
         self.images = [name for name in files if is_image_name(name)]
         self._others = [name for name in files if not is_image_name(name)]
@@ -189,8 +193,8 @@ def _read_header(path: Path) -> Header | None:
 
 
 def _orientation(image: Image.Image) -> int | None:
-    if image.format == "JPEG" and "exif" not in image.info:
-        return None
+    if "exif" not in image.info and image.format != "TIFF":
+        return None  # asking Pillow further would decode a whole PNG
     try:
         return image.getexif().get(EXIF_ORIENTATION)
     except Exception:

@@ -21,18 +21,31 @@ BOX_COLUMNS, LANDMARK_COLUMNS = 5, 20
 
 
 def find(folder: DataFolder) -> list[str]:
-    """Text files that are called like an image and are no list of another format."""
+    """Text files that are called like an image, and lists of numbers beside them; no list of another format."""
     others = {*wider.find(folder), *retinaface_label.find(folder)}
+    files = [name for name in folder.with_suffix(".txt") if name not in others]
+    named = {name for name in files if _fits_an_image(folder, name)}
+    label_folders = {os.path.dirname(name) for name in named} or {
+        os.path.dirname(name) for name in files if "labels" in name.split("/")[:-1]
+    }
     return [
-        name for name in folder.with_suffix(".txt") if name not in others and _image(folder, name) is not None
+        name
+        for name in files
+        if name in named or (os.path.dirname(name) in label_folders and _looks_like(folder.head(name)))
     ]
 
 
-def _image(folder: DataFolder, file: str) -> str | None:
+def _fits_an_image(folder: DataFolder, file: str) -> bool:
     try:
-        return folder.resolve(os.path.splitext(file)[0])
+        return folder.resolve(os.path.splitext(file)[0]) is not None
     except AmbiguousName:
-        return None
+        return True
+
+
+def _looks_like(head: str) -> bool:
+    lines = head.split("\n", 1)
+    values = numbers(lines[0].split())
+    return values is not None and len(values) in (BOX_COLUMNS, LANDMARK_COLUMNS)
 
 
 def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> None:
@@ -41,7 +54,7 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
     for image in folder.images:
         annotations.faces.setdefault(image, [])
     for file in files:
-        image = _image(folder, file)
+        image = annotations.resolve(os.path.splitext(file)[0], "")
         header = folder.header(image) if image is not None else None
         if image is None or header is None:
             continue  # a broken image is counted once, by whoever checks all images
@@ -52,7 +65,7 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
                 if values is None or len(fields) not in (BOX_COLUMNS, LANDMARK_COLUMNS):
                     annotations.malformed(f"{file}:{number}")
                 else:
-                    annotations.faces[image].append(_face(values, header, names.get(fields[0], None)))
+                    annotations.faces[image].append(_face(values, header, names.get(fields[0])))
 
 
 def _face(values: list[float], header: Header, label: str | None) -> RawFace:
