@@ -1,0 +1,1 @@
+"""Evidence: offline data sets, lookup tables of measured APs, and the protocol that compares methods on them."""

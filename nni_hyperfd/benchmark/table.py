@@ -1,0 +1,441 @@
+"""The lookup table: what a configuration reached on a data set, measured once and read by every experiment.
+
+While it is built a table is an append-only file of JSON lines, one per worker, so that a job can be interrupted at any
+moment and resumed. The finished tables are merged and kept as sorted, compressed csv, which is equal byte for byte for equal rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nni_hyperfd.errors import DataError, HyperFDError
+
+_log = logging.getLogger(__name__)
+
+APColumn = Literal["val_ap", "test_ap", "heldout_ap"]
+
+
+def canonical(parameters: Mapping[str, Any]) -> str:
+    """The one compact string of a flat configuration (what ``Space.parameters`` returns).
+
+    Keys are sorted and whole floats written as integers, so that ``{"a": 2.0}`` and ``{"a": 2}`` are the same configuration.
+
+    Raises:
+        DataError: A value that is neither a string, a number nor a boolean.
+    """
+    plain: dict[str, Any] = {}
+    for key in sorted(parameters):
+        value = parameters[key]
+        value = value.item() if isinstance(value, np.generic) else value
+        if not isinstance(value, (str, int, float)) or (
+            isinstance(value, float) and not math.isfinite(value)
+        ):
+            raise DataError(
+                f"configuration key {key!r} has the value {value!r}; only strings and finite numbers fit a table."
+            )
+        plain[key] = int(value) if isinstance(value, float) and value.is_integer() else value
+    return json.dumps(plain, separators=(",", ":"))
+
+
+def parameters_of(configuration: str) -> dict[str, Any]:
+    """Inverse of :func:`canonical`: the flat parameters, ready for ``Space.parse``."""
+    return dict(json.loads(configuration))
+
+
+class Pair(NamedTuple):
+    """One fine-tuning to be run; also the key of its row.
+
+    Args:
+        space: Kind of the search space: ``hpo``, ``nas``, ``joint`` or a user's own name.
+        data_set: Name of a customer set, of an offline set, or ``server``.
+        configuration: :func:`canonical` string.
+        budget: Named training budget.
+        seed: Seed of the training.
+    """
+
+    space: str
+    data_set: str
+    configuration: str
+    budget: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured pair. APs are at IoU 0.5, in [0, 1], NaN if the training failed (``failure`` then says why).
+
+    ``heldout_ap`` is the AP over the val and test splits pooled; ``version`` names code and base weights.
+    """
+
+    space: str
+    data_set: str
+    configuration: str
+    budget: str
+    seed: int
+    val_ap: float
+    test_ap: float
+    heldout_ap: float
+    seconds: float
+    device: str
+    version: str
+    failure: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("val_ap", "test_ap", "heldout_ap"):
+            value = getattr(self, name)
+            if math.isnan(value) if not self.failure else False:
+                raise DataError(f"row {self.pair}: {name} is NaN without a failure text.")
+            if not math.isnan(value) and not 0.0 <= value <= 1.0:
+                raise DataError(f"row {self.pair}: {name} is {value}, not in [0, 1].")
+
+    @property
+    def pair(self) -> Pair:
+        """The row's key."""
+        return Pair(self.space, self.data_set, self.configuration, self.budget, self.seed)
+
+
+@dataclass(frozen=True)
+class DenseTable:
+    """One AP a cell: ``values[k, d]`` of configuration ``k`` on data set ``d``; NaN where missing or failed."""
+
+    configurations: tuple[str, ...]
+    data_sets: tuple[str, ...]
+    values: NDArray[np.float64]
+
+
+class LookupTable:
+    """An immutable collection of rows, at most one per :class:`Pair`, in order of arrival."""
+
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
+        self._rows: dict[Pair, Row] = {}
+        conflicts = 0
+        for row in rows:
+            known = self._rows.get(row.pair)
+            if known is None or (known.failure and not row.failure):
+                self._rows[row.pair] = row
+            else:
+                conflicts += not row.failure and known.heldout_ap != row.heldout_ap
+        if conflicts:
+            _log.warning(
+                "lookup table: %d pairs were measured twice with another AP; the first one is kept.",
+                conflicts,
+            )
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows.values())
+
+    def __contains__(self, pair: Pair) -> bool:
+        return pair in self._rows
+
+    def __eq__(self, other: object) -> bool:
+        # NaN differs from itself, so rows are compared as they are written.
+        return isinstance(other, LookupTable) and self.to_csv() == other.to_csv()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __getitem__(self, pair: Pair) -> Row:
+        return self._rows[pair]
+
+    def select(
+        self,
+        space: str | None = None,
+        data_sets: Collection[str] | None = None,
+        budget: str | None = None,
+        seed: int | None = None,
+    ) -> LookupTable:
+        """The rows that match every argument given."""
+        return LookupTable(
+            row
+            for row in self
+            if (space is None or row.space == space)
+            and (data_sets is None or row.data_set in data_sets)
+            and (budget is None or row.budget == budget)
+            and (seed is None or row.seed == seed)
+        )
+
+    def dense(self, column: APColumn = "heldout_ap", data_sets: Sequence[str] | None = None) -> DenseTable:
+        """A matrix of one AP column.
+
+        Args:
+            column: Which AP.
+            data_sets: Columns and their order; all, sorted, by default.
+
+        Returns:
+            Configurations (sorted) by data sets.
+
+        Raises:
+            DataError: A cell has several rows (several spaces, budgets or seeds): select one first.
+        """
+        wanted = tuple(sorted({row.data_set for row in self}) if data_sets is None else data_sets)
+        place = {name: index for index, name in enumerate(wanted)}
+        rows = [row for row in self if row.data_set in place]
+        configurations = tuple(sorted({row.configuration for row in rows}))
+        line = {text: index for index, text in enumerate(configurations)}
+        cells = {(line[row.configuration], place[row.data_set]): getattr(row, column) for row in rows}
+        if len(cells) != len(rows):
+            raise DataError(
+                "lookup table: cells have several rows; select one space, one budget and one seed first."
+            )
+        values = np.full((len(configurations), len(wanted)), np.nan)
+        for (k, d), ap in cells.items():
+            values[k, d] = ap
+        return DenseTable(configurations, wanted, values)
+
+    def to_csv(self) -> str:
+        """All rows as csv, sorted by key."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for row in sorted(self, key=lambda row: row.pair):
+            writer.writerow([getattr(row, name) for name in _COLUMNS])
+        return text.getvalue()
+
+    def save(self, path: Path) -> None:
+        """Writes ``*.csv.gz`` in one step; equal tables give equal bytes."""
+        temporary = path.with_name(path.name + ".part")
+        with temporary.open("wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as packed:
+            packed.write(self.to_csv().encode())
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path: Path) -> LookupTable:
+        """Reads ``*.csv.gz`` or ``*.jsonl`` (a torn last line of the latter is ignored).
+
+        Raises:
+            DataError: The file is damaged; file and line are named.
+        """
+        if path.suffix == ".jsonl":
+            return cls(_read_lines(path)[0])
+        with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
+            found = csv.DictReader(lines)
+            return cls(_row(record, f"{path}:{found.line_num}") for record in found)
+
+    @classmethod
+    def merge(cls, tables: Iterable[LookupTable]) -> LookupTable:
+        """All rows of several tables. Of a pair measured twice the first row stays, unless it is a failure."""
+        return cls(row for table in tables for row in table)
+
+
+class TableFile:
+    """An append-only ``*.jsonl`` file of rows. One process writes a file; several processes write several files.
+
+    Opening cuts a last line that was torn by an interruption. Use as a context manager.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows, end = _read_lines(path) if path.exists() else ([], 0)
+        self._done = {row.pair for row in rows}
+        self._file = path.open("ab")
+        self._file.truncate(end)
+
+    def __enter__(self) -> TableFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def __contains__(self, pair: Pair) -> bool:
+        return pair in self._done
+
+    def __len__(self) -> int:
+        return len(self._done)
+
+    def append(self, row: Row) -> None:
+        """Writes one row through to the disk.
+
+        Raises:
+            DataError: The pair is in the file already.
+        """
+        if row.pair in self._done:
+            raise DataError(f"{self.path} has a row for {row.pair} already.")
+        record = {name: None if value != value else value for name, value in asdict(row).items()}
+        self._file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._done.add(row.pair)
+
+
+class Measured(Protocol):
+    """What running a pair returns; ``detection.training.TrialResult`` is one."""
+
+    val_ap: float
+    test_ap: float
+    heldout_ap: float
+    seconds: float
+
+
+RunPair = Callable[[str, str, str, int, str], Measured]
+"""``run_pair(data_set, configuration, budget, seed, device)``, configuration as :func:`canonical` string."""
+
+
+def build(
+    pairs: Iterable[Pair],
+    run_pair: RunPair,
+    path: Path,
+    device: str,
+    version: str,
+    done: Collection[Pair] | LookupTable = (),
+    progress: Callable[[Row], None] | None = None,
+) -> int:
+    """Runs the pairs that are not in the file yet and appends their rows; stop and start again at will.
+
+    A training that fails with an error of this package becomes a failed row, never an AP of 0; other errors are bugs and end the run.
+
+    Args:
+        pairs: What to run, in this order; see :func:`shard`.
+        run_pair: Fine-tunes one pair.
+        path: The worker's own ``*.jsonl`` file.
+        device: Name of the device, handed on and noted in the rows.
+        version: Noted in the rows.
+        done: Pairs that other files have already.
+        progress: Called with each new row.
+
+    Returns:
+        Number of rows appended.
+    """
+    appended = 0
+    with TableFile(path) as file:
+        for pair in pairs:
+            if pair in file or pair in done:
+                continue
+            try:
+                found = run_pair(pair.data_set, pair.configuration, pair.budget, pair.seed, device)
+            except HyperFDError as error:
+                row = Row(
+                    *pair, math.nan, math.nan, math.nan, 0.0, device, version, failure=str(error) or "failed"
+                )
+            else:
+                aps = (float(found.val_ap), float(found.test_ap), float(found.heldout_ap))
+                row = Row(*pair, *aps, round(float(found.seconds), 3), device, version)
+            file.append(row)
+            appended += 1
+            if progress is not None:
+                progress(row)
+    return appended
+
+
+def plan_pairs(
+    space: str, configurations: Sequence[Mapping[str, Any]], data_sets: Sequence[str], budget: str, seed: int
+) -> list[Pair]:
+    """Every configuration on every data set, one data set after the other (a data set is loaded once).
+
+    For the full grid: ``[space.parameters(c) for c in space.enumerate()]``; for NAS: the same of ``space.sample(200, rng)``.
+    """
+    texts = [canonical(each) for each in configurations]
+    return [Pair(space, name, text, budget, seed) for name in data_sets for text in texts]
+
+
+def plan_offline_pairs(
+    space: str,
+    configurations: Sequence[Mapping[str, Any]],
+    data_sets: Sequence[str],
+    pairs: int,
+    per_set: int,
+    budget: str,
+    seed: int,
+) -> list[Pair]:
+    """Sampled pairs for the warm-up: ``pairs / per_set`` random data sets with ``per_set`` distinct configurations each.
+
+    A ranking loss learns from pairs *within* a data set, so few long lists carry more than many short ones. Configurations
+    are dealt like cards, so that all of them are seen about equally often. With more lists than data sets a set gets several hands.
+
+    Raises:
+        DataError: More pairs than there are cells, or a list longer than the configurations.
+    """
+    texts = [canonical(each) for each in configurations]
+    if per_set > len(texts) or pairs > len(texts) * len(data_sets):
+        raise DataError(
+            f"cannot plan {pairs} pairs, {per_set} a set, from {len(texts)} configurations x {len(data_sets)} sets."
+        )
+    rng = np.random.default_rng(seed)
+    taken: dict[str, set[str]] = {name: set() for name in data_sets}
+    deck: list[str] = []
+    planned: list[Pair] = []
+    order: list[str] = []
+    while len(planned) < pairs:
+        if not order:
+            order = [data_sets[i] for i in rng.permutation(len(data_sets))]
+        name = order.pop()
+        for _ in range(min(per_set, pairs - len(planned), len(texts) - len(taken[name]))):
+            text = _deal(deck, texts, taken[name], rng)
+            taken[name].add(text)
+            planned.append(Pair(space, name, text, budget, seed))
+    return planned
+
+
+def _deal(deck: list[str], texts: Sequence[str], taken: set[str], rng: np.random.Generator) -> str:
+    """Takes the deck's last card that is not in ``taken``; a new shuffled deck goes below when there is none."""
+    while True:
+        for index in range(len(deck) - 1, -1, -1):
+            if deck[index] not in taken:
+                return deck.pop(index)
+        deck[:0] = [texts[i] for i in rng.permutation(len(texts))]
+
+
+def shard(pairs: Sequence[Pair], index: int, count: int) -> list[Pair]:
+    """Worker ``index`` of ``count`` (0-based): every ``count``-th pair, so that all workers get the same mixture."""
+    if not 0 <= index < count:
+        raise DataError(f"shard {index} of {count}: the index counts from 0 to {count - 1}.")
+    return list(pairs[index::count])
+
+
+_COLUMNS = tuple(each.name for each in fields(Row))
+
+
+def _read_lines(path: Path) -> tuple[list[Row], int]:
+    """Rows of a ``*.jsonl`` file and the byte offset behind the last whole line."""
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    rows = []
+    for number, line in enumerate(data[:end].splitlines(), start=1):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}:{number} is not JSON ({error}); remove the line to go on.") from error
+        rows.append(_row(record, f"{path}:{number}"))
+    return rows, end
+
+
+def _row(record: Mapping[str, Any], where: str) -> Row:
+    try:
+        return Row(
+            space=str(record["space"]),
+            data_set=str(record["data_set"]),
+            configuration=str(record["configuration"]),
+            budget=str(record["budget"]),
+            seed=int(record["seed"]),
+            val_ap=_number(record["val_ap"]),
+            test_ap=_number(record["test_ap"]),
+            heldout_ap=_number(record["heldout_ap"]),
+            seconds=_number(record["seconds"]),
+            device=str(record["device"]),
+            version=str(record["version"]),
+            failure=str(record["failure"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{where} is not a row of a lookup table ({error!r}).") from error
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
