@@ -72,7 +72,8 @@ STAGE_CHOICES: tuple[tuple[tuple[Block, ...], ...], ...] = tuple(
 )
 """For each stage every block sequence it may be; the position in this list is the sequence's *code*."""
 
-_CODES = tuple({blocks: code for code, blocks in enumerate(choices)} for choices in STAGE_CHOICES)
+STAGE_CODES = tuple({blocks: code for code, blocks in enumerate(choices)} for choices in STAGE_CHOICES)
+"""For each stage the code of every block sequence, the reverse of :data:`STAGE_CHOICES`."""
 
 NETWORKS = math.prod(map(len, STAGE_CHOICES))
 """Size of the space before the FLOPs limit: 1 447 052 760 824 832 (the paper prints 2.44e15)."""
@@ -97,7 +98,7 @@ class Architecture:
         if len(self.stages) != len(STAGES):
             raise SpaceError(f"An architecture has {len(STAGES)} stages, but {len(self.stages)} were given.")
         try:
-            codes = tuple(table[blocks] for table, blocks in zip(_CODES, self.stages))
+            codes = tuple(table[blocks] for table, blocks in zip(STAGE_CODES, self.stages))
         except (KeyError, TypeError):
             raise SpaceError(_stage_fault(self.stages)) from None
         object.__setattr__(self, "codes", codes)
@@ -118,7 +119,7 @@ class Architecture:
 
 
 def _stage_fault(stages: Sequence[Any]) -> str:
-    for number, (stage, table, blocks) in enumerate(zip(STAGES, _CODES, stages), start=1):
+    for number, (stage, table, blocks) in enumerate(zip(STAGES, STAGE_CODES, stages), start=1):
         if not isinstance(blocks, tuple):
             return f"Stage {number} of an architecture is {blocks!r}; give a tuple of Block."
         for block in blocks:

@@ -1,0 +1,374 @@
+"""A search space: read from NNI's JSON, counted, listed, sampled, checked and encoded."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nni_hyperfd.errors import SpaceError
+from nni_hyperfd.spaces.architecture import FLOPS_LIMIT, STAGES, Architecture, flops_of_codes
+from nni_hyperfd.spaces.configuration import NETWORK_KEY, Configuration, Scalar, Values, flatten
+from nni_hyperfd.spaces.domains import Choice, Domain, Number, read_domain
+from nni_hyperfd.spaces.hyperparameters import FIELDS, GRID, HyperParameters
+from nni_hyperfd.spaces.networks import NetworkChoices, read_networks, standard_network_space
+
+Kind = Literal["hpo", "nas", "joint", "flat"]
+Rows = NDArray[np.float64]
+
+ENUMERATION_LIMIT = 100_000
+"""Spaces up to this size can be listed."""
+
+# After so many draws in vain the FLOPs limit leaves (almost) nothing of a space.
+_MOST_DRAWS = 2_000_000
+_ENCODING_VERSION = 1
+_NETWORK_COLUMNS = len(STAGES)
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """All configurations that may be tried.
+
+    Inside, a configuration is a row of numbers: one coordinate for each key, then the seven stage codes of the
+    architecture. Build it with :meth:`from_search_space`, :func:`load_space` or :func:`standard_space`.
+
+    Args:
+        kind: ``hpo`` (the standard training hyper-parameters or some of their values), ``nas`` (architectures),
+            ``joint`` (both) or ``flat`` (a user's own keys; those named as ours still drive the training).
+        domains: the keys other than those of the architecture.
+        networks: the architectures, ``None`` if they are not searched.
+        flops_limit: sampling, listing and neighbours keep to networks whose backbone has fewer multiply-adds than
+            this at 640x360; :meth:`parse` does not refuse larger ones, because they can be trained.
+        search_space: the NNI search space it was read from.
+    """
+
+    kind: Kind
+    domains: tuple[Domain, ...]
+    networks: NetworkChoices | None
+    flops_limit: float
+    search_space: Mapping[str, Any]
+
+    @classmethod
+    def from_search_space(cls, search_space: Mapping[str, Any], flops_limit: float = FLOPS_LIMIT) -> Space:
+        """Reads an NNI search space and recognizes its kind.
+
+        A space that lists only some of the standard values is still of the kind ``hpo``, ``nas`` or ``joint``, and
+        what the platform has learned about that kind applies. A hyper-parameter that it leaves out takes its default.
+
+        Raises:
+            SpaceError: an entry is malformed, of an unknown type, or out of the range of its hyper-parameter; or no
+                network is under the FLOPs limit.
+        """
+        if not isinstance(search_space, Mapping) or not search_space:
+            raise SpaceError("The search space is empty or not a mapping; list at least one parameter.")
+        network_part = {k: v for k, v in search_space.items() if NETWORK_KEY.fullmatch(k)}
+        domains = tuple(read_domain(k, v) for k, v in search_space.items() if k not in network_part)
+        for domain in domains:
+            _check_trainable(domain)
+        standard = all(map(_is_standard, domains))
+        if not network_part:
+            kind: Kind = "hpo" if standard else "flat"
+            return cls(kind, domains, None, flops_limit, copy.deepcopy(dict(search_space)))
+        if not standard:
+            key = next(domain.key for domain in domains if not _is_standard(domain))
+            mend = f"choices among {', '.join(map(str, GRID[key]))}" if key in GRID else ", ".join(GRID)
+            raise SpaceError(
+                f"{key} is {search_space[key]!r}, which cannot be searched together with architectures; use {mend}, "
+                "as search_spaces/joint.json does."
+            )
+        networks = read_networks(network_part)
+        if networks.cheapest_flops() >= flops_limit:
+            raise SpaceError(
+                f"No architecture of the search space is under {flops_limit / 1e6:g}M FLOPs, the smallest has "
+                f"{networks.cheapest_flops() / 1e6:g}M; raise the limit or allow smaller blocks."
+            )
+        kind = "joint" if domains else "nas"
+        return cls(kind, domains, networks, flops_limit, copy.deepcopy(dict(search_space)))
+
+    @cached_property
+    def key(self) -> str:
+        """Names what the configurations mean to the ranker, such as ``hpo-3f0c…``: one encoder for each key.
+
+        It does not depend on the FLOPs limit, nor, for ``hpo``, ``nas`` and ``joint``, on how much of the standard
+        space is listed: what was learned about the whole holds for the part.
+        """
+        meaning = {
+            "version": _ENCODING_VERSION,
+            "keys": {domain.key: domain.specification() for domain in self._encoded_domains},
+            "stages": None if self.networks is None else STAGES,
+        }
+        digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
+        return f"{self.kind}-{digest[:16]}"
+
+    @property
+    def size(self) -> int | float:
+        """Number of configurations before the FLOPs limit; ``math.inf`` with a continuous key."""
+        networks = 1 if self.networks is None else self.networks.size
+        return networks * math.prod(domain.size for domain in self.domains)
+
+    def enumerate(self) -> list[Configuration]:
+        """Every configuration under the FLOPs limit, in a fixed order.
+
+        Raises:
+            SpaceError: there are more than :data:`ENUMERATION_LIMIT`.
+        """
+        return self._configurations(self._all_rows())
+
+    def sample(self, n: int, rng: np.random.Generator) -> list[Configuration]:
+        """``n`` distinct configurations under the FLOPs limit, in random order.
+
+        Uniform over configurations where the space can be listed, and over networks always (so a depth comes in
+        proportion to the networks that have it); the keys of a larger space follow NNI's distributions.
+
+        Raises:
+            SpaceError: the space has fewer than ``n`` configurations under the limit.
+        """
+        if self.size <= ENUMERATION_LIMIT:
+            rows = self._all_rows()
+            if n > len(rows):
+                raise SpaceError(
+                    f"{n} distinct configurations were asked for, but the space has {len(rows)} under the FLOPs "
+                    "limit; ask for fewer."
+                )
+            return self._configurations(rows[rng.permutation(len(rows))[:n]])
+        rows = np.empty((0, len(self.domains) + _NETWORK_COLUMNS))
+        drawn = 0
+        while len(rows) < n:
+            if drawn > _MOST_DRAWS + 10 * n:
+                raise SpaceError(
+                    f"Only {len(rows)} of {n} distinct configurations under {self.flops_limit / 1e6:g}M FLOPs were "
+                    f"found in {drawn} draws; ask for fewer or raise the limit."
+                )
+            batch = min(max(n - len(rows), 64, drawn), ENUMERATION_LIMIT)
+            drawn += batch
+            rows = np.concatenate([rows, self._admitted(self._draw_rows(rng, batch))])
+            _, first = np.unique(rows, axis=0, return_index=True)
+            rows = rows[np.sort(first)]
+        return self._configurations(rows[:n])
+
+    def parse(self, parameters: Mapping[str, Any]) -> Configuration:
+        """Reads the parameters of one trial, flat or in NNI's nested form.
+
+        Raises:
+            SpaceError: a key is missing or unknown, or a value is not one of the space.
+        """
+        flat = flatten(parameters)
+        known = {domain.key for domain in self.domains}
+        for domain in self.domains:
+            if domain.key not in flat:
+                raise SpaceError(f"{domain.key} is missing; this space has the keys {self._key_list()}.")
+            domain.coordinate(flat[domain.key])
+        for key in flat:
+            if key not in known and not (self.networks and NETWORK_KEY.fullmatch(key)):
+                raise SpaceError(
+                    f"{key} is not a key of this space, which has {self._key_list()}; leave it out."
+                )
+        configuration = Configuration.from_parameters(flat)
+        if self.networks is not None:
+            if configuration.architecture is None:
+                raise SpaceError(f"The architecture is missing; this space has the keys {self._key_list()}.")
+            self.networks.check(configuration.architecture)
+        return configuration
+
+    def parameters(self, configuration: Configuration) -> dict[str, Scalar]:
+        """Flat short keys for NNI, such as ``{"lr": 0.001, …}`` or ``{"s2_depth": 2, "s2_b1": "k5e6", …}``.
+
+        Raises:
+            SpaceError: the configuration is not one of this space.
+        """
+        self._rows([configuration])
+        known = {domain.key for domain in self.domains}
+        flat = configuration.parameters()
+        return {key: value for key, value in flat.items() if key in known or NETWORK_KEY.fullmatch(key)}
+
+    def neighbours(
+        self, configuration: Configuration, rng: np.random.Generator, count: int = 8
+    ) -> list[Configuration]:
+        """Up to ``count`` distinct configurations under the FLOPs limit that are one change away.
+
+        A change gives one key another value, or exchanges, drops or appends one block of one stage. Every key and
+        every searched stage is equally likely to be the changed one.
+
+        Raises:
+            SpaceError: the configuration is not one of this space.
+        """
+        row = self._rows([configuration])[0]
+        groups = []
+        for column, domain in enumerate(self.domains):
+            coordinates = domain.moves(row[column], rng)
+            changed = np.tile(row, (len(coordinates), 1))
+            changed[:, column] = coordinates
+            groups.append(changed)
+        if self.networks is not None:
+            for codes in self.networks.moves(row[len(self.domains) :].astype(np.int64)):
+                changed = np.tile(row, (len(codes), 1))
+                changed[:, len(self.domains) :] = codes
+                groups.append(changed)
+        groups = [group for group in map(self._admitted, groups) if len(group)]
+        if not groups:
+            return []
+        rows = np.concatenate(groups)
+        chance = np.concatenate([np.full(len(group), 1 / len(group)) for group in groups]) / len(groups)
+        chosen = rng.choice(len(rows), size=min(count, len(rows)), replace=False, p=chance)
+        return self._configurations(rows[chosen])
+
+    def encode(self, configurations: Sequence[Configuration]) -> NDArray[np.float32]:
+        """Features [n, :attr:`encoding_width`] of the keys (METHOD: one-hot for each key, and its scaled value).
+
+        For a ``joint`` space these are the hyper-parameters only; the architectures are graphs, see
+        ``architecture.graphs``. Configurations of any space with the same :attr:`key` are welcome.
+
+        Raises:
+            SpaceError: the space has only architectures, or a value is not one of the space.
+        """
+        if not self._encoded_domains:
+            raise SpaceError("A space of architectures has no key features; encode its graphs instead.")
+        return np.concatenate(
+            [d.encode(_column(d, configurations)) for d in self._encoded_domains], axis=1, dtype=np.float32
+        )
+
+    @cached_property
+    def encoding_width(self) -> int:
+        """Length of a feature vector of :meth:`encode`; 0 for a space of architectures."""
+        return sum(domain.encode(np.empty(0)).shape[1] for domain in self._encoded_domains)
+
+    @cached_property
+    def _encoded_domains(self) -> tuple[Domain, ...]:
+        """The keys of :meth:`encode`: all six standard ones however few of them are listed, else the user's own."""
+        if self.kind == "nas":
+            return ()
+        return self.domains if self.kind == "flat" else _STANDARD_DOMAINS
+
+    def _key_list(self) -> str:
+        return ", ".join(self.search_space)
+
+    def _rows(self, configurations: Sequence[Configuration]) -> Rows:
+        rows = np.zeros((len(configurations), len(self.domains) + _NETWORK_COLUMNS))
+        for column, domain in enumerate(self.domains):
+            rows[:, column] = _column(domain, configurations)
+        if self.networks is not None:
+            for configuration in configurations:
+                if configuration.architecture is None:
+                    raise SpaceError(f"The configuration ({configuration}) has no architecture; add one.")
+                self.networks.check(configuration.architecture)
+            rows[:, len(self.domains) :] = [c.architecture.codes for c in configurations]
+        return rows
+
+    def _configurations(self, rows: Rows) -> list[Configuration]:
+        columns = [[domain.value(x) for x in rows[:, i]] for i, domain in enumerate(self.domains)]
+        names = [domain.key for domain in self.domains]
+        ours = any(name in FIELDS for name in names)
+        codes = rows[:, len(self.domains) :].astype(np.int64).tolist()
+        result = []
+        for index, network in enumerate(codes):
+            flat = {name: column[index] for name, column in zip(names, columns)}
+            result.append(
+                Configuration(
+                    HyperParameters.from_parameters(flat) if ours else None,
+                    None if self.networks is None else Architecture.from_codes(network),
+                    Values({name: value for name, value in flat.items() if name not in FIELDS}),
+                )
+            )
+        return result
+
+    def _draw_rows(self, rng: np.random.Generator, n: int) -> Rows:
+        columns = [domain.draw(rng, n)[:, None] for domain in self.domains]
+        networks = np.zeros((n, _NETWORK_COLUMNS)) if self.networks is None else self.networks.draw(rng, n)
+        return np.concatenate([*columns, networks], axis=1)
+
+    def _all_rows(self) -> Rows:
+        if self.size > ENUMERATION_LIMIT:
+            raise SpaceError(
+                f"The space has {self.size:.4g} configurations and can be listed up to {ENUMERATION_LIMIT}; sample it."
+            )
+        axes = [domain.all() for domain in self.domains]
+        axes += [np.zeros(1)] * _NETWORK_COLUMNS if self.networks is None else list(self.networks.allowed)
+        grid = np.meshgrid(*axes, indexing="ij")
+        return self._admitted(np.stack([axis.ravel() for axis in grid], axis=1).astype(float))
+
+    def _admitted(self, rows: Rows) -> Rows:
+        """Those under the FLOPs limit."""
+        if self.networks is None:
+            return rows
+        return rows[flops_of_codes(rows[:, len(self.domains) :].astype(np.int64)) < self.flops_limit]
+
+
+def standard_search_space(kind: Literal["hpo", "nas", "joint"]) -> dict[str, Any]:
+    """The NNI search space that ``search_spaces/<kind>.json`` holds."""
+    keys = {key: {"_type": "choice", "_value": list(values)} for key, values in GRID.items()}
+    return {
+        "hpo": lambda: keys,
+        "nas": standard_network_space,
+        "joint": lambda: {**keys, **standard_network_space()},
+    }[kind]()
+
+
+def standard_space(kind: Literal["hpo", "nas", "joint"], flops_limit: float = FLOPS_LIMIT) -> Space:
+    """One of the three spaces of the paper."""
+    return Space.from_search_space(standard_search_space(kind), flops_limit)
+
+
+def load_space(path: str | Path, flops_limit: float = FLOPS_LIMIT) -> Space:
+    """Reads an NNI search-space file (JSON).
+
+    Raises:
+        SpaceError: the file is missing, is not JSON, or its content does not fit; the message names the file.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpaceError(
+            f"The search space {path} cannot be read ({error.strerror}); check the path."
+        ) from None
+    except ValueError as error:
+        raise SpaceError(f"The search space {path} is not JSON ({error}); mend the file.") from None
+    try:
+        return Space.from_search_space(content, flops_limit)
+    except SpaceError as error:
+        raise SpaceError(f"{path}: {error}") from None
+
+
+_STANDARD_DOMAINS: tuple[Domain, ...] = tuple(Choice(key, tuple(values)) for key, values in GRID.items())
+
+
+def _is_standard(domain: Domain) -> bool:
+    return isinstance(domain, Choice) and all(
+        not isinstance(value, bool) and value in GRID.get(domain.key, ()) for value in domain.values
+    )
+
+
+def _check_trainable(domain: Domain) -> None:
+    """A key named as one of our hyper-parameters must only offer values that can be trained with."""
+    if domain.key not in FIELDS:
+        return
+    if isinstance(domain, Choice):
+        extremes: Sequence[Scalar] = domain.values
+    elif isinstance(domain, Number) and domain.bounded:
+        extremes = [domain.first, domain.second - 1 if domain.kind == "randint" else domain.second]
+    else:
+        raise SpaceError(
+            f"{domain.key} has no ends; use choice, uniform or loguniform for a training hyper-parameter."
+        )
+    for value in extremes:
+        HyperParameters.from_parameters({domain.key: value})
+
+
+def _column(domain: Domain, configurations: Sequence[Configuration]) -> NDArray[np.float64]:
+    """Coordinates [n] of one key, checked against its domain."""
+    if domain.key in FIELDS:
+        values = [
+            None if c.hyperparameters is None else c.hyperparameters.parameters()[domain.key]
+            for c in configurations
+        ]
+    else:
+        values = [c.values.get(domain.key) for c in configurations]
+    return np.array([domain.coordinate(value) for value in values], dtype=float)
