@@ -23,5 +23,9 @@ class PlatformError(HyperFDError):
     """A platform state or request that is refused; the state is left as it was."""
 
 
+class UpdateLostError(PlatformError):
+    """An update whose turn is over: it was taken over, or a newer version came first; begin it again."""
+
+
 class PluginError(HyperFDError):
     """A wrong setting of the NNI plugin or the command line."""

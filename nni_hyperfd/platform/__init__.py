@@ -1,0 +1,1 @@
+"""What the server knows, and the only messages through which a customer may speak to it."""

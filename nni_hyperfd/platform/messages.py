@@ -1,0 +1,413 @@
+"""Everything that may cross between a customer and the platform (METHOD.md §9), and nothing else.
+
+What a customer sends is one of: a meta-feature of 64 numbers, a configuration with its average precision, and a
+gradient of the meta-feature extractor.  There is no type here that could hold an image, a box, a feature map or
+the name of a file: text is limited to short words without separators or file endings, lists of numbers to 64
+entries, and tensors to those that the extractor's own parameters name.
+
+Every message is frozen and checks itself on arrival.  The same types serve one process and a network: they
+round-trip through JSON (bytes as base64), and refuse what they do not know.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Annotated, Any, Literal, Protocol, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from nni_hyperfd.errors import PlatformError
+
+PHI_SIZE = 64
+"""Length of a meta-feature φ (METHOD.md §4)."""
+NUMBER_LIMIT = 1e6
+"""Largest magnitude of an entry of φ or of ∂L/∂φ; trained extractors stay below about 10."""
+TENSOR_BYTES_LIMIT = 16 * 2**20
+"""Largest safetensors blob; the full extractor is well below a quarter of it."""
+SPACE_BYTES_LIMIT = 256 * 2**10
+"""Largest search space as JSON text."""
+KEYS_LIMIT = 256
+"""Most keys of one configuration."""
+
+# A dot followed by letters at the end of a word reads as a file ending; "v1.5" and "1e-3" do not.
+_FILE_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")
+_NNI_TYPES = frozenset(
+    (
+        "choice",
+        "randint",
+        "uniform",
+        "quniform",
+        "loguniform",
+        "qloguniform",
+        "normal",
+        "qnormal",
+        "lognormal",
+        "qlognormal",
+    )
+)
+
+
+def _refuse_file_names(word: str) -> str:
+    if _FILE_ENDING.search(word) or ".." in word:
+        raise ValueError("reads like a file name, and names of files do not leave the customer")
+    return word
+
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_:-]{0,63}$")]
+"""An experiment, task, trial, session or base-weights id."""
+Key = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$"), AfterValidator(_refuse_file_names)
+]
+"""The name of a hyper-parameter."""
+Word = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_.,:+=() -]{1,64}$"), AfterValidator(_refuse_file_names)
+]
+"""The value of a categorical hyper-parameter: a short word, without a path separator."""
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+Finite = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
+Entry = Annotated[float, Field(ge=-NUMBER_LIMIT, le=NUMBER_LIMIT, allow_inf_nan=False)]
+Vector = Annotated[tuple[Entry, ...], Field(min_length=PHI_SIZE, max_length=PHI_SIZE)]
+"""Exactly 64 finite numbers: φ, φ̃, or a gradient with respect to one of them."""
+AveragePrecision = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0.0, le=1e9, allow_inf_nan=False)]
+WholeNumber = Annotated[int, Field(ge=-(2**53), le=2**53)]
+Parameters = Annotated[
+    dict[Key, bool | WholeNumber | Finite | Word], Field(min_length=1, max_length=KEYS_LIMIT)
+]
+"""One configuration, flat."""
+Tensors = Annotated[bytes, Field(min_length=1, max_length=TENSOR_BYTES_LIMIT)]
+"""Safetensors bytes; names, shapes and numbers are checked by ``tensors.unpack`` against the expected ones."""
+
+
+_KEY: TypeAdapter[str] = TypeAdapter(Key)
+_WORD: TypeAdapter[str] = TypeAdapter(Word)
+
+
+def _fits(kind: TypeAdapter[str], word: str) -> bool:
+    try:
+        kind.validate_python(word, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+def _check_space_node(node: JsonValue, depth: int) -> None:
+    """Refuse whatever is not an NNI search space, so that the field is no hiding place for other data."""
+    if depth > 8:
+        raise ValueError("the search space is nested deeper than 8 levels")
+    if not isinstance(node, dict):
+        raise ValueError("a search space is an object of {key: {_type, _value}}")
+    for key, entry in node.items():
+        if key == "_name":
+            _check_choice(entry, depth)
+            continue
+        if not _fits(_KEY, key):
+            raise ValueError(f"the search space key {key[:80]!r} is not a short name")
+        if not isinstance(entry, dict) or set(entry) != {"_type", "_value"}:
+            raise ValueError(f"the search space entry {key!r} must have exactly _type and _value")
+        if not (isinstance(entry["_type"], str) and entry["_type"] in _NNI_TYPES):
+            raise ValueError(f"the search space entry {key!r} has an unknown _type")
+        values = entry["_value"]
+        if not isinstance(values, list) or not 1 <= len(values) <= 1024:
+            raise ValueError(f"the _value of {key!r} must be a list of 1 to 1024 entries")
+        for value in values:
+            if isinstance(value, dict):
+                _check_space_node(value, depth + 1)
+            else:
+                _check_choice(value, depth)
+
+
+def _check_choice(value: JsonValue, depth: int) -> None:
+    if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return
+    if not (isinstance(value, str) and _fits(_WORD, value)):
+        raise ValueError(f"the search space value {str(value)[:80]!r} is neither a number nor a short word")
+
+
+def _check_space(space: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    _check_space_node(space, 1)
+    if len(json.dumps(space)) > SPACE_BYTES_LIMIT:
+        raise ValueError(f"the search space is larger than {SPACE_BYTES_LIMIT} bytes")
+    return space
+
+
+SearchSpace = Annotated[
+    dict[str, JsonValue], Field(min_length=1, max_length=KEYS_LIMIT), AfterValidator(_check_space)
+]
+"""An NNI search space as its JSON object."""
+
+
+class Message(BaseModel):
+    """Base of everything that crosses: frozen, strict in types, without unknown fields."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, ser_json_bytes="base64", val_json_bytes="base64"
+    )
+
+
+# ---------------------------------------------------------------------------------------- from platform to customer
+
+
+class ExtractorState(Message):
+    """Parameters θ_G of the meta-feature extractor of one ranker version."""
+
+    version: Count
+    variant: Identifier
+    tensors: Tensors
+
+
+class Task(Message):
+    """A customer's task as the platform sees it; ``extractor_version`` is the one its φ was computed with."""
+
+    task_id: Identifier
+    experiment_id: Identifier
+    space_key: Identifier
+    extractor_version: Count
+    status: Literal["open", "done", "closed"]
+    usable_trials: Count
+
+
+class RankedConfiguration(Message):
+    """A configuration and its score <G(d), H(c)>; only differences between scores of one task mean anything."""
+
+    parameters: Parameters
+    score: Finite
+
+
+class Recommendation(Message):
+    """``configurations`` to try, in this order, and ``spares`` that take the place of failed ones."""
+
+    task_id: Identifier
+    version: Count
+    configurations: Annotated[tuple[RankedConfiguration, ...], Field(max_length=1000)]
+    spares: Annotated[tuple[RankedConfiguration, ...], Field(max_length=1000)]
+
+
+class RecordReceipt(Message):
+    """What became of a trial's result: kept (``stored``), already there (``known``), or a failure overruled
+    by a result that came after it (``replaced``).  Whatever it says, the result is on disk."""
+
+    task_id: Identifier
+    trial_key: Identifier
+    outcome: Literal["stored", "known", "replaced"]
+    usable_trials: Count
+
+
+class UpdateTicket(Message):
+    """Leave to run one update of ``steps`` steps from ranker version ``version``.
+
+    ``gradient_norm`` is the largest norm of an extractor gradient that the platform takes.
+    """
+
+    kind: Literal["ticket"] = "ticket"
+    session_id: Identifier
+    steps: Annotated[int, Field(ge=1, le=100_000)]
+    gradient_norm: Annotated[float, Field(gt=0.0, le=1e9, allow_inf_nan=False)]
+    extractor: ExtractorState
+
+
+class UpdateWait(Message):
+    """Another update is under way; ask again after ``seconds``."""
+
+    kind: Literal["wait"] = "wait"
+    seconds: Seconds
+
+
+class UpdateReceipt(Message):
+    """The one update of an experiment; ``version_after`` is None where it had no usable result."""
+
+    kind: Literal["receipt"] = "receipt"
+    task_id: Identifier
+    experiment_id: Identifier
+    version_before: Count
+    version_after: Count | None
+    usable_trials: Count
+    failed_trials: Count
+
+
+class FeatureGradient(Message):
+    """∂L/∂φ and ∂L/∂φ̃ of one step."""
+
+    session_id: Identifier
+    step: Count
+    phi: Vector
+    phi_tilde: Vector
+
+
+class SteppedExtractor(Message):
+    """θ_G after one step of an update."""
+
+    session_id: Identifier
+    step: Count
+    tensors: Tensors
+
+
+# ---------------------------------------------------------------------------------------- from customer to platform
+
+
+class OpenTask(Message):
+    """Begin (or find again) the task of one experiment; repeating it changes nothing.
+
+    ``phi`` is G(d) under ranker version ``extractor_version``, computed from features of the base detector
+    whose weights hash to ``base_id``.
+    """
+
+    experiment_id: Identifier
+    space: SearchSpace
+    phi: Vector
+    extractor_version: Count
+    base_id: Identifier
+
+
+class RecommendRequest(Message):
+    """Ask for ``budget`` configurations (and as many spares) out of ``candidates`` sampled ones.
+
+    ``candidates`` counts only where the space is too large to be enumerated.
+    """
+
+    task_id: Identifier
+    budget: Annotated[int, Field(ge=1, le=1000)]
+    candidates: Annotated[int, Field(ge=1, le=100_000)] = 200
+    exploration: Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)] = 0.5
+    seed: Seed = 0
+
+
+class TrialRecord(Message):
+    """One trial's outcome: AP@50 on val (``ap``), on test and on both pooled (``heldout_ap``), or its failure."""
+
+    task_id: Identifier
+    trial_key: Identifier
+    parameters: Parameters
+    status: Literal["ok", "failed"]
+    ap: AveragePrecision | None = None
+    test_ap: AveragePrecision | None = None
+    heldout_ap: AveragePrecision | None = None
+    seconds: Seconds | None = None
+    seed: Seed = 0
+    budget: Identifier = "paper"
+
+    @model_validator(mode="after")
+    def _ap_goes_with_success(self) -> TrialRecord:
+        if (self.status == "ok") != (self.ap is not None):
+            raise ValueError("a trial that is ok has an ap, and a failed one has none")
+        return self
+
+
+class BeginUpdate(Message):
+    """Ask to run the experiment's update.
+
+    ``takeover`` ends an update of the *same* experiment that seems to be under way, as after a killed process.
+    """
+
+    task_id: Identifier
+    seed: Seed = 0
+    takeover: bool = False
+
+
+class FeatureStep(Message):
+    """φ and φ̃ of two fresh image samples under the current θ_G."""
+
+    session_id: Identifier
+    step: Count
+    phi: Vector
+    phi_tilde: Vector
+
+
+class GradientStep(Message):
+    """∂L/∂θ_G through φ and φ̃, norm-clipped."""
+
+    session_id: Identifier
+    step: Count
+    tensors: Tensors
+
+
+class CommitUpdate(Message):
+    """End of the update: ``phi`` is G^(t)(d) under the final θ_G, which the platform keeps for ever."""
+
+    session_id: Identifier
+    phi: Vector
+
+
+FROM_CUSTOMER: tuple[type[Message], ...] = (
+    OpenTask,
+    RecommendRequest,
+    TrialRecord,
+    BeginUpdate,
+    FeatureStep,
+    GradientStep,
+    CommitUpdate,
+)
+"""All that ever leaves a customer's machine."""
+
+M = TypeVar("M", bound=Message)
+
+
+def build(kind: type[M], **fields: Any) -> M:
+    """``kind(**fields)``, with a PlatformError of one sentence in place of pydantic's report."""
+    try:
+        return kind(**fields)
+    except ValidationError as report:
+        raise PlatformError(_one_sentence(kind, report)) from None
+
+
+def parse(kind: type[M], text: str | bytes) -> M:
+    """Read a message from JSON text; raises PlatformError where it does not fit."""
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as report:
+        raise PlatformError(_one_sentence(kind, report)) from None
+
+
+def _one_sentence(kind: type[Message], report: ValidationError) -> str:
+    first = report.errors(include_url=False, include_input=False)[0]
+    if first["loc"][:1] == ("parameters",) and len(first["loc"]) > 1:
+        return (
+            f"{kind.__name__} was refused: the configuration's {str(first['loc'][1])[:80]!r} must be a short name with a truth "
+            "value, a finite number or a short word, never a path or the name of a file"
+        )
+    where = ".".join(str(part) for part in first["loc"][:3])
+    return f"{kind.__name__} was refused: {where or 'message'}: {first['msg']}"
+
+
+class PlatformAPI(Protocol):
+    """The calls of METHOD.md §9, the same whether the platform is in this process or behind a network."""
+
+    def extractor(self, version: int | None = None) -> ExtractorState:
+        """θ_G of ``version``, by default the newest."""
+
+    def open_task(self, message: OpenTask) -> Task:
+        """Begin or find the task of an experiment."""
+
+    def find_task(self, experiment_id: str) -> Task | None:
+        """The task of an experiment, if there is one."""
+
+    def recommend(self, message: RecommendRequest) -> Recommendation:
+        """Rank configurations; changes no state."""
+
+    def record(self, message: TrialRecord) -> RecordReceipt:
+        """Keep a trial's outcome."""
+
+    def begin_update(self, message: BeginUpdate) -> UpdateTicket | UpdateWait | UpdateReceipt:
+        """Start the experiment's update, or say that it must wait, or that it was done."""
+
+    def send_features(self, message: FeatureStep) -> FeatureGradient:
+        """First half of a step."""
+
+    def send_gradient(self, message: GradientStep) -> SteppedExtractor:
+        """Second half of a step."""
+
+    def commit(self, message: CommitUpdate) -> UpdateReceipt:
+        """Make the new version."""

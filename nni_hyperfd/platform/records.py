@@ -1,0 +1,101 @@
+"""What the store takes and gives: plain values, free of the database and of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class FirstState:
+    """What a new platform starts from: ranker version 0 with its Ω, and the offline data (safetensors bytes)."""
+
+    ranker: bytes
+    omega: bytes
+    offline: bytes
+    base_id: str
+
+
+@dataclass(frozen=True)
+class VersionInfo:
+    """A ranker version without its blobs; ``parent`` and ``experiment_id`` are None for version 0."""
+
+    number: int
+    parent: int | None
+    experiment_id: str | None
+    reason: str
+    created: datetime
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """A task; ``status`` is open, done (it made a version) or closed (it had no usable result)."""
+
+    id: str
+    experiment_id: str
+    space_key: str
+    space: Mapping[str, Any]
+    extractor_version: int
+    phi: tuple[float, ...]
+    status: str
+    created: datetime
+    finished: datetime | None
+    version_before: int | None
+    version_after: int | None
+    final_phi: tuple[float, ...] | None
+    trials_used: int | None
+    trials_failed: int | None
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """A task to be opened."""
+
+    experiment_id: str
+    space_key: str
+    space: Mapping[str, Any]
+    base_id: str
+    extractor_version: int
+    phi: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A row of tuning experience; ``ap`` is None for a failed trial."""
+
+    task_id: str
+    trial_key: str
+    parameters: Mapping[str, Any]
+    status: str
+    ap: float | None
+    test_ap: float | None
+    heldout_ap: float | None
+    seconds: float | None
+    seed: int
+    budget: str
+
+
+@dataclass(frozen=True)
+class NewVersion:
+    """What an update hands over: the ranker, Ω, G^(t)(D_offline), and Z by task id for every past task and its own."""
+
+    ranker: bytes
+    omega: bytes
+    features: bytes
+    transformations: Mapping[str, bytes]
+    final_phi: tuple[float, ...]
+    trials_used: int
+    trials_failed: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much the platform knows."""
+
+    open_tasks: int
+    done_tasks: int
+    closed_tasks: int
+    usable_trials: int
+    failed_trials: int

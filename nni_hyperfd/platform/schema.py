@@ -1,0 +1,214 @@
+"""Tables of the platform's state, their version, and the way from an older version to this one.
+
+Only what SQLAlchemy translates for every database is used, so that PostgreSQL is a URL away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Connection,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    inspect,
+    select,
+    update,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from nni_hyperfd.errors import PlatformError
+
+SCHEMA_VERSION = 1
+PRODUCT = "hyperfd-platform"
+
+Migration = Callable[[Connection], None]
+MIGRATIONS: dict[int, Migration] = {}
+"""``MIGRATIONS[n]`` turns schema version n into n + 1; a released one never changes."""
+
+
+def now() -> datetime:
+    """The present moment in UTC."""
+    return datetime.now(timezone.utc)
+
+
+class Moment(TypeDecorator[datetime]):
+    """A moment in UTC; SQLite forgets the time zone, so it is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Database -> Python."""
+        return value.replace(tzinfo=timezone.utc) if value is not None and value.tzinfo is None else value
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+
+class SchemaRow(Base):
+    """The one row that says whose file this is and how its tables are laid out."""
+
+    __tablename__ = "hyperfd_schema"
+    __table_args__ = (CheckConstraint("id = 1"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    product: Mapped[str] = mapped_column(String(64))
+    version: Mapped[int] = mapped_column(Integer)
+    created: Mapped[datetime] = mapped_column(Moment, default=now)
+
+
+class OfflineRow(Base):
+    """The server's own data sets and their experience, fixed for the life of a platform."""
+
+    __tablename__ = "offline_data"
+    __table_args__ = (CheckConstraint("id = 1"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    base_id: Mapped[str] = mapped_column(String(64))
+    blob: Mapped[bytes] = mapped_column(LargeBinary)
+    sha256: Mapped[str] = mapped_column(String(64))
+    created: Mapped[datetime] = mapped_column(Moment, default=now)
+
+
+class TaskRow(Base):
+    """One customer experiment.
+
+    ``phi`` is G(d) under ``extractor_version`` while the task is open; ``final_phi`` is G^(t)(d) under
+    ``version_after`` once its update is done.
+    """
+
+    __tablename__ = "tasks"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    experiment_id: Mapped[str] = mapped_column(String(64), unique=True)
+    space_key: Mapped[str] = mapped_column(String(64))
+    space_json: Mapped[str] = mapped_column(Text)
+    base_id: Mapped[str] = mapped_column(String(64))
+    extractor_version: Mapped[int] = mapped_column(ForeignKey("ranker_versions.number"))
+    phi: Mapped[list[float]] = mapped_column(JSON)
+    status: Mapped[str] = mapped_column(String(16), default="open")
+    created: Mapped[datetime] = mapped_column(Moment, default=now)
+    finished: Mapped[datetime | None] = mapped_column(Moment)
+    version_before: Mapped[int | None] = mapped_column(Integer)
+    version_after: Mapped[int | None] = mapped_column(Integer, unique=True)
+    trials_used: Mapped[int | None] = mapped_column(Integer)
+    trials_failed: Mapped[int | None] = mapped_column(Integer)
+    final_phi: Mapped[list[float] | None] = mapped_column(JSON)
+
+
+class VersionRow(Base):
+    """One ranker: never changed once written.
+
+    The unique ``parent`` makes the versions one chain and the unique ``experiment_id`` gives an experiment at
+    most one of them, whatever the processes around do.
+    """
+
+    __tablename__ = "ranker_versions"
+
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    parent: Mapped[int | None] = mapped_column(ForeignKey("ranker_versions.number"), unique=True)
+    experiment_id: Mapped[str | None] = mapped_column(String(64), unique=True)
+    reason: Mapped[str] = mapped_column(Text)
+    ranker: Mapped[bytes] = mapped_column(LargeBinary)
+    ranker_sha256: Mapped[str] = mapped_column(String(64))
+    omega: Mapped[bytes] = mapped_column(LargeBinary)
+    omega_sha256: Mapped[str] = mapped_column(String(64))
+    created: Mapped[datetime] = mapped_column(Moment, default=now)
+
+
+class TrialRow(Base):
+    """Tuning experience: one configuration tried on one customer's data."""
+
+    __tablename__ = "experience"
+    __table_args__ = (UniqueConstraint("task_id", "trial_key"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"), index=True)
+    trial_key: Mapped[str] = mapped_column(String(64))
+    parameters: Mapped[dict[str, object]] = mapped_column(JSON)
+    status: Mapped[str] = mapped_column(String(16))
+    ap: Mapped[float | None] = mapped_column(Float(53))
+    test_ap: Mapped[float | None] = mapped_column(Float(53))
+    heldout_ap: Mapped[float | None] = mapped_column(Float(53))
+    seconds: Mapped[float | None] = mapped_column(Float(53))
+    seed: Mapped[int] = mapped_column(BigInteger)
+    budget: Mapped[str] = mapped_column(String(64))
+    created: Mapped[datetime] = mapped_column(Moment, default=now)
+
+
+class FeatureRow(Base):
+    """G^(t)(D_offline) of a finished task t: what Z^(t) is fitted on; never changed once written."""
+
+    __tablename__ = "offline_features"
+
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"), primary_key=True)
+    blob: Mapped[bytes] = mapped_column(LargeBinary)
+    sha256: Mapped[str] = mapped_column(String(64))
+
+
+class TransformationRow(Base):
+    """Z^(t) of a finished task t, replaced with every new ranker version (it can be fitted anew at any time).
+
+    It lies apart from the features because a database may rewrite a whole row when a part of it changes.
+    """
+
+    __tablename__ = "transformations"
+
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"), primary_key=True)
+    version: Mapped[int] = mapped_column(ForeignKey("ranker_versions.number"))
+    blob: Mapped[bytes] = mapped_column(LargeBinary)
+    sha256: Mapped[str] = mapped_column(String(64))
+
+
+class LeaseRow(Base):
+    """Whose turn it is to update; the one row is free when ``session_id`` is None or its time is over."""
+
+    __tablename__ = "update_lease"
+    __table_args__ = (CheckConstraint("id = 1"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    session_id: Mapped[str | None] = mapped_column(String(64))
+    task_id: Mapped[str | None] = mapped_column(String(64))
+    expires: Mapped[float] = mapped_column(Float(53), default=0.0)  # seconds since 1970, UTC
+
+
+def found_version(connection: Connection) -> int | None:
+    """Schema version of a database, or None for an empty one.
+
+    Raises PlatformError where it is somebody else's or written by a newer package.
+    """
+    tables = inspect(connection).get_table_names()
+    if not tables:
+        return None
+    if SchemaRow.__tablename__ not in tables:
+        raise PlatformError("it holds other tables and is not a HyperFD platform; choose another place")
+    row = connection.execute(select(SchemaRow.product, SchemaRow.version)).first()
+    if row is None or row.product != PRODUCT:
+        raise PlatformError("it is not a HyperFD platform; choose another place")
+    if row.version > SCHEMA_VERSION:
+        raise PlatformError(
+            f"it has schema version {row.version} and this package knows {SCHEMA_VERSION}; install a newer nni_hyperfd"
+        )
+    return int(row.version)
+
+
+def migrate(connection: Connection, version: int) -> None:
+    """Bring a database from ``version`` to ``SCHEMA_VERSION`` within the caller's transaction."""
+    for step in range(version, SCHEMA_VERSION):
+        MIGRATIONS[step](connection)
+    if version < SCHEMA_VERSION:
+        connection.execute(update(SchemaRow).values(version=SCHEMA_VERSION))

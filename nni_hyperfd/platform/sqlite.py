@@ -1,0 +1,85 @@
+"""SQLite's own ways, kept out of the store: looking before touching, the write-ahead log, who may write when."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.pool import NullPool
+
+from nni_hyperfd.errors import PlatformError
+from nni_hyperfd.platform.schema import found_version
+
+BUSY_SECONDS = 30.0
+"""How long a connection waits for another one that writes."""
+
+_MAGIC = b"SQLite format 3\x00"
+
+
+def examine(path: Path) -> None:
+    """Look at a state file without the right to write, so that a wrong one keeps its every byte.
+
+    Raises:
+        PlatformError: It is damaged, not ours, or written by a newer package.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise PlatformError(
+                f"{path} is not a platform state, or is damaged; restore a backup or choose another folder"
+            )
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            report = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+            if report != "ok":
+                raise PlatformError(
+                    f"{path} is damaged ({report}); restore a backup or choose another folder"
+                )
+            found_version(connection)
+    except DatabaseError as error:
+        raise PlatformError(
+            f"{path} is damaged ({error.orig}); restore a backup or choose another folder"
+        ) from error
+    except PlatformError as error:
+        raise PlatformError(f"the state {path} cannot be used: {error}") from None
+
+
+def sqlite_engine(path: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None  # transactions begin below, not where the driver sees fit
+        connection.execute("PRAGMA foreign_keys = ON")
+        # An acknowledged result survives a power cut, not only a crash.
+        connection.execute("PRAGMA synchronous = FULL")
+        _use_wal(connection)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A deferred transaction that turns from reading to writing fails when another one wrote in between.
+        write = connection.get_execution_options().get("hyperfd_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log: readers and the writer do not wait for each other."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            # The busy timeout does not cover this switch; only the first processes at a new file meet here.
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)

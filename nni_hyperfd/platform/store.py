@@ -1,0 +1,476 @@
+"""The platform's memory: one SQLite file (or another database by URL), read and written in short transactions.
+
+The store knows rows and bytes, not tensors: what a blob means is the business of ``platform``.  Three rules hold
+whatever processes do around it:
+
+* a ranker version, once written, never changes, and versions form one chain without gaps;
+* one experiment makes at most one version;
+* what a method has returned from is on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, func, select, update
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from nni_hyperfd.errors import PlatformError, UpdateLostError
+from nni_hyperfd.platform.records import (
+    Counts,
+    FirstState,
+    NewTask,
+    NewVersion,
+    TaskRecord,
+    Trial,
+    VersionInfo,
+)
+from nni_hyperfd.platform.schema import (
+    PRODUCT,
+    SCHEMA_VERSION,
+    Base,
+    FeatureRow,
+    LeaseRow,
+    OfflineRow,
+    SchemaRow,
+    TaskRow,
+    TransformationRow,
+    TrialRow,
+    VersionRow,
+    found_version,
+    migrate,
+    now,
+)
+from nni_hyperfd.platform.sqlite import examine, sqlite_engine
+
+FILE_NAME = "platform.sqlite"
+
+
+class Store:
+    """Rows and blobs of one platform.
+
+    Args:
+        location: a folder (holding ``platform.sqlite``), or a database URL with ``://``.
+        first: makes the initial state when the place is empty; without it an empty place is an error.
+
+    Raises:
+        PlatformError: The place holds something damaged, foreign or newer than this package; it is left as it is.
+    """
+
+    def __init__(self, location: str | Path, first: Callable[[], FirstState] | None = None) -> None:
+        self.location = str(location)
+        if "://" in self.location:
+            self._engine = create_engine(self.location)
+            self.location = self._engine.url.render_as_string(hide_password=True)
+        else:
+            self._engine = sqlite_engine(
+                _examined_file(Path(location).expanduser(), may_create=first is not None)
+            )
+        try:
+            self._prepare(first)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+    # ------------------------------------------------------------------------------------------------ opening
+
+    def _prepare(self, first: Callable[[], FirstState] | None) -> None:
+        with self._errors(), self._engine.connect() as connection:
+            version = self._found(connection)
+        if version == SCHEMA_VERSION:
+            return
+        if version is None and first is None:
+            raise PlatformError(f"there is no platform state at {self.location}")
+        # Made before the transaction: other processes need not wait for it, and one of them may win.
+        state = first() if version is None and first is not None else None
+        with self._writing() as session:
+            connection = session.connection()
+            version = self._found(connection)
+            if version is not None:
+                migrate(connection, version)
+            elif state is not None:
+                _create(session, connection, state)
+
+    def _found(self, connection: Connection) -> int | None:
+        try:
+            return found_version(connection)
+        except PlatformError as error:
+            raise PlatformError(f"the state at {self.location} cannot be used: {error}") from None
+
+    # ------------------------------------------------------------------------------------------- transactions
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except IntegrityError:
+            raise  # a rule of the tables was about to be broken: the caller knows what that means
+        except SQLAlchemyError as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            raise PlatformError(
+                f"the platform state at {self.location} cannot be read or written: {cause}"
+            ) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[Session]:
+        with self._errors(), Session(self._engine) as session:
+            yield session
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        """One transaction that holds SQLite's write lock from its start, so that what it reads stays true."""
+        engine = self._engine.execution_options(hyperfd_write=True)
+        with self._errors(), Session(engine) as session, session.begin():
+            yield session
+
+    # ----------------------------------------------------------------------------------------------- versions
+
+    def newest(self) -> VersionInfo:
+        """The newest ranker version."""
+        return self.versions(newest_only=True)[0]
+
+    def versions(self, newest_only: bool = False) -> list[VersionInfo]:
+        """Ranker versions, newest first."""
+        row = VersionRow
+        query = select(row.number, row.parent, row.experiment_id, row.reason, row.created)
+        query = query.order_by(row.number.desc()).limit(1 if newest_only else None)
+        with self._reading() as session:
+            found = [VersionInfo(*entry) for entry in session.execute(query)]
+        if not found:
+            raise PlatformError(
+                f"the platform state at {self.location} has no ranker version; restore a backup"
+            )
+        return found
+
+    def ranker(self, number: int) -> bytes:
+        """Ranker blob of a version."""
+        return self._blob(
+            select(VersionRow.ranker, VersionRow.ranker_sha256).where(VersionRow.number == number),
+            f"ranker version {number}",
+        )
+
+    def omega(self, number: int) -> bytes:
+        """Ω blob of a version."""
+        return self._blob(
+            select(VersionRow.omega, VersionRow.omega_sha256).where(VersionRow.number == number),
+            f"Ω of version {number}",
+        )
+
+    def offline(self) -> bytes:
+        """Offline data blob."""
+        return self._blob(select(OfflineRow.blob, OfflineRow.sha256), "offline data")
+
+    def base_id(self) -> str:
+        """Hash of the base weights with which the offline features were computed."""
+        with self._reading() as session:
+            return session.execute(select(OfflineRow.base_id)).scalar_one()
+
+    def features(self, task_id: str) -> bytes:
+        """G^(t)(D_offline) of a finished task."""
+        query = select(FeatureRow.blob, FeatureRow.sha256).where(FeatureRow.task_id == task_id)
+        return self._blob(query, f"offline features of task {task_id}")
+
+    def transformation(self, task_id: str) -> bytes:
+        """Z^(t) of a finished task, as of the newest version."""
+        query = select(TransformationRow.blob, TransformationRow.sha256).where(
+            TransformationRow.task_id == task_id
+        )
+        return self._blob(query, f"transformation of task {task_id}")
+
+    def _blob(self, query: Any, what: str) -> bytes:
+        with self._reading() as session:
+            row = session.execute(query).first()
+        if row is None:
+            raise PlatformError(f"the platform has no {what}")
+        blob, digest = row
+        if _digest(blob) != digest:
+            raise PlatformError(
+                f"the {what} in {self.location} is damaged (its checksum differs); restore a backup"
+            )
+        return bytes(blob)
+
+    # -------------------------------------------------------------------------------------------------- tasks
+
+    def open_task(self, task: NewTask) -> TaskRecord:
+        """Insert a task, or return the one that this experiment has already.
+
+        Raises:
+            PlatformError: The experiment exists with another search space.
+        """
+        found = self.find_task(task.experiment_id)
+        if found is None:
+            row = TaskRow(
+                id=secrets.token_hex(16),
+                experiment_id=task.experiment_id,
+                space_key=task.space_key,
+                space_json=json.dumps(task.space),
+                base_id=task.base_id,
+                extractor_version=task.extractor_version,
+                phi=list(task.phi),
+            )
+            try:
+                with self._writing() as session:
+                    session.add(row)
+            except IntegrityError:
+                pass  # another process opened it in between
+            found = self.find_task(task.experiment_id)
+            if found is None:
+                raise PlatformError(
+                    f"the task refers to ranker version {task.extractor_version}, which does not exist"
+                )
+        if found.space_key != task.space_key:
+            raise PlatformError(
+                f"experiment {task.experiment_id} is known with another search space; use a new experiment id"
+            )
+        return found
+
+    def find_task(self, experiment_id: str) -> TaskRecord | None:
+        """The task of an experiment, if there is one."""
+        with self._reading() as session:
+            row = session.execute(
+                select(TaskRow).where(TaskRow.experiment_id == experiment_id)
+            ).scalar_one_or_none()
+            return None if row is None else _task(row)
+
+    def task(self, task_id: str) -> TaskRecord:
+        """A task by its id; PlatformError when there is none."""
+        with self._reading() as session:
+            return _task(_task_row(session, task_id))
+
+    def tasks(self, status: str | None = None) -> list[TaskRecord]:
+        """Tasks in the order of their opening, or finished ones in the order of their versions."""
+        query = select(TaskRow).order_by(TaskRow.version_after, TaskRow.created, TaskRow.id)
+        if status is not None:
+            query = query.where(TaskRow.status == status)
+        with self._reading() as session:
+            return [_task(row) for row in session.execute(query).scalars()]
+
+    def record(self, trial: Trial) -> str:
+        """Keep a trial; returns ``stored``, ``known`` or ``replaced`` (a failure that got a result after all).
+
+        Raises:
+            PlatformError: No such task, or its trial of that key had another configuration.
+        """
+        for _ in range(2):
+            try:
+                with self._writing() as session:
+                    return _record(session, trial)
+            except IntegrityError:
+                continue  # the same trial came in another process; now it is there
+        raise PlatformError(
+            f"the trial {trial.trial_key} of task {trial.task_id} could not be kept; send it again"
+        )
+
+    def trials(self, task_id: str | None = None) -> list[Trial]:
+        """Experience of one task, or of all, in the order in which it came."""
+        query = select(TrialRow).order_by(TrialRow.id)
+        if task_id is not None:
+            query = query.where(TrialRow.task_id == task_id)
+        names = list(Trial.__dataclass_fields__)
+        with self._reading() as session:
+            rows = session.execute(query).scalars()
+            return [Trial(**{name: getattr(row, name) for name in names}) for row in rows]
+
+    def counts(self) -> Counts:
+        """Numbers of tasks and trials by status."""
+        with self._reading() as session:
+            tasks = _by_status(session, TaskRow)
+            trials = _by_status(session, TrialRow)
+        return Counts(
+            tasks.get("open", 0),
+            tasks.get("done", 0),
+            tasks.get("closed", 0),
+            trials.get("ok", 0),
+            trials.get("failed", 0),
+        )
+
+    # ------------------------------------------------------------------------------------------------ updates
+
+    def take_lease(self, session_id: str, task_id: str, seconds: float, takeover: bool = False) -> float:
+        """Try to get the turn to update; returns 0, or for how many seconds another one still holds it."""
+        moment = time.time()
+        with self._writing() as session:
+            lease = session.execute(select(LeaseRow).with_for_update()).scalar_one()
+            left = lease.expires - moment
+            if lease.session_id is not None and left > 0 and not (takeover and lease.task_id == task_id):
+                return left
+            lease.session_id, lease.task_id, lease.expires = session_id, task_id, moment + seconds
+        return 0.0
+
+    def renew_lease(self, session_id: str, seconds: float) -> None:
+        """Lengthen a turn; UpdateLostError when it is over."""
+        with self._writing() as session:
+            _hold(session, session_id).expires = time.time() + seconds
+
+    def release_lease(self, session_id: str) -> None:
+        """Give a turn back, if it is still held."""
+        with self._writing() as session:
+            session.execute(update(LeaseRow).where(LeaseRow.session_id == session_id).values(session_id=None))
+
+    def commit_version(self, session_id: str, task_id: str, parent: int, made: NewVersion) -> TaskRecord:
+        """Write version ``parent`` + 1 and all that belongs to it, or nothing.
+
+        A task that is finished already is returned as it is.
+
+        Raises:
+            UpdateLostError: The turn is over or ``parent`` is not the newest version any more.
+        """
+        try:
+            with self._writing() as session:
+                task = _task_row(session, task_id)
+                if task.status == "done":
+                    return _task(task)
+                lease = _hold(session, session_id)
+                if session.execute(select(func.max(VersionRow.number))).scalar_one() != parent:
+                    raise UpdateLostError("a newer ranker version came first; begin the update again")
+                _write_version(session, task, parent, made)
+                lease.session_id = None
+                session.flush()
+                return _task(task)
+        except IntegrityError:
+            raise UpdateLostError("another update came first; begin the update again") from None
+
+    def close_task(self, task_id: str, version: int, failed: int) -> TaskRecord:
+        """End a task without a new version."""
+        with self._writing() as session:
+            task = _task_row(session, task_id)
+            if task.status == "open":
+                task.status, task.finished = "closed", now()
+                task.version_before, task.trials_used, task.trials_failed = version, 0, failed
+                session.flush()
+            return _task(task)
+
+
+def _examined_file(folder: Path, may_create: bool) -> Path:
+    if folder.exists() and not folder.is_dir():
+        raise PlatformError(f"the platform needs a folder, and {folder} is a file")
+    path = folder / FILE_NAME
+    if path.exists() and path.stat().st_size > 0:
+        examine(path)
+    elif may_create:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PlatformError(f"the platform cannot make its folder {folder}: {error.strerror}") from error
+    else:
+        raise PlatformError(f"there is no platform state in {folder}")
+    return path
+
+
+def _create(session: Session, connection: Connection, first: FirstState) -> None:
+    Base.metadata.create_all(connection)
+    session.add(SchemaRow(id=1, product=PRODUCT, version=SCHEMA_VERSION))
+    session.add(LeaseRow(id=1))
+    session.add(OfflineRow(id=1, base_id=first.base_id, blob=first.offline, sha256=_digest(first.offline)))
+    session.add(
+        VersionRow(
+            number=0,
+            reason="warm-up on the offline data",
+            ranker=first.ranker,
+            ranker_sha256=_digest(first.ranker),
+            omega=first.omega,
+            omega_sha256=_digest(first.omega),
+        )
+    )
+
+
+def _digest(blob: bytes) -> str:
+    return hashlib.sha256(blob).hexdigest()
+
+
+def _by_status(session: Session, table: type[TaskRow] | type[TrialRow]) -> dict[str, int]:
+    rows = session.execute(select(table.status, func.count()).group_by(table.status))
+    return dict(rows.all())
+
+
+def _task_row(session: Session, task_id: str) -> TaskRow:
+    row = session.get(TaskRow, task_id)
+    if row is None:
+        raise PlatformError(f"the platform has no task {task_id}")
+    return row
+
+
+def _task(row: TaskRow) -> TaskRecord:
+    return TaskRecord(
+        id=row.id,
+        experiment_id=row.experiment_id,
+        space_key=row.space_key,
+        space=json.loads(row.space_json),
+        extractor_version=row.extractor_version,
+        phi=tuple(row.phi),
+        status=row.status,
+        created=row.created,
+        finished=row.finished,
+        version_before=row.version_before,
+        version_after=row.version_after,
+        final_phi=None if row.final_phi is None else tuple(row.final_phi),
+        trials_used=row.trials_used,
+        trials_failed=row.trials_failed,
+    )
+
+
+def _record(session: Session, trial: Trial) -> str:
+    task = _task_row(session, trial.task_id)
+    row = session.execute(
+        select(TrialRow).where(TrialRow.task_id == trial.task_id, TrialRow.trial_key == trial.trial_key)
+    ).scalar_one_or_none()
+    values = {name: getattr(trial, name) for name in Trial.__dataclass_fields__}
+    values["parameters"] = dict(trial.parameters)
+    if row is not None and row.parameters != values["parameters"]:
+        raise PlatformError(
+            f"trial {trial.trial_key} of experiment {task.experiment_id} is known with another configuration; "
+            "use another trial key"
+        )
+    if row is not None and not (row.status == "failed" and trial.status == "ok"):
+        return "known"
+    if row is None:
+        session.add(TrialRow(**values))
+    else:
+        for name, value in values.items():
+            setattr(row, name, value)
+    if trial.status == "ok" and task.status == "closed":
+        task.status, task.finished = "open", None  # there is something to learn from after all
+    return "stored" if row is None else "replaced"
+
+
+def _hold(session: Session, session_id: str) -> LeaseRow:
+    lease = session.execute(select(LeaseRow).with_for_update()).scalar_one()
+    if lease.session_id != session_id:
+        raise UpdateLostError("this update was taken over or ran out of time; begin it again")
+    return lease
+
+
+def _write_version(session: Session, task: TaskRow, parent: int, made: NewVersion) -> None:
+    number = parent + 1
+    session.add(
+        VersionRow(
+            number=number,
+            parent=parent,
+            experiment_id=task.experiment_id,
+            reason=f"update with {made.trials_used} trials",
+            ranker=made.ranker,
+            ranker_sha256=_digest(made.ranker),
+            omega=made.omega,
+            omega_sha256=_digest(made.omega),
+        )
+    )
+    session.add(FeatureRow(task_id=task.id, blob=made.features, sha256=_digest(made.features)))
+    session.flush()
+    for task_id, blob in made.transformations.items():
+        session.merge(TransformationRow(task_id=task_id, version=number, blob=blob, sha256=_digest(blob)))
+    task.status, task.finished = "done", now()
+    task.version_before, task.version_after = parent, number
+    task.final_phi = list(made.final_phi)
+    task.trials_used, task.trials_failed = made.trials_used, made.trials_failed

@@ -1,0 +1,307 @@
+"""The state file: exactly-once, durable, checked on opening. Blobs are opaque here; ``test_platform`` fills them."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nni_hyperfd.errors import PlatformError, UpdateLostError
+from nni_hyperfd.platform.records import FirstState, NewTask, NewVersion, Trial
+from nni_hyperfd.platform.store import FILE_NAME, Store
+
+FIRST = FirstState(ranker=b"ranker 0", omega=b"omega 0", offline=b"offline", base_id="base")
+TASK = NewTask(
+    experiment_id="exp",
+    space_key="space",
+    space={"lr": {"_type": "choice", "_value": [0.1, 0.2]}},
+    base_id="base",
+    extractor_version=0,
+    phi=tuple(i / 7 for i in range(64)),
+)
+
+
+def new_store(folder: Path) -> Store:
+    return Store(folder, lambda: FIRST)
+
+
+def trial(task_id: str, key: str = "a", ap: float | None = 0.5, lr: float = 0.1) -> Trial:
+    status = "failed" if ap is None else "ok"
+    return Trial(task_id, key, {"lr": lr, "opt": "sgd"}, status, ap, None, None, 12.5, 2**62 + 1, "short")
+
+
+def version(task_id: str, number: int = 1) -> NewVersion:
+    name = str(number).encode()
+    return NewVersion(b"ranker " + name, b"omega " + name, b"features", {task_id: b"Z"}, TASK.phi[::-1], 3, 1)
+
+
+def test_a_new_platform_begins_at_version_0_and_is_found_again(tmp_path: Path) -> None:
+    new_store(tmp_path / "deep" / "er").close()
+    store = Store(tmp_path / "deep" / "er")
+    assert [v.number for v in store.versions()] == [0]
+    assert (store.newest().parent, store.newest().experiment_id) == (None, None)
+    assert (store.ranker(0), store.omega(0), store.offline(), store.base_id()) == (
+        b"ranker 0",
+        b"omega 0",
+        b"offline",
+        "base",
+    )
+
+
+def test_opening_does_not_start_anew(tmp_path: Path) -> None:
+    new_store(tmp_path).close()
+    assert Store(tmp_path, lambda: replace(FIRST, ranker=b"other")).ranker(0) == b"ranker 0"
+
+
+def test_an_empty_place_is_an_error_without_a_first_state(tmp_path: Path) -> None:
+    with pytest.raises(PlatformError, match="no platform state"):
+        Store(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_tasks_and_trials_read_back_exactly(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    task = store.open_task(TASK)
+    assert (task.phi, task.space, task.status, task.extractor_version) == (TASK.phi, TASK.space, "open", 0)
+    assert store.record(trial(task.id)) == "stored"
+    assert store.trials(task.id) == [trial(task.id)]
+    assert store.tasks("open") == [task] == [store.find_task("exp")]
+
+
+def test_opening_a_task_again_changes_nothing(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    task = store.open_task(TASK)
+    assert store.open_task(replace(TASK, phi=(0.0,) * 64)) == task
+    with pytest.raises(PlatformError, match="another search space"):
+        store.open_task(replace(TASK, space_key="other"))
+    assert len(store.tasks()) == 1
+
+
+def test_a_task_cannot_refer_to_a_version_that_is_not_there(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    with pytest.raises(PlatformError, match="version 7"):
+        store.open_task(replace(TASK, extractor_version=7))
+    assert store.tasks() == []
+
+
+def test_trials_are_idempotent_and_a_late_result_overrules_a_failure(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    task = store.open_task(TASK).id
+    assert store.record(trial(task, ap=None)) == "stored"
+    assert store.record(trial(task, ap=0.5)) == "replaced"
+    assert store.record(trial(task, ap=0.5)) == "known"
+    assert store.record(trial(task, ap=0.9)) == "known"
+    assert store.record(trial(task, ap=None)) == "known"
+    assert [t.ap for t in store.trials(task)] == [0.5]
+    with pytest.raises(PlatformError, match="another configuration"):
+        store.record(trial(task, lr=0.2))
+    with pytest.raises(PlatformError, match="no task"):
+        store.record(trial("nobody"))
+    assert (store.counts().usable_trials, store.counts().failed_trials) == (1, 0)
+
+
+def test_an_update_happens_once(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    task = store.open_task(TASK)
+    assert store.take_lease("one", task.id, 60) == 0
+    done = store.commit_version("one", task.id, 0, version(task.id))
+    assert (done.status, done.version_before, done.version_after, done.trials_used) == ("done", 0, 1, 3)
+    assert done.final_phi == TASK.phi[::-1]
+    assert (store.features(task.id), store.transformation(task.id)) == (b"features", b"Z")
+    # Again, even by somebody who holds the turn: the same receipt, no second version, nothing overwritten.
+    assert store.take_lease("two", task.id, 60) == 0
+    assert store.commit_version("two", task.id, 1, version(task.id, 2)) == done
+    assert store.ranker(1) == b"ranker 1"
+    assert [v.number for v in store.versions()] == [1, 0]
+
+
+def test_a_second_update_is_built_on_the_newest_version_or_refused(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    first, second = store.open_task(TASK), store.open_task(replace(TASK, experiment_id="other"))
+    store.take_lease("one", first.id, 60)
+    store.commit_version("one", first.id, 0, version(first.id))
+    store.take_lease("two", second.id, 60)
+    with pytest.raises(UpdateLostError):
+        store.commit_version("two", second.id, 0, version(second.id))
+    both = replace(version(second.id, 2), transformations={first.id: b"Z new", second.id: b"Z2"})
+    assert store.commit_version("two", second.id, 1, both).version_after == 2
+    assert [(v.number, v.parent) for v in store.versions()] == [(2, 1), (1, 0), (0, None)]
+    assert (store.transformation(first.id), store.features(first.id)) == (b"Z new", b"features")
+    assert [t.version_after for t in store.tasks("done")] == [1, 2]
+
+
+def test_the_turn_to_update_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    first, second = store.open_task(TASK), store.open_task(replace(TASK, experiment_id="other"))
+    assert store.take_lease("one", first.id, 60) == 0
+    assert 0 < store.take_lease("two", second.id, 60) <= 60
+    assert 0 < store.take_lease("two", second.id, 60, takeover=True) <= 60, (
+        "only the same experiment may take over"
+    )
+    assert 0 < store.take_lease("again", first.id, 60) <= 60
+    assert store.take_lease("again", first.id, 60, takeover=True) == 0
+    for lost in (
+        lambda: store.renew_lease("one", 60),
+        lambda: store.commit_version("one", first.id, 0, version(first.id)),
+    ):
+        with pytest.raises(UpdateLostError):
+            lost()
+    store.release_lease("one")  # not the holder: no effect
+    assert store.take_lease("two", second.id, 60) > 0
+    store.release_lease("again")
+    assert store.take_lease("two", second.id, 0.0) == 0
+    assert store.take_lease("three", first.id, 60) == 0, "a turn whose time is over is free"
+
+
+def test_a_refused_commit_leaves_no_trace(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    task = store.open_task(TASK)
+    store.take_lease("one", task.id, 60)
+    broken = replace(
+        version(task.id), transformations={"nobody": b"Z"}
+    )  # breaks a foreign key at the very end
+    with pytest.raises(PlatformError):
+        store.commit_version("one", task.id, 0, broken)
+    assert [v.number for v in store.versions()] == [0]
+    assert store.task(task.id) == task
+    with pytest.raises(PlatformError, match="offline features"):
+        store.features(task.id)
+    assert store.commit_version("one", task.id, 0, version(task.id)).version_after == 1
+
+
+def test_a_task_without_results_is_closed_and_opens_again_when_one_comes(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    task = store.open_task(TASK)
+    store.record(trial(task.id, ap=None))
+    closed = store.close_task(task.id, 0, 1)
+    assert (closed.status, closed.version_after, closed.trials_used, closed.trials_failed) == (
+        "closed",
+        None,
+        0,
+        1,
+    )
+    assert store.close_task(task.id, 5, 9) == closed
+    store.record(trial(task.id, key="b"))
+    assert store.task(task.id).status == "open"
+
+
+def test_results_in_many_threads_are_all_kept(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    task = store.open_task(TASK).id
+
+    def work(worker: int) -> None:
+        for i in range(5):
+            store.record(trial(task, key=f"{worker}-{i}"))
+            store.record(trial(task, key="shared"))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(store.trials(task)) == 21
+
+
+CREATE = """
+import sys
+from nni_hyperfd.platform.records import FirstState
+from nni_hyperfd.platform.store import Store
+name = sys.argv[2].encode()
+store = Store(sys.argv[1], lambda: FirstState(name, name, b"offline", "base"))
+print(store.ranker(0).decode(), store.omega(0).decode())
+"""
+
+
+def test_processes_that_create_a_platform_at_once_share_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CREATE, str(tmp_path / "new")]
+    runs = [subprocess.Popen([*command, f"p{i}"], stdout=subprocess.PIPE, text=True) for i in range(4)]
+    said = {run.communicate(timeout=60)[0].strip() for run in runs}
+    assert all(run.returncode == 0 for run in runs)
+    assert len(said) == 1, said
+
+
+def _corrupt(path: Path, kind: str) -> None:
+    content = path.read_bytes()
+    if kind == "text":
+        path.write_text("this is not a database")
+    elif kind == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "header only":
+        path.write_bytes(content[:100])
+    elif kind == "pages":
+        path.write_bytes(content[:4096] + b"\xa5" * (len(content) - 4096))
+    elif kind == "foreign":
+        path.unlink()
+        with sqlite3.connect(path) as database:
+            database.execute("CREATE TABLE songs (title TEXT)")
+        database.close()
+    elif kind == "foreign product":
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE hyperfd_schema SET product = 'something else'")
+        database.close()
+    elif kind == "newer":
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE hyperfd_schema SET version = 99")
+        database.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("text", "damaged"),
+        ("truncated", "damaged|malformed"),
+        ("header only", "damaged|malformed|not a database"),
+        ("pages", "damaged|malformed"),
+        ("foreign", "other tables"),
+        ("foreign product", "not a HyperFD platform"),
+        ("newer", "schema version 99.*newer nni_hyperfd"),
+    ],
+)
+def test_a_wrong_file_is_refused_and_left_as_it_is(tmp_path: Path, kind: str, words: str) -> None:
+    store = new_store(tmp_path)
+    store.record(trial(store.open_task(TASK).id))
+    store.close()
+    path = tmp_path / FILE_NAME
+    _corrupt(path, kind)
+    before = path.read_bytes()
+    for _ in range(2):
+        with pytest.raises(PlatformError, match=words) as error:
+            new_store(tmp_path)
+        assert str(path.parent) in str(error.value)
+    assert path.read_bytes() == before
+
+
+def test_a_blob_that_changed_on_disk_is_noticed(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    store.close()
+    with sqlite3.connect(tmp_path / FILE_NAME) as database:
+        database.execute("UPDATE ranker_versions SET ranker = X'00'")
+    database.close()
+    store = Store(tmp_path)
+    with pytest.raises(PlatformError, match="checksum"):
+        store.ranker(0)
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("x")
+    with pytest.raises(PlatformError, match="is a file"):
+        new_store(tmp_path / "state")
+
+
+def test_an_acknowledged_result_survives_the_death_of_the_process(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nsys.path.insert(0, sys.argv[2])\n"
+        "from test_store import TASK, new_store, trial\n"
+        "store = new_store(sys.argv[1])\ntask = store.open_task(TASK).id\n"
+        "for i in range(3): store.record(trial(task, key=str(i)))\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)], check=False)
+    assert run.returncode == -9
+    store = Store(tmp_path)
+    assert [t.trial_key for t in store.trials()] == ["0", "1", "2"]
