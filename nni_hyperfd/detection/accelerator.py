@@ -1,0 +1,204 @@
+"""Training on a CUDA device: images resident, crops on the device, one CUDA graph per architecture and optimizer.
+
+A step of this small network is bound by kernel launches, so the whole step is captured once and replayed. What a
+configuration may change without a new graph (learning rate, location weight, neg:pos ratio) lives in tensors;
+what it changes in the data (crop ratio, IoU threshold) is prepared outside, in bulk.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nni_hyperfd.detection.anchors import anchors_per_level
+from nni_hyperfd.detection.augment import CropPlan, crop_faces, crop_resident, recolor
+from nni_hyperfd.detection.budgets import Budget
+from nni_hyperfd.detection.evaluation import Batch, Detections, detect, evaluation_batches
+from nni_hyperfd.detection.losses import Losses, detection_losses
+from nni_hyperfd.detection.pixels import Faces, PixelStore
+from nni_hyperfd.detection.retinaface import RetinaFace
+from nni_hyperfd.detection.targets import Targets, concatenate, make_targets
+from nni_hyperfd.detection.training import MOMENTUM, WEIGHT_DECAY
+from nni_hyperfd.spaces.hyperparameters import HyperParameters
+
+WARM_UP_STEPS = 3
+"""Eager steps before a capture, so that libraries have allocated what they need."""
+
+PREPARED_SAMPLES = 256
+"""Samples whose targets are made at once; bounds the memory of the padded matching."""
+
+_capture = threading.Lock()
+"""Captures of several worker threads are kept apart: a capture must not see another's allocations."""
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What changes from step to step or trial to trial without a new graph: 0-dim tensors on the device."""
+
+    rate: Tensor
+    location_weight: Tensor
+    negative_ratio: Tensor
+
+
+@dataclass(frozen=True)
+class Residents:
+    """A data set in device memory: padded images ``[N, 3, S, S]`` uint8, faces, and evaluation batches per split."""
+
+    images: Tensor
+    faces: Faces
+    batches: dict[str, list[Batch]]
+
+    @classmethod
+    def load(cls, store: PixelStore, budget: Budget, device: torch.device) -> Residents:
+        batches = {
+            split: [
+                batch.to(device)
+                for batch in evaluation_batches(store, store.splits[split], budget.evaluation_size)
+            ]
+            for split in ("val", "test")
+        }
+        side = int(store.sizes.max())
+        return cls(store.padded(side).to(device), store.faces.to(device), batches)
+
+
+class CapturedStep:
+    """Forward, backward and optimizer step at one image size as a CUDA graph on ``stream``."""
+
+    def __init__(
+        self,
+        model: RetinaFace,
+        optimizer: torch.optim.Optimizer,
+        settings: StepSettings,
+        batch: int,
+        size: int,
+        precision: torch.dtype,
+        stream: torch.cuda.Stream,
+    ) -> None:
+        device = next(model.parameters()).device
+        self.model, self.optimizer, self.settings = model, optimizer, settings
+        self.batch, self.precision = batch, precision
+        self.pixels = torch.zeros(batch, 3, size, size, dtype=torch.uint8, device=device).to(
+            memory_format=torch.channels_last
+        )
+        anchors = sum(anchors_per_level(size, size))
+        self.targets = Targets(
+            torch.zeros(batch, anchors, dtype=torch.int8, device=device),
+            torch.zeros(batch, anchors, 4, device=device),
+            torch.full((batch, anchors, 10), torch.nan, device=device),
+        )
+        self.losses = torch.zeros(3, device=device)
+        self.graph = torch.cuda.CUDAGraph()
+        with _capture, torch.cuda.stream(stream):
+            for _ in range(WARM_UP_STEPS):
+                self._step()
+            stream.synchronize()
+            optimizer.zero_grad(set_to_none=True)
+            with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
+                self._step()
+
+    def _step(self) -> None:
+        with torch.autocast(
+            "cuda", self.precision, enabled=self.precision != torch.float32, cache_enabled=False
+        ):
+            predictions = self.model(self.pixels)
+        losses = detection_losses(predictions, self.targets, self.settings.negative_ratio)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.total(self.settings.location_weight).backward()
+        self.optimizer.step()
+        self.losses += torch.stack([part.detach() for part in losses])
+
+    def run(self, pixels: Tensor, targets: Targets) -> Tensor:
+        """Steps through all batches of prepared samples; returns the mean losses ``[3]``."""
+        steps = len(pixels) // self.batch
+        self.losses.zero_()
+        for step in range(steps):
+            rows = slice(step * self.batch, (step + 1) * self.batch)
+            self.pixels.copy_(pixels[rows])
+            for static, fresh in zip(self.targets.tensors(), targets.tensors()):
+                static.copy_(fresh[rows])
+            self.graph.replay()
+        return self.losses / steps
+
+
+class CUDAEngine:
+    """Engine for one worker thread; keeps its captured graphs from trial to trial of one architecture."""
+
+    def __init__(
+        self, model: RetinaFace, budget: Budget, device: torch.device, precision: torch.dtype = torch.bfloat16
+    ) -> None:
+        self.model = model.to(device, memory_format=torch.channels_last).train()
+        self.budget, self.image_size = budget, budget.image_size
+        self.device, self.precision = device, precision
+        self.stream = torch.cuda.Stream(device)
+        self.settings = StepSettings(*(torch.ones((), device=device) for _ in range(3)))
+        self.start = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.steps: dict[tuple[str, int], CapturedStep] = {}
+
+    def begin(
+        self, residents: Residents, hyperparameters: HyperParameters, sizes: tuple[int, ...] = ()
+    ) -> None:
+        """Puts the start weights back and takes up a data set and a configuration.
+
+        ``sizes``: image sizes to capture beside the budget's, where training changes size on its way.
+        """
+        self.residents, self.hyperparameters = residents, hyperparameters
+        name = hyperparameters.optimizer
+        if name not in self.optimizers:
+            self.optimizers[name] = self._make_optimizer(name)
+        optimizer = self.optimizers[name]
+        for size in (self.budget.image_size, *sizes):
+            if (name, size) not in self.steps:
+                self.steps[name, size] = CapturedStep(
+                    self.model,
+                    optimizer,
+                    self.settings,
+                    self.budget.batch_size,
+                    size,
+                    self.precision,
+                    self.stream,
+                )
+        with torch.cuda.stream(self.stream):
+            self.model.load_state_dict(self.start)
+            for state in optimizer.state.values():
+                for value in state.values():
+                    if torch.is_tensor(value):
+                        value.zero_()
+            self.settings.location_weight.fill_(hyperparameters.location_weight)
+            self.settings.negative_ratio.fill_(hyperparameters.negative_ratio)
+
+    def _make_optimizer(self, name: str) -> torch.optim.Optimizer:
+        parameters, rate = self.model.parameters(), self.settings.rate
+        if name == "adam":
+            return torch.optim.Adam(parameters, lr=rate, fused=True, capturable=True)
+        return torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True)
+
+    def train(self, plan: CropPlan, rate: float) -> Losses:
+        size = self.image_size
+        with torch.cuda.stream(self.stream), torch.no_grad():
+            self.settings.rate.fill_(rate)
+            plan = plan.to(self.device)
+            pixels, targets = [], []
+            for start in range(0, len(plan.image), PREPARED_SAMPLES):
+                part = plan[start : start + PREPARED_SAMPLES]
+                pixels.append(recolor(crop_resident(self.residents.images, part, size), part.color))
+                faces = crop_faces(self.residents.faces, part, size)
+                targets.append(make_targets(faces, size, self.hyperparameters))
+            mean = self.steps[self.hyperparameters.optimizer, size].run(
+                torch.cat(pixels), concatenate(targets)
+            )
+            return Losses(*mean.cpu())
+
+    def detect(self, split: str) -> Detections:
+        enabled = self.precision != torch.float32
+        with torch.cuda.stream(self.stream), torch.autocast("cuda", self.precision, enabled=enabled):
+            return detect(self.model, self.residents.batches[split])
+
+    def state(self) -> dict[str, Tensor]:
+        with torch.cuda.stream(self.stream):
+            copy = {name: value.clone() for name, value in self.model.state_dict().items()}
+            self.stream.synchronize()
+        return copy

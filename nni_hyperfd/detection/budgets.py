@@ -1,0 +1,53 @@
+"""Named training budgets: how long and at which size a trial trains. They never change a definition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nni_hyperfd.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One typed block with every training setting that is not part of a configuration.
+
+    HyperFD supplement B.1 gives the values of ``paper``.
+    """
+
+    name: str
+    image_size: int
+    """Side of the square training crops, pixels."""
+    evaluation_size: int
+    """Short side of evaluated images, pixels."""
+    epochs: int
+    """Upper bound of epochs."""
+    epoch_images: int | None
+    """Images that count as one epoch; None: the training split."""
+    validate_every: int
+    """Epochs between validations."""
+    patience: int
+    """Validations without gain before the learning rate is divided by ten."""
+    stop_after: int
+    """Validations without gain before training stops."""
+    batch_size: int = 32
+
+    def steps_per_epoch(self, train_images: int) -> int:
+        """Optimizer steps of one epoch; at least one."""
+        return max(1, (self.epoch_images or train_images) // self.batch_size)
+
+
+BUDGETS = {
+    budget.name: budget
+    for budget in (
+        Budget("paper", 640, 720, 1000, None, 10, 5, 8),
+        Budget("short", 256, 256, 8, 512, 2, 2, 4),
+        Budget("smoke", 160, 160, 4, 128, 2, 2, 2, batch_size=16),
+    )
+}
+
+
+def get_budget(name: str) -> Budget:
+    """The budget called ``name``; raises TrainingError with the known names otherwise."""
+    if name not in BUDGETS:
+        raise TrainingError(f"unknown budget {name!r}: choose one of {', '.join(BUDGETS)}")
+    return BUDGETS[name]

@@ -1,0 +1,46 @@
+"""Several data sets as one, for the server's own images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from nni_hyperfd.detection.dataset import FaceDataset
+from nni_hyperfd.errors import DataError
+
+
+def merge(name: str, datasets: Sequence[FaceDataset]) -> FaceDataset:
+    """All images of ``datasets`` in order, each in the split it was in; the report counts what all found.
+
+    Raises:
+        DataError: there is nothing to merge.
+    """
+    if not datasets:
+        raise DataError("no data set to merge: name at least one folder of server images")
+    images = tuple(image for dataset in datasets for image in dataset.images)
+    splits: dict[str, list[int]] = {"train": [], "val": [], "test": []}
+    start = 0
+    for dataset in datasets:
+        for split, members in splits.items():
+            members.extend(start + index for index in dataset.splits[split])
+        start += len(dataset.images)
+    reports = [dataset.report for dataset in datasets]
+    counts: dict = {}
+    for report in reports:
+        for problem, count in report.counts.items():
+            counts[problem] = counts.get(problem, 0) + count
+    report = replace(
+        reports[0],
+        name=name,
+        format=", ".join(dict.fromkeys(report.format for report in reports)),
+        images=len(images),
+        faces=sum(report.faces for report in reports),
+        ignored=sum(report.ignored for report in reports),
+        splits={split: len(members) for split, members in splits.items()},
+        counts=counts,
+        examples={
+            problem: names for report in reversed(reports) for problem, names in report.examples.items()
+        },
+    )
+    root = datasets[0].root.parent
+    return FaceDataset(name, root, images, {key: tuple(value) for key, value in splits.items()}, report)

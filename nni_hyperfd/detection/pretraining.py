@@ -1,0 +1,99 @@
+"""Pretraining of the base detector on server images, from random weights, with progress and resume."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nni_hyperfd.detection.augment import plan_crops
+from nni_hyperfd.detection.pixels import PixelStore
+from nni_hyperfd.detection.training import Engine, NonFiniteLoss
+from nni_hyperfd.spaces.hyperparameters import HyperParameters
+
+SETTINGS = HyperParameters(
+    optimizer="adam",
+    learning_rate=2e-3,
+    min_crop_ratio=0.3,
+    iou_threshold=0.5,
+    location_weight=2.0,
+    negative_ratio=7.0,
+)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Rounds of ``steps_per_round`` steps; the image size changes from round to round, the rate follows a cosine.
+
+    Several sizes teach the detector faces from a few pixels to most of the picture, whatever size a trial uses.
+    """
+
+    rounds: int = 240
+    steps_per_round: int = 32
+    sizes: tuple[int, ...] = (256, 384, 256, 512)
+    warm_up_rounds: int = 6
+
+    def rate(self, index: int) -> float:
+        """Learning rate of round ``index``."""
+        if index < self.warm_up_rounds:
+            return SETTINGS.learning_rate * (index + 1) / self.warm_up_rounds
+        done = (index - self.warm_up_rounds) / max(1, self.rounds - self.warm_up_rounds)
+        return SETTINGS.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
+
+
+def pretrain(
+    engine: Engine,
+    optimizer: torch.optim.Optimizer,
+    store: PixelStore,
+    schedule: Schedule,
+    batch: int,
+    seed: int,
+    checkpoint: Path,
+    on_round: Callable[[int, float], None],
+) -> None:
+    """Trains ``engine`` through all rounds; an interrupted call goes on from ``checkpoint``.
+
+    Args:
+        optimizer: the engine's, so that its state can be kept.
+        on_round: called with (round, mean classification loss) after each.
+    """
+    first = 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, map_location=next(engine.model.parameters()).device, weights_only=True)
+        engine.model.load_state_dict(saved["model"])
+        _restore(optimizer, saved["optimizer"])
+        first = saved["round"]
+    for index in range(first, schedule.rounds):
+        engine.image_size = schedule.sizes[index % len(schedule.sizes)]
+        rng = np.random.default_rng([seed, index])
+        samples = schedule.steps_per_round * batch
+        plan = plan_crops(store, store.splits["train"], samples, SETTINGS.min_crop_ratio, rng)
+        losses = engine.train(plan, schedule.rate(index))
+        if not all(bool(torch.isfinite(part)) for part in losses):
+            raise NonFiniteLoss(losses)
+        if (index + 1) % 20 == 0:
+            _save(checkpoint, engine, optimizer, index + 1)
+        on_round(index, float(losses.classification))
+
+
+def _save(checkpoint: Path, engine: Engine, optimizer: torch.optim.Optimizer, done: int) -> None:
+    temporary = checkpoint.with_suffix(".tmp")
+    state = {"model": engine.state(), "optimizer": optimizer.state_dict(), "round": done}
+    torch.save(state, temporary)
+    os.replace(temporary, checkpoint)
+
+
+def _restore(optimizer: torch.optim.Optimizer, saved: dict) -> None:
+    """Fills the optimizer's tensors in place where it has them: a captured graph knows them by address."""
+    if not optimizer.state:
+        optimizer.load_state_dict(saved)
+        return
+    for parameter, values in zip(optimizer.param_groups[0]["params"], saved["state"].values()):
+        for name, value in values.items():
+            current = optimizer.state[parameter][name]
+            current.copy_(value) if torch.is_tensor(current) else None
