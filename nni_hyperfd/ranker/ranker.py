@@ -1,0 +1,141 @@
+"""F: the performance ranker. One extractor G for all spaces, one encoder H a space (HyperFD eq. 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nni_hyperfd.errors import PlatformError, SpaceError
+from nni_hyperfd.metafeature.extractor import MetaFeatureExtractor, Variant
+from nni_hyperfd.ranker.blobs import pack, unpack
+from nni_hyperfd.ranker.encoders import EncoderShape
+from nni_hyperfd.ranker.encodings import Encodings
+from nni_hyperfd.ranker.seeding import seeded
+from nni_hyperfd.spaces.space import Space
+
+CHUNK = 1024
+"""Configurations embedded at once: few enough that the graphs of a chunk stay in the processor's cache."""
+
+
+class Ranker(nn.Module):
+    r"""Scores :math:`F(c, d) = \langle G(d), H(c) \rangle`; a higher score promises a higher AP@50.
+
+    The extractor is shared, so that experience from one search space improves the meta-features of all of them.
+
+    Args:
+        extractor: G.
+        shapes: for each space, by its key, the shape of its encoder H; encoders are initialized at once.
+    """
+
+    def __init__(self, extractor: MetaFeatureExtractor, shapes: Mapping[str, EncoderShape]) -> None:
+        super().__init__()
+        self.extractor = extractor
+        self.shapes = dict(shapes)
+        self.encoders = nn.ModuleDict({key: shape.build() for key, shape in self.shapes.items()})
+
+    @classmethod
+    def build(cls, shapes: Mapping[str, EncoderShape], seed: int, variant: Variant = "full") -> Ranker:
+        """A fresh ranker whose parameters depend on ``seed`` alone."""
+        with seeded(seed):
+            return cls(MetaFeatureExtractor(variant), shapes)
+
+    def add_space(self, space: Space, seed: int) -> None:
+        """Gives a space that is not known yet a fresh encoder; a known one keeps its own."""
+        if space.key not in self.shapes:
+            shape = EncoderShape.of(space)
+            with seeded(seed):
+                self.encoders[space.key] = shape.build()
+            self.shapes[space.key] = shape
+
+    def encoder(self, key: str) -> nn.Module:
+        """H of the space with this key.
+
+        Raises:
+            SpaceError: the ranker has no encoder for it.
+        """
+        if key not in self.shapes:
+            raise SpaceError(f"The ranker knows no search space {key}; add it first.")
+        return self.encoders[key]
+
+    @torch.no_grad()
+    def embed(self, key: str, encodings: Encodings) -> Tensor:
+        """H(c) of K configurations of space ``key`` -> [K, 64], as used for scoring (no dropout, no gradient)."""
+        encoder = self.encoder(key)
+        self.shapes[key].check(encodings)
+        training = encoder.training
+        encoder.eval()
+        parts = [encoder(encodings[start : start + CHUNK]) for start in range(0, len(encodings), CHUNK)]
+        encoder.train(training)
+        return torch.cat(parts)
+
+    @staticmethod
+    def scores(phi: Tensor, embeddings: Tensor) -> Tensor:
+        """Inner products: phi [T, 64] and H(c) [K, 64] -> [T, K]."""
+        return phi @ embeddings.T
+
+    def predict(self, key: str, phi: Tensor, encodings: Encodings) -> Tensor:
+        """Scores [K] of K configurations of space ``key`` for one meta-feature φ [64]."""
+        return self.scores(phi[None], self.embed(key, encodings))[0]
+
+    def parameters_state(self) -> dict[str, Tensor]:
+        """A copy of all parameters and buffers, by name."""
+        return {name: tensor.detach().clone() for name, tensor in self.state_dict().items()}
+
+    def extractor_state(self) -> dict[str, Tensor]:
+        """A copy of G's parameters and buffers: what a customer is sent."""
+        return {name: tensor.detach().clone() for name, tensor in self.extractor.state_dict().items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over parameters and buffers from :meth:`parameters_state`.
+
+        Raises:
+            PlatformError: names are missing or unexpected, or shapes differ; all of them are listed.
+        """
+        load_checked(self, state, "ranker")
+
+    def description(self) -> dict[str, Any]:
+        """Plain JSON from which :meth:`from_description` builds a ranker of the same shape."""
+        return {
+            "variant": self.extractor.variant,
+            "encoders": {key: shape.to_json() for key, shape in self.shapes.items()},
+        }
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any], state: Mapping[str, Tensor]) -> Ranker:
+        """Inverse of :meth:`description` and :meth:`parameters_state`."""
+        shapes = {key: EncoderShape(**shape) for key, shape in description["encoders"].items()}
+        ranker = cls.build(shapes, 0, description["variant"])
+        ranker.load(state)
+        return ranker
+
+    def to_bytes(self) -> bytes:
+        """Shape and parameters as one safetensors blob."""
+        return pack("ranker", self.state_dict(), self.description())
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Ranker:
+        """Inverse of :meth:`to_bytes`."""
+        state, description = unpack("ranker", data)
+        return cls.from_description(description, state)
+
+
+def load_checked(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Loads ``state`` into ``module`` or leaves it untouched.
+
+    Raises:
+        PlatformError: names are missing or unexpected, shapes differ, or values are not finite; every fault is listed.
+    """
+    own = module.state_dict()
+    faults = [f"missing {name}" for name in own.keys() - state.keys()]
+    faults += [f"unexpected {name}" for name in state.keys() - own.keys()]
+    for name in own.keys() & state.keys():
+        if own[name].shape != state[name].shape:
+            faults.append(f"{name} is {list(state[name].shape)} instead of {list(own[name].shape)}")
+        elif not torch.isfinite(state[name]).all():
+            faults.append(f"{name} is not finite")
+    if faults:
+        raise PlatformError(f"The state of the {what} does not fit: {'; '.join(sorted(faults))}.")
+    module.load_state_dict(dict(state))
