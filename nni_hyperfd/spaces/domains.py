@@ -144,9 +144,8 @@ class Number:
     def size(self) -> int | float:
         if not self.bounded or self.step is None:
             return math.inf
-        if self.kind == "randint":
-            return int(self.second - self.first)
-        return round(self.second / self.step) - round(self.first / self.step) + 1
+        lowest, highest = self._ticks
+        return highest - lowest + 1
 
     def draw(self, rng: np.random.Generator, n: int) -> Column:
         if self.kind == "randint":
@@ -154,8 +153,7 @@ class Number:
         return self._from_unit(rng.random(n) if self.bounded else rng.standard_normal(n))
 
     def all(self) -> Column:
-        # Rounding a lower end downwards and clipping it leaves one value for it, so the count is that of `size`.
-        return self._round((round(self.first / self.step) + np.arange(self.size)) * self.step)
+        return self._round((self._ticks[0] + np.arange(self.size)) * self.step)
 
     def value(self, coordinate: float) -> Scalar:
         return int(coordinate) if self.kind == "randint" else float(coordinate)
@@ -164,16 +162,13 @@ class Number:
         if not _is_number(value):
             raise SpaceError(f"{self.key} is {value!r}; give {self._allowed()}.")
         number = float(value)
-        if self.kind == "randint":
-            fits = number.is_integer() and self.first <= number < self.second
-        else:
-            # NNI computes exp(log(x)) and round(x/q)·q, which may miss an end or a tick in the last digits.
+        if self.step is None:
+            # NNI computes exp(log(x)), which may miss an end by its last digits.
             slack = 1e-9 * abs(number)
-            fits = (
-                (not self.bounded or self.first - slack <= number <= self.second + slack)
-                and (self.step is None or abs(self._round(number) - number) <= 1e-6 * self.step)
-                and ("lognormal" not in self.kind or number > 0 or (number == 0 and self.step is not None))
-            )
+            fits = not self.bounded or self.first - slack <= number <= self.second + slack
+            fits = fits and ("log" not in self.kind or number > 0)
+        else:
+            fits = abs(self._round(number) - number) <= 1e-6 * self.step
         if not fits:
             raise SpaceError(f"{self.key} is {value!r}; give {self._allowed()}.")
         return number
@@ -181,6 +176,9 @@ class Number:
     def moves(self, coordinate: float, rng: np.random.Generator) -> Column:
         unit = self._to_unit(np.array([coordinate])) + 0.15 * rng.standard_normal(4)
         near = self._from_unit(np.clip(unit, 0, 1) if self.bounded else unit)
+        if self.step is not None:
+            # Small changes are rounded away, so the next values on both sides are always among the moves.
+            near = np.append(near, self._round(coordinate + np.array([-self.step, self.step])))
         return np.unique(near[near != coordinate])
 
     def encode(self, column: Column) -> NDArray[np.float32]:
@@ -211,11 +209,22 @@ class Number:
         plain = low + unit * (high - low)
         return self._round(np.exp(plain) if "log" in self.kind else plain)
 
-    def _round(self, x: Any) -> Any:
-        if self.step is not None:
-            x = np.round(x / self.step) * self.step
+    @property
+    def _ticks(self) -> tuple[int, int]:
+        """Lowest and highest multiple of the step in a bounded range; NNI clips the value of both into the range."""
         if self.kind == "randint":
-            return np.clip(x, self.first, self.second - 1)
+            return int(self.first), int(self.second) - 1
+        return round(self.first / self.step), round(self.second / self.step)
+
+    def _round(self, x: Any) -> Any:
+        """The value of the domain that is nearest to ``x``."""
+        if self.step is not None:
+            ticks = np.round(x / self.step)
+            if self.bounded:
+                ticks = np.clip(ticks, *self._ticks)
+            elif "log" in self.kind:
+                ticks = np.maximum(ticks, 0)
+            x = ticks * self.step
         return np.clip(x, self.first, self.second) if self.bounded else x
 
     def _allowed(self) -> str:

@@ -243,10 +243,15 @@ class Space:
 
     @cached_property
     def _encoded_domains(self) -> tuple[Domain, ...]:
-        """The keys of :meth:`encode`: all six standard ones however few of them are listed, else the user's own."""
+        """The keys of :meth:`encode`: all six standard ones however few of them are listed, else the user's own.
+
+        A user's keys are sorted, so that the order in which the file lists them means nothing.
+        """
         if self.kind == "nas":
             return ()
-        return self.domains if self.kind == "flat" else _STANDARD_DOMAINS
+        if self.kind == "flat":
+            return tuple(sorted(self.domains, key=lambda domain: domain.key))
+        return _STANDARD_DOMAINS
 
     def _key_list(self) -> str:
         return ", ".join(self.search_space)
