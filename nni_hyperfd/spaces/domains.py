@@ -8,10 +8,11 @@ The distributions are NNI's: ``uniform``, ``loguniform``, ``normal`` and ``logno
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,37 +28,47 @@ NUMERIC_TYPES = (
 )  # fmt: skip
 
 
-class Domain(Protocol):
-    """The allowed values of one key."""
+class Domain(ABC):
+    """The allowed values of one key of a search space."""
 
     key: str
-    size: int | float
-    """Number of values, ``math.inf`` where there is no end of them."""
 
+    @property
+    @abstractmethod
+    def size(self) -> int | float:
+        """Number of values, ``math.inf`` where there is no end of them."""
+
+    @abstractmethod
     def draw(self, rng: np.random.Generator, n: int) -> Column:
         """``n`` coordinates from NNI's distribution, repeats included."""
 
+    @abstractmethod
     def all(self) -> Column:
         """Every coordinate of a finite domain, each once."""
 
+    @abstractmethod
     def value(self, coordinate: float) -> Scalar:
         """The value that is written for NNI."""
 
+    @abstractmethod
     def coordinate(self, value: Any) -> float:
         """The reverse of :meth:`value`; raises SpaceError where ``value`` is not allowed."""
 
+    @abstractmethod
     def moves(self, coordinate: float, rng: np.random.Generator) -> Column:
         """Coordinates of nearby other values."""
 
+    @abstractmethod
     def encode(self, column: Column) -> NDArray[np.float32]:
         """Features [n, width] of ``n`` coordinates for a neural network."""
 
+    @abstractmethod
     def specification(self) -> list[Any]:
         """What decides the meaning of :meth:`encode`, as JSON."""
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Domain):
     """One out of a list. The coordinate is the position; encoded one-hot, with the scaled value where it has an order.
 
     Three or more numbers carry their value scaled to 0…1, by the logarithm if the largest is at least three times the
@@ -116,7 +127,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Number:
+class Number(Domain):
     """A number of one of NNI's numeric types; the coordinate is the number itself.
 
     Encoded as one feature: 0…1 between the ends (of the logarithm for the log types), or the standard score for
@@ -153,6 +164,7 @@ class Number:
         return self._from_unit(rng.random(n) if self.bounded else rng.standard_normal(n))
 
     def all(self) -> Column:
+        assert self.step is not None, "only a finite domain can be listed"
         return self._round((self._ticks[0] + np.arange(self.size)) * self.step)
 
     def value(self, coordinate: float) -> Scalar:
@@ -212,6 +224,7 @@ class Number:
     @property
     def _ticks(self) -> tuple[int, int]:
         """Lowest and highest multiple of the step in a bounded range; NNI clips the value of both into the range."""
+        assert self.step is not None
         if self.kind == "randint":
             return int(self.first), int(self.second) - 1
         return round(self.first / self.step), round(self.second / self.step)

@@ -261,11 +261,11 @@ class Space:
         for column, domain in enumerate(self.domains):
             rows[:, column] = _column(domain, configurations)
         if self.networks is not None:
-            for configuration in configurations:
+            for row, configuration in zip(rows, configurations):
                 if configuration.architecture is None:
                     raise SpaceError(f"The configuration ({configuration}) has no architecture; add one.")
                 self.networks.check(configuration.architecture)
-            rows[:, len(self.domains) :] = [c.architecture.codes for c in configurations]
+                row[len(self.domains) :] = configuration.architecture.codes
         return rows
 
     def _configurations(self, rows: Rows) -> list[Configuration]:
@@ -295,8 +295,8 @@ class Space:
             raise SpaceError(
                 f"The space has {self.size:.4g} configurations and can be listed up to {ENUMERATION_LIMIT}; sample it."
             )
-        axes = [domain.all() for domain in self.domains]
-        axes += [np.zeros(1)] * _NETWORK_COLUMNS if self.networks is None else list(self.networks.allowed)
+        axes: list[NDArray[Any]] = [domain.all() for domain in self.domains]
+        axes += [np.zeros(1)] * _NETWORK_COLUMNS if self.networks is None else self.networks.allowed
         grid = np.meshgrid(*axes, indexing="ij")
         return self._admitted(np.stack([axis.ravel() for axis in grid], axis=1).astype(float))
 
