@@ -1,0 +1,1 @@
+"""What NNI talks to: thin adapters between its callbacks and the platform."""

@@ -1,0 +1,62 @@
+"""What a trial reports to NNI, as this project understands it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nni_hyperfd.errors import PluginError
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of one trial.
+
+    Args:
+        ap: AP@50 on val, the number NNI shows; from 0 to 1.
+        test_ap, heldout_ap: AP@50 on test, and on val and test pooled; None where not reported.
+        seconds: duration of the fine-tuning.
+    """
+
+    ap: float
+    test_ap: float | None = None
+    heldout_ap: float | None = None
+    seconds: float | None = None
+
+
+def read_metric(value: Any) -> Result:
+    """Read a final metric: a number, or a dict whose "default" is the AP on val.
+
+    Raises:
+        PluginError: no AP in it; the message says what was found instead.
+    """
+    fields = value if isinstance(value, Mapping) else {"default": value}
+    ap = _number(fields.get("default"))
+    if ap is None or not 0.0 <= ap <= 1.0:
+        raise PluginError(
+            f"the trial reported {value!r} as its final result; expected AP@50 as a number from 0 to 1, or a dict with it as 'default'"
+        )
+    return Result(
+        ap=ap,
+        test_ap=_precision(fields.get("test_ap")),
+        heldout_ap=_precision(fields.get("heldout_ap")),
+        seconds=_seconds(fields.get("seconds")),
+    )
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _precision(value: Any) -> float | None:
+    number = _number(value)
+    return number if number is not None and 0.0 <= number <= 1.0 else None
+
+
+def _seconds(value: Any) -> float | None:
+    number = _number(value)
+    return number if number is not None and number >= 0.0 else None

@@ -1,0 +1,156 @@
+"""NNI's own records of an experiment, read from its folder; they outlive the tuner process.
+
+NNI's manager writes ``db/nni.sqlite`` before it tells the tuner anything, so what a killed tuner missed is here.
+Nothing in this module writes.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nni_hyperfd.errors import PluginError
+
+HOME = Path("~/nni-experiments")
+"""NNI's folder of experiments, and of the list of those that lie elsewhere."""
+
+_END_EVENTS = frozenset({"SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED", "EARLY_STOPPED"})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one configuration that the tuner handed out.
+
+    Args:
+        parameters: as the tuner gave them to NNI.
+        ended: its trial job has stopped.
+        value: final metric as the trial reported it; None where there is none.
+    """
+
+    parameters: dict[str, Any]
+    ended: bool
+    value: Any | None
+
+
+@dataclass
+class _Job:
+    number: int
+    parameter_id: int
+    parameters: dict[str, Any]
+    ended: bool = False
+
+
+def find_experiment(experiment_id: str, experiments: Path | None = None) -> Path:
+    """Folder of an NNI experiment.
+
+    Args:
+        experiments: folder of experiments (``experimentWorkingDirectory``); None to ask NNI's list.
+
+    Raises:
+        PluginError: there is no such experiment.
+    """
+    home = HOME.expanduser()
+    folders = [experiments] if experiments else [home, *_listed(home / ".experiment", experiment_id)]
+    for folder in folders:
+        if (folder / experiment_id / "db" / "nni.sqlite").is_file():
+            return folder / experiment_id
+    raise PluginError(
+        f"no NNI experiment {experiment_id!r} under {', '.join(map(str, folders))}; check the id with `nnictl experiment list --all`, "
+        "or name the folder of a moved one with --experiments."
+    )
+
+
+def _listed(experiment_list: Path, experiment_id: str) -> Iterator[Path]:
+    try:
+        yield Path(json.loads(experiment_list.read_text())[experiment_id]["logDir"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+
+
+class Records:
+    """Reader of one experiment's records.
+
+    Raises:
+        PluginError: ``folder`` is not an NNI experiment, or its database cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._database = folder / "db" / "nni.sqlite"
+        if not self._database.is_file():
+            raise PluginError(f"{folder} is not the folder of an NNI experiment: it has no db/nni.sqlite.")
+
+    @property
+    def experiment_id(self) -> str:
+        """NNI's id of the experiment."""
+        return self.folder.name
+
+    def config(self) -> dict[str, Any]:
+        """The experiment's config as NNI runs it now: paths absolute, changes made on the page included."""
+        rows = self._query("select params from ExperimentProfile order by revision desc limit 1")
+        return json.loads(rows[0][0]) if rows else {}
+
+    def outcomes(self) -> list[Outcome]:
+        """All configurations of the tuner that became trial jobs, in the order of the jobs.
+
+        A result is attached to the configuration that the trial says it ran, which need not be the one that NNI
+        lists for its job (see ``trials.py``).  Trials added by hand on the page are left out.
+        """
+        jobs = self._jobs()
+        values: dict[str, Any] = {}
+        for job_id, reported_id, text in self._query(
+            "select trialJobId, parameterId, data from MetricData where type = 'FINAL' order by rowid"
+        ):
+            owner = _owner(jobs, job_id, reported_id)
+            if owner is not None:
+                values.setdefault(owner, json.loads(json.loads(text)))
+        return [Outcome(job.parameters, job.ended, values.get(job_id)) for job_id, job in jobs.items()]
+
+    def no_trial_left(self) -> bool:
+        """NNI will start no further trial of its own accord, because of ``maxTrialNumber``, and none is running."""
+        limit = self.config().get("maxTrialNumber")
+        started = self._query("select count(distinct trialJobId) from TrialJobEvent where trialJobId != ''")[
+            0
+        ][0]
+        return limit is not None and started >= limit and all(job.ended for job in self._jobs().values())
+
+    def _jobs(self) -> dict[str, _Job]:
+        jobs: dict[str, _Job] = {}
+        for job_id, event, text, number in self._query(
+            "select trialJobId, event, data, sequenceId from TrialJobEvent where trialJobId != '' order by rowid"
+        ):
+            if job_id not in jobs:
+                form = json.loads(text) if text else {}
+                if not isinstance(form.get("parameter_id"), int):
+                    continue
+                jobs[job_id] = _Job(number or 0, form["parameter_id"], form["parameters"])
+            # A resumed experiment starts jobs again that had not ended.
+            jobs[job_id].ended = event in _END_EVENTS
+        return jobs
+
+    def _query(self, statement: str) -> list[tuple[Any, ...]]:
+        # Not opened read-only: SQLite could not read past the unfinished write of a killed manager then.
+        try:
+            with closing(
+                sqlite3.connect(f"file:{self._database}?mode=rw", uri=True, timeout=10)
+            ) as connection:
+                return connection.execute(statement).fetchall()
+        except sqlite3.Error as error:
+            raise PluginError(f"cannot read NNI's records at {self._database}: {error}.") from None
+
+
+def _owner(jobs: dict[str, _Job], job_id: str, reported_id: str | None) -> str | None:
+    """Job whose listed configuration is the one that job ``job_id`` ran.
+
+    Parameter ids begin anew when an experiment is resumed; swapped jobs are neighbors, so the nearest one is meant.
+    """
+    if job_id not in jobs or reported_id is None:
+        return None
+    number = jobs[job_id].number
+    same = [other for other, job in jobs.items() if str(job.parameter_id) == reported_id]
+    return min(same, key=lambda other: abs(jobs[other].number - number), default=None)

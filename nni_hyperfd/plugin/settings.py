@@ -1,0 +1,142 @@
+"""The settings of an experiment: NNI's ``classArgs``, checked before anything expensive begins."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from nni_hyperfd.errors import PluginError
+
+DEFAULT_PLATFORM = "~/.local/share/hyperfd/platform.sqlite"
+DEFAULT_CACHE = "~/.cache/hyperfd"
+FORMATS = ("wider", "coco", "voc", "yolo", "retinaface", "csv")
+SPACES = ("hpo", "nas", "joint", "flat")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``classArgs`` may say; every key but ``data`` has a default.
+
+    Args:
+        data: folder of annotated images. A relative path starts at NNI's ``trialCodeDirectory``, where the trial
+            command starts too, so that both may name the folder in the same way.
+        platform: file of the platform's state; made on first use.
+        budget: B, results after which the experiment ends.
+        exploration: share of the budget drawn from the second-best part of the ranking, 0 to 1.
+        candidates: configurations sampled and ranked where a space is too large to rank all of it.
+        seed: of everything drawn at random, including the split of data without ``splits.json``.
+        format: annotation format, recognized from the folder when absent.
+        space: kind that the search space must have, as a check: hpo, nas, joint or flat.
+        cache_dir: where image-level features are kept between experiments; never leaves this machine.
+    """
+
+    data: Path
+    platform: str = DEFAULT_PLATFORM
+    budget: int = 4
+    exploration: float = 0.5
+    candidates: int = 200
+    seed: int = 0
+    format: str | None = None
+    space: str | None = None
+    cache_dir: Path = Path(DEFAULT_CACHE)
+
+    @classmethod
+    def from_class_args(cls, arguments: Mapping[str, Any]) -> Settings:
+        """Check ``classArgs``.
+
+        Raises:
+            PluginError: an unknown key (with the nearest known one), a missing ``data``, a value out of range.
+        """
+        _refuse_unknown_keys(arguments)
+        if arguments.get("data") is None:
+            raise PluginError(
+                "classArgs: data is missing; write data: <folder of your annotated images> in the experiment's config."
+            )
+        values: dict[str, Any] = {
+            "data": Path(_text(arguments, "data")),
+            "platform": _text(arguments, "platform"),
+            "budget": _whole_number(arguments, "budget", 1, 1000),
+            "exploration": _share(arguments, "exploration"),
+            "candidates": _whole_number(arguments, "candidates", 1, 100_000),
+            "seed": _whole_number(arguments, "seed", 0, 2**63 - 1),
+            "format": _one_of(arguments, "format", FORMATS),
+            "space": _one_of(arguments, "space", SPACES),
+            "cache_dir": _path(arguments, "cache_dir"),
+        }
+        return cls(**{key: value for key, value in values.items() if value is not None})
+
+    def resolved(self, base: Path) -> Settings:
+        """The same settings with absolute paths, relative ones taken from the folder ``base``."""
+        platform = self.platform if "://" in self.platform else str(_absolute(Path(self.platform), base))
+        return Settings(
+            **{
+                **{field.name: getattr(self, field.name) for field in fields(self)},
+                "data": _absolute(self.data, base),
+                "platform": platform,
+                "cache_dir": _absolute(self.cache_dir, base),
+            }
+        )
+
+    def as_class_args(self) -> dict[str, Any]:
+        """Plain values from which :meth:`from_class_args` makes equal settings."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+
+
+def _absolute(path: Path, base: Path) -> Path:
+    return (base / path.expanduser()).resolve()
+
+
+def _refuse_unknown_keys(arguments: Mapping[str, Any]) -> None:
+    known = [field.name for field in fields(Settings)]
+    for key in arguments:
+        if key in known:
+            continue
+        near = difflib.get_close_matches(str(key), known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise PluginError(f"classArgs: unknown key {key!r}; {hint}Allowed keys are {', '.join(known)}.")
+
+
+def _text(arguments: Mapping[str, Any], key: str) -> str | None:
+    value = arguments.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.strip():
+        raise PluginError(f"classArgs: {key} must be a path, not {value!r}.")
+    return value
+
+
+def _path(arguments: Mapping[str, Any], key: str) -> Path | None:
+    value = _text(arguments, key)
+    return None if value is None else Path(value)
+
+
+def _whole_number(arguments: Mapping[str, Any], key: str, low: int, high: int) -> int | None:
+    value = arguments.get(key)
+    if value is None:
+        return None
+    # bool is an int to Python, but "budget: yes" is a slip.
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise PluginError(f"classArgs: {key} must be a whole number from {low} to {high}, not {value!r}.")
+    return value
+
+
+def _share(arguments: Mapping[str, Any], key: str) -> float | None:
+    value = arguments.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise PluginError(f"classArgs: {key} must be a number from 0 to 1, not {value!r}.")
+    return float(value)
+
+
+def _one_of(arguments: Mapping[str, Any], key: str, choices: tuple[str, ...]) -> str | None:
+    value = arguments.get(key)
+    if value is None:
+        return None
+    if value not in choices:
+        raise PluginError(f"classArgs: {key} must be one of {', '.join(choices)}, not {value!r}.")
+    return str(value)

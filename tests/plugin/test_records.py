@@ -1,0 +1,110 @@
+"""NNI's own records, read from a database that NNI 3.0 wrote."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from nni_hyperfd.errors import PluginError
+from nni_hyperfd.plugin.records import Outcome, Records, find_experiment
+
+ASSET = Path(__file__).parent / "assets" / "nni_3_0_swapped_and_resumed.sql"
+EXPERIMENT = "shrz1dap"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    experiment = tmp_path / "elsewhere" / EXPERIMENT
+    (experiment / "db").mkdir(parents=True)
+    execute(experiment, ASSET.read_text())
+    return experiment
+
+
+def execute(experiment: Path, script: str) -> None:
+    with closing(sqlite3.connect(experiment / "db" / "nni.sqlite")) as connection:
+        connection.executescript(script)
+        connection.commit()
+
+
+def test_results_go_to_the_configuration_that_ran(folder: Path) -> None:
+    """The job listed with x = 1 reported for x = 0, and the job listed with x = 0 ran x = 1 and failed."""
+    outcomes = {outcome.parameters["x"]: outcome for outcome in Records(folder).outcomes()}
+    assert outcomes[0] == Outcome({"x": 0, "n": 0}, ended=True, value={"default": 0.0, "x": 0})
+    assert outcomes[1] == Outcome({"x": 1, "n": 1}, ended=True, value=None)
+    for x, outcome in outcomes.items():
+        if outcome.value is not None:
+            assert outcome.value["x"] == x
+
+
+def test_a_resumed_trial_is_one_trial(folder: Path) -> None:
+    outcomes = [outcome for outcome in Records(folder).outcomes() if outcome.parameters["x"] == 3]
+    assert outcomes == [Outcome({"x": 3, "n": 3}, ended=True, value={"default": 0.1 + 0.2, "x": 3})]
+
+
+def test_trials_cut_off_by_the_end_of_the_experiment_have_not_ended(folder: Path) -> None:
+    assert [o.parameters["x"] for o in Records(folder).outcomes() if not o.ended] == [8, 9]
+
+
+def test_parameter_ids_that_began_anew_mean_the_nearest_job(folder: Path) -> None:
+    execute(
+        folder,
+        """insert into TrialJobEvent values (1, 'later', 'RUNNING', '{"parameter_id": 0, "parameters": {"x": 50}}', '', 50, null, '');
+        insert into TrialJobEvent values (1, 'other', 'RUNNING', '{"parameter_id": 1, "parameters": {"x": 51}}', '', 51, null, '');
+        insert into MetricData values (1, 'later', '1', 'FINAL', 0, '"0.51"');
+        insert into MetricData values (1, 'other', '0', 'FINAL', 0, '"0.5"');""",
+    )
+    values = {outcome.parameters["x"]: outcome.value for outcome in Records(folder).outcomes()}
+    assert values[50] == 0.5
+    assert values[51] == 0.51
+    assert values[0] == {"default": 0.0, "x": 0}
+
+
+def test_trials_added_by_hand_are_left_out(folder: Path) -> None:
+    before = Records(folder).outcomes()
+    execute(
+        folder,
+        """insert into TrialJobEvent values (1, '', 'ADD_CUSTOMIZED', '{"x": 99}', null, null, null, null);
+        insert into TrialJobEvent values
+            (1, 'hand', 'RUNNING', '{"parameter_id": null, "parameter_source": "customized", "parameters": {"x": 99}}', '', 60, null, '');
+        insert into MetricData values (1, 'hand', null, 'FINAL', 0, '"0.9"');""",
+    )
+    assert Records(folder).outcomes() == before
+
+
+def test_the_end_by_trial_number_waits_for_running_trials(folder: Path) -> None:
+    records = Records(folder)
+    assert not records.no_trial_left()
+    config = {**records.config(), "maxTrialNumber": 10}
+    execute(folder, f"update ExperimentProfile set params = '{json.dumps(config)}'")
+    assert not records.no_trial_left()
+    execute(folder, "insert into TrialJobEvent values (1, 'FDELx', 'SUCCEEDED', null, '', 8, null, '')")
+    assert not records.no_trial_left()
+    execute(folder, "insert into TrialJobEvent values (1, 'FYKrh', 'FAILED', null, '', 9, null, '')")
+    assert records.no_trial_left()
+
+
+def test_an_experiment_is_found_in_its_own_folder_and_by_nnis_list(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    (home / "nni-experiments").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    assert find_experiment(EXPERIMENT, folder.parent) == folder
+    with pytest.raises(PluginError, match="no NNI experiment 'shrz1dap'"):
+        find_experiment(EXPERIMENT)
+    listed = {EXPERIMENT: {"logDir": str(folder.parent)}}
+    (home / "nni-experiments" / ".experiment").write_text(json.dumps(listed))
+    assert find_experiment(EXPERIMENT) == folder
+
+
+def test_damaged_records_are_named(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match="not the folder of an NNI experiment"):
+        Records(tmp_path)
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db" / "nni.sqlite").write_bytes(b"no database at all, but long enough to look like one" * 40)
+    with pytest.raises(PluginError, match="cannot read NNI's records"):
+        Records(tmp_path).outcomes()

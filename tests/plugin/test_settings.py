@@ -1,0 +1,67 @@
+"""classArgs: what is accepted, and the sentence that meets a slip."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from nni_hyperfd.errors import PluginError
+from nni_hyperfd.plugin.settings import Settings
+
+
+def test_only_the_data_folder_is_needed() -> None:
+    settings = Settings.from_class_args({"data": "/faces"})
+    assert settings.budget == 4
+    assert settings.exploration == 0.5
+
+
+def test_a_misspelled_key_is_answered_with_the_nearest_one_and_the_whole_list() -> None:
+    with pytest.raises(
+        PluginError, match=r"unknown key 'exploraton'; did you mean 'exploration'\?"
+    ) as caught:
+        Settings.from_class_args({"data": "/faces", "exploraton": 0.1})
+    for field in dataclasses.fields(Settings):
+        assert field.name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "data is missing"),
+        ({"data": 3}, "data must be a path"),
+        ({"data": " "}, "data must be a path"),
+        ({"data": "d", "budget": 0}, "budget must be a whole number from 1 to 1000, not 0"),
+        ({"data": "d", "budget": True}, "budget must be a whole number"),
+        ({"data": "d", "budget": 4.0}, "budget must be a whole number"),
+        ({"data": "d", "budget": "4"}, "budget must be a whole number"),
+        ({"data": "d", "exploration": 1.5}, "exploration must be a number from 0 to 1"),
+        ({"data": "d", "exploration": float("nan")}, "exploration must be a number from 0 to 1"),
+        ({"data": "d", "seed": -1}, "seed must be a whole number from 0"),
+        ({"data": "d", "candidates": 10**6}, "candidates must be a whole number from 1 to 100000"),
+        ({"data": "d", "format": "pascal"}, "format must be one of wider, coco, voc"),
+        ({"data": "d", "space": "HPO"}, "space must be one of hpo, nas, joint, flat"),
+        ({"data": "d", "cache_dir": 7}, "cache_dir must be a path"),
+    ],
+)
+def test_values_out_of_range_are_refused(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(PluginError, match=message):
+        Settings.from_class_args(arguments)
+
+
+def test_relative_paths_start_at_the_trial_code_and_urls_stay(tmp_path: Path) -> None:
+    settings = Settings.from_class_args({"data": "faces", "cache_dir": "~/cache", "platform": "p.sqlite"})
+    resolved = settings.resolved(tmp_path)
+    assert resolved.data == tmp_path / "faces"
+    assert resolved.platform == str(tmp_path / "p.sqlite")
+    assert resolved.cache_dir == Path("~/cache").expanduser()
+    remote = Settings.from_class_args({"data": "/faces", "platform": "https://platform.example"}).resolved(
+        tmp_path
+    )
+    assert remote.platform == "https://platform.example"
+
+
+def test_settings_survive_being_written_down() -> None:
+    settings = Settings.from_class_args({"data": "/faces", "budget": 7, "format": "voc", "seed": 3})
+    assert Settings.from_class_args(settings.as_class_args()) == settings
