@@ -53,7 +53,9 @@ def main() -> None:
 
         device = torch.device("cuda")
         engine = CUDAEngine(model, budget, device)
-        engine.begin(Residents.load(store, budget, device), SETTINGS, schedule.sizes)
+        engine.begin(
+            Residents.load(store, budget, device), SETTINGS, tuple(side for _, side in schedule.sizes)
+        )
         optimizer = engine.optimizers[SETTINGS.optimizer]
     else:
         engine = CPUEngine(model, store, SETTINGS, budget)

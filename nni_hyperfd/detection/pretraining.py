@@ -28,15 +28,21 @@ SETTINGS = HyperParameters(
 
 @dataclass(frozen=True)
 class Schedule:
-    """Rounds of ``steps_per_round`` steps; the image size changes from round to round, the rate follows a cosine.
+    """Rounds of ``steps_per_round`` steps; images grow on the way, the rate follows a cosine.
 
-    Several sizes teach the detector faces from a few pixels to most of the picture, whatever size a trial uses.
+    Progressive resizing: most steps are taken on small crops, where they are cheap; the zoom of a crop, not its
+    size, decides how large faces are, so all anchors learn from the first round on.
     """
 
-    rounds: int = 240
+    rounds: int = 60
     steps_per_round: int = 32
-    sizes: tuple[int, ...] = (256, 384, 256, 512)
-    warm_up_rounds: int = 6
+    sizes: tuple[tuple[float, int], ...] = ((0.6, 128), (0.9, 160), (1.0, 224))
+    """(share of the rounds until which it holds, side of the crops in pixels)."""
+    warm_up_rounds: int = 3
+
+    def size(self, index: int) -> int:
+        """Side of the crops of round ``index``, pixels."""
+        return next(side for until, side in self.sizes if index < until * self.rounds or until == 1.0)
 
     def rate(self, index: int) -> float:
         """Learning rate of round ``index``."""
@@ -69,14 +75,14 @@ def pretrain(
         _restore(optimizer, saved["optimizer"])
         first = saved["round"]
     for index in range(first, schedule.rounds):
-        engine.image_size = schedule.sizes[index % len(schedule.sizes)]
+        engine.image_size = schedule.size(index)
         rng = np.random.default_rng([seed, index])
         samples = schedule.steps_per_round * batch
         plan = plan_crops(store, store.splits["train"], samples, SETTINGS.min_crop_ratio, rng)
         losses = engine.train(plan, schedule.rate(index))
         if not all(bool(torch.isfinite(part)) for part in losses):
             raise NonFiniteLoss(losses)
-        if (index + 1) % 20 == 0:
+        if (index + 1) % 4 == 0 or index + 1 == schedule.rounds:
             _save(checkpoint, engine, optimizer, index + 1)
         on_round(index, float(losses.classification))
 

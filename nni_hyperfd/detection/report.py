@@ -119,5 +119,5 @@ class DataReport:
             if count:
                 names = self.examples.get(problem, ())
                 shown = ", ".join(names) + (", ..." if count > len(names) else "")
-                lines.append(f"  {problem.action:8} {count:6d} {problem.text}: {shown}")
+                lines.append(f"  {problem.action}: {problem.text}: {count} ({shown})")
         return "\n".join(lines)

@@ -37,11 +37,13 @@ RATE_DECAY = 0.1
 
 @dataclass(frozen=True)
 class Validation:
-    """One point of the learning curve: epochs trained, AP@50 on the val split, whether it is the best so far."""
+    """One point of the learning curve: epochs trained, AP@50 on the val split, whether it is the best so far, and the
+    mean training losses since the last point."""
 
     epoch: int
     ap: float
     improved: bool
+    losses: Losses
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,11 @@ def has_fast_bfloat16() -> bool:
     return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
+def cpu_autocast() -> torch.autocast:
+    """bfloat16 for dense convolutions on CPUs that are quick at it; nothing on others."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16())
+
+
 def make_optimizer(model: RetinaFace, hyperparameters: HyperParameters) -> torch.optim.Optimizer:
     """SGD with momentum 0.9 and weight decay 5e-4, or Adam."""
     rate = hyperparameters.learning_rate
@@ -93,14 +100,22 @@ def make_optimizer(model: RetinaFace, hyperparameters: HyperParameters) -> torch
 
 
 class CPUEngine:
-    """Plain eager training on the CPU: channels_last, bfloat16 except depthwise where the CPU has it."""
+    """Plain eager training on the CPU: channels_last, bfloat16 except depthwise where the CPU has it.
+
+    ``on_step`` is called after every optimizer step, for a progress bar.
+    """
 
     def __init__(
-        self, model: RetinaFace, store: PixelStore, hyperparameters: HyperParameters, budget: Budget
+        self,
+        model: RetinaFace,
+        store: PixelStore,
+        hyperparameters: HyperParameters,
+        budget: Budget,
+        on_step: Callable[[], object] | None = None,
     ) -> None:
         self.model = model.to(memory_format=torch.channels_last).train()
         self.store, self.hyperparameters, self.budget = store, hyperparameters, budget
-        self.image_size = budget.image_size
+        self.image_size, self.on_step = budget.image_size, on_step
         self.optimizer = make_optimizer(self.model, hyperparameters)
 
     def train(self, plan: CropPlan, rate: float) -> Losses:
@@ -114,7 +129,7 @@ class CPUEngine:
         size = self.image_size
         pixels = recolor(crop_pixels(self.store, plan, size), plan.color)
         targets = make_targets(crop_faces(self.store.faces, plan, size), size, self.hyperparameters)
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
+        with cpu_autocast():
             predictions = self.model(pixels)
         losses = detection_losses(predictions, targets, self.hyperparameters.negative_ratio)
         total = losses.total(self.hyperparameters.location_weight)
@@ -123,11 +138,13 @@ class CPUEngine:
         self.optimizer.zero_grad()
         total.backward()
         self.optimizer.step()
+        if self.on_step:
+            self.on_step()
         return Losses(*(part.detach() for part in losses))
 
     def detect(self, split: str) -> Detections:
         batches = evaluation_batches(self.store, self.store.splits[split], self.budget.evaluation_size)
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
+        with cpu_autocast():
             return detect(self.model, batches)
 
     def state(self) -> dict[str, Tensor]:
@@ -180,7 +197,7 @@ def fine_tune(
             raise NonFiniteLoss(losses)
         found = engine.detect("val")
         ap = ap50(found, truth["val"])
-        curve.append(Validation(epoch, ap, ap > best))
+        curve.append(Validation(epoch, ap, ap > best, losses))
         if ap > best:
             best, state, val_detections, stale = ap, engine.state(), found, 0
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import lru_cache
 from hashlib import sha256
 from importlib.resources import files
@@ -36,13 +37,24 @@ def base_id() -> str:
 def save_detector(
     path: Path, model: RetinaFace, state: dict[str, Tensor], half: bool = False, **notes: str
 ) -> None:
-    """Writes ``state`` with its architecture and notes in the header; convolutions as float16 if ``half``."""
+    """Writes ``state`` with its architecture and notes in the header; convolutions as float16 if ``half``.
+
+    A reader never sees half a file. Raises DataError where the disk refuses.
+    """
     tensors = {
         name: (value.half() if half and value.ndim == 4 else value).contiguous().cpu()
         for name, value in state.items()
     }
     stages = [[[block.kernel, block.expand] for block in stage] for stage in model.architecture.stages]
-    save_file(tensors, path, metadata={"architecture": json.dumps(stages), **notes})
+    partial = path.with_suffix(".partial")
+    try:
+        save_file(tensors, partial, metadata={"architecture": json.dumps(stages), **notes})
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise DataError(
+            f"cannot write the weights {path} ({error}): free some disk space or name another folder"
+        ) from error
 
 
 def load_detector(path: Path) -> RetinaFace:

@@ -1,0 +1,170 @@
+"""One trial from a configuration to files and reports: what ``trial_code/finetune.py`` runs, inside NNI or by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from nni_hyperfd.detection.budgets import Budget, get_budget
+from nni_hyperfd.detection.dataset import load_dataset
+from nni_hyperfd.detection.evaluation import ground_truth
+from nni_hyperfd.detection.picture import draw_detections
+from nni_hyperfd.detection.pixels import PixelStore, open_pixels
+from nni_hyperfd.detection.retinaface import RetinaFace
+from nni_hyperfd.detection.training import CPUEngine, Engine, TrialOutcome, Validation, fine_tune
+from nni_hyperfd.detection.weights import base_detector, save_detector
+from nni_hyperfd.errors import DataError
+from nni_hyperfd.spaces.architecture import mobilenet_v2
+from nni_hyperfd.spaces.configuration import Configuration
+from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS, HyperParameters
+
+logger = logging.getLogger(__name__)
+
+TRIAL_BUDGET = "TRIAL_BUDGET"
+"""Key by which multi-fidelity advisors of NNI hand over the share of the epochs, 0..1."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Everything a trial is told. ``config`` None: take the one NNI hands over (the defaults outside NNI)."""
+
+    data: Path
+    budget: str = "short"
+    config: Mapping[str, Any] | None = None
+    format: str | None = None
+    seed: int = 0
+    threads: int = 1
+    device: str | None = None
+    base: Path | None = None
+    out: Path | None = None
+    cache: Path | None = None
+
+
+class Reporter:
+    """Hands results to NNI inside an experiment, and prints them outside."""
+
+    def __init__(self) -> None:
+        self.inside = "NNI_TRIAL_JOB_ID" in os.environ and os.environ.get("NNI_PLATFORM") != "unittest"
+
+    def parameters(self) -> dict[str, Any]:
+        """The configuration NNI hands over; empty outside."""
+        if not self.inside:
+            return {}
+        import nni
+
+        return dict(nni.get_next_parameter())
+
+    def output_folder(self) -> Path:
+        """NNI's folder for this trial, or ``out`` outside."""
+        return Path(os.environ["NNI_OUTPUT_DIR"]) if self.inside else Path("out")
+
+    def intermediate(self, ap: float) -> None:
+        if self.inside:
+            import nni
+
+            nni.report_intermediate_result(ap)
+
+    def final(self, result: Mapping[str, Any]) -> None:
+        numbers = {key: result[key] for key in ("test_ap", "heldout_ap", "seconds")}
+        if self.inside:
+            import nni
+
+            nni.report_final_result({"default": result["val_ap"], **numbers})
+        print(json.dumps({"val_ap": result["val_ap"], **numbers}))
+
+
+def run_trial(trial: Trial) -> TrialOutcome:
+    """Runs one trial; raises an error of this package with one clear sentence when it cannot go on."""
+    reporter = Reporter()
+    # A stop from NNI ends Python in order; the best weights are on disk since the validation that found them.
+    signal.signal(signal.SIGTERM, lambda number, frame: (_ for _ in ()).throw(SystemExit(128 + number)))
+    torch.set_num_threads(trial.threads)
+    parameters = dict(reporter.parameters() if trial.config is None else trial.config)
+    budget = scaled_budget(get_budget(trial.budget), parameters.pop(TRIAL_BUDGET, 1.0))
+    configuration = Configuration.from_parameters(parameters)
+    hyperparameters = configuration.hyperparameters or DEFAULT_HYPERPARAMETERS
+    out = trial.out or reporter.output_folder()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"cannot make the output folder {out} ({error.strerror}): name another one"
+        ) from error
+    dataset = load_dataset(trial.data, trial.format)
+    logger.info("%s", dataset.report)
+    store = open_pixels(dataset, 2 * max(budget.image_size, budget.evaluation_size), trial.cache)
+    model = base_detector(configuration.architecture or mobilenet_v2(), trial.base)
+    with SummaryWriter(str(out / "tensorboard")) as board, progress_bar(budget, store, reporter) as bar:
+        engine = make_engine(model, store, hyperparameters, budget, trial.device, bar)
+
+        def on_validation(point: Validation, engine: Engine) -> None:
+            reporter.intermediate(point.ap)
+            board.add_scalar("val/ap50", point.ap, point.epoch)
+            for part, value in point.losses._asdict().items():
+                board.add_scalar(f"loss/{part}", float(value), point.epoch)
+            board.flush()
+            bar.set_postfix(ap50=f"{point.ap:.3f}")
+            if point.improved:
+                save_detector(
+                    out / "best.safetensors", engine.model, engine.state(), val_ap=f"{point.ap:.4f}"
+                )
+
+        outcome = fine_tune(engine, store, hyperparameters, budget, trial.seed, on_validation)
+    result = {
+        "val_ap": outcome.val_ap,
+        "test_ap": outcome.test_ap,
+        "heldout_ap": outcome.heldout_ap,
+        "seconds": round(outcome.seconds, 2),
+        "budget": dataclasses.asdict(budget),
+        "seed": trial.seed,
+        "parameters": parameters,
+        "curve": [[point.epoch, point.ap] for point in outcome.curve],
+    }
+    (out / "result.json").write_text(json.dumps(result, indent=1))
+    truth = ground_truth(store, store.splits["test"], budget.evaluation_size)
+    draw_detections(
+        out / "detections.png", store, "test", outcome.test_detections, truth, budget.evaluation_size
+    )
+    reporter.final(result)
+    return outcome
+
+
+def scaled_budget(budget: Budget, share: float) -> Budget:
+    """``budget`` with ``share`` (0..1] of its epochs, at least up to the first validation."""
+    epochs = max(budget.validate_every, round(budget.epochs * float(share)))
+    return dataclasses.replace(budget, epochs=epochs)
+
+
+def make_engine(
+    model: RetinaFace,
+    store: PixelStore,
+    hyperparameters: HyperParameters,
+    budget: Budget,
+    device: str | None,
+    bar: tqdm,
+) -> Engine:
+    """The engine for ``device``: CUDA where there is one, unless another is named."""
+    if (device or ("cuda" if torch.cuda.is_available() else "cpu")) == "cpu":
+        return CPUEngine(model, store, hyperparameters, budget, on_step=bar.update)
+    from nni_hyperfd.detection.accelerator import CUDAEngine, Residents
+
+    engine = CUDAEngine(model, budget, torch.device(device or "cuda"))
+    engine.begin(Residents.load(store, budget, engine.device), hyperparameters)
+    return engine
+
+
+def progress_bar(budget: Budget, store: PixelStore, reporter: Reporter) -> tqdm:
+    """A bar over the optimizer steps, shown when a person watches."""
+    steps = budget.epochs * budget.steps_per_epoch(len(store.splits["train"]))
+    return tqdm(total=steps, unit="step", disable=True if reporter.inside else None)

@@ -1,0 +1,52 @@
+"""One trial: fine-tunes the pretrained face detector with one configuration and reports AP@50.
+
+NNI starts it (``trialCommand: python finetune.py --data FOLDER --budget short``) and hands it a configuration; by hand:
+
+    python trial_code/finetune.py --data FOLDER --config '{"optimizer": "adam", "lr": 0.001}' --budget smoke
+
+Into the output folder go best.safetensors (the weights that are best on val), result.json, detections.png and
+TensorBoard scalars.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from nni_hyperfd.errors import HyperFDError
+from nni_hyperfd.trial import Trial, run_trial
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of annotated face images")
+    parser.add_argument("--budget", default="short", help="paper, short or smoke")
+    parser.add_argument(
+        "--config", type=json.loads, help="configuration as JSON; without it, the one NNI hands over"
+    )
+    parser.add_argument("--format", help="annotation format, where it cannot be recognized from the folder")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--threads", type=int, default=1, help="CPU threads; several one-thread trials do more work"
+    )
+    parser.add_argument("--device", help="cpu or cuda; by default cuda where there is one")
+    parser.add_argument("--base", type=Path, help="folder of base weights other than the shipped ones")
+    parser.add_argument("--out", type=Path, help="output folder; by default NNI's, or ./out by hand")
+    parser.add_argument("--cache", type=Path, help="folder for decoded images; by default ~/.cache/hyperfd")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        run_trial(Trial(**vars(options)))
+    except HyperFDError as error:
+        print(f"finetune.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
