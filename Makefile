@@ -26,9 +26,13 @@ setup: $(STAMP)
 $(STAMP): setup.py
 	@command -v "$(PYTHON)" >/dev/null || { echo "Python was not found as '$(PYTHON)': install Python 3.10 to 3.13, or name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v[:2] <= (3, 13) else "NNI 3.0 and this package run on Python 3.10 to 3.13, but $(PYTHON) is %d.%d: name another one, for example make setup PYTHON=python3.11" % v[:2])'
+	@echo "Installing into $(VENV): about 6 GB, most of it torch's CUDA libraries; this takes some minutes."
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[test]'
 	@touch $@
+
+# NNI's page would listen on all network interfaces, without a password.
+demo test: export NODE_OPTIONS := --require "$(CURDIR)/examples/loopback_only.cjs"
 
 demo: setup
 	$(BIN)/python -m nni_hyperfd.demo $(if $(DATA),--data "$(DATA)")

@@ -17,6 +17,8 @@ REQUIREMENTS = [
     "sqlalchemy>=2",
     "pydantic>=2",
     "safetensors>=0.4",
+    "filelock",  # NNI itself asks for < 3.12
+    "joblib",
     "tensorboard",
     "tqdm",
 ]
