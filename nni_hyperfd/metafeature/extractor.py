@@ -76,12 +76,12 @@ def image_inputs(features: ImageFeatures, variant: Variant = "full") -> Tensor:
     return pooled.flatten(1).float()
 
 
-def dataset_statistics(features: ImageFeatures) -> Tensor:
-    """[2]: log(number of images), log(1 + number of boxes).
+def dataset_statistics(boxes: Tensor) -> Tensor:
+    """Faces in each image [n] -> [2]: log(number of images), log(1 + number of boxes).
 
     The one is added (METHOD §4 has a plain logarithm) so that a data set without any box still has a value.
     """
-    return torch.stack([torch.tensor(float(len(features))).log(), features.boxes.sum().float().log1p()])
+    return torch.stack([torch.tensor(float(len(boxes))).log(), boxes.sum().float().log1p()])
 
 
 def sample_indices(count: int, images: int, generator: torch.Generator) -> Tensor:
@@ -173,7 +173,7 @@ def samples(
     Two of them in a row are the pair φ, φ̃ of the triplet loss.
     """
     inputs = image_inputs(features, extractor.variant)
-    statistics = dataset_statistics(features)[None]
+    statistics = dataset_statistics(features.boxes)[None]
     while True:
         yield extractor(sample_images(inputs, images, generator)[None], statistics)[0]
 
@@ -189,7 +189,7 @@ def meta_feature(
     """φ [64] to recommend with and to keep: the mean over ``repeats`` samples, which is steadier than a single one."""
     inputs = image_inputs(features, extractor.variant)
     batch = torch.stack([sample_images(inputs, images, generator) for _ in range(repeats)])
-    return extractor(batch, dataset_statistics(features).expand(repeats, -1)).mean(0)
+    return extractor(batch, dataset_statistics(features.boxes).expand(repeats, -1)).mean(0)
 
 
 def backpropagate(

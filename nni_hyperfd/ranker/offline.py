@@ -118,7 +118,7 @@ class OfflineData:
     @cached_property
     def statistics(self) -> Tensor:
         """[S, 2] statistics of the data sets, as G takes them."""
-        return torch.stack([dataset_statistics(self.features.subset(member)) for member in self.members])
+        return torch.stack([dataset_statistics(self.features.boxes[member]) for member in self.members])
 
     def reference(self, images: int) -> Tensor:
         """[S, images] a sample of each data set that never changes.

@@ -299,11 +299,14 @@ class ContinualUpdate:
         )
 
     def _training_mode(self) -> None:
-        """Dropout on, batch statistics as they are: the few graphs of one batch would only blur them."""
-        self._ranker.train()
+        """Dropout on; batch statistics as they are, since the few graphs of one batch would only blur them.
+
+        G has neither; without a gradient, its attention has a faster path in evaluation mode.
+        """
+        self._ranker.eval()
         for module in self._ranker.modules():
-            if isinstance(module, nn.BatchNorm1d):
-                module.eval()
+            if isinstance(module, nn.Dropout):
+                module.train()
 
     def _unregularized_loss(self, batch: list[Draw], given: list[Tensor]) -> Tensor:
         """L_rank + λ_sim L_sim of one batch; ``given`` is φ and φ̃ of the current task, if it is in the batch."""
