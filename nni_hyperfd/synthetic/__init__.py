@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from nni_hyperfd.detection.dataset import load_dataset
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.synthetic.scenes import Scene
 from nni_hyperfd.synthetic.styles import STYLES
 from nni_hyperfd.synthetic.writers import WRITERS
 
 __all__ = ["STYLES", "WRITERS", "Scene", "draw_scenes", "generate"]
-
-SHARES = (0.6, 0.7)  # the first six tenths are for training, the seventh for validation
 
 
 def draw_scenes(style: str, images: int, seed: int = 0) -> list[Scene]:
@@ -61,7 +60,7 @@ def generate(
         The folder.
 
     Raises:
-        DataError: an unknown style or format, or a folder with files in it.
+        DataError: an unknown style or format, a folder with files in it, or too few images to split.
     """
     root = Path(folder)
     if format not in WRITERS:
@@ -75,8 +74,7 @@ def generate(
         scene.picture.save(root / "images" / name, quality=92)
     WRITERS[format](root, pages)
     if splits:
-        cuts = [0, *(round(share * images) for share in SHARES), images]
-        names = [name for name, _ in pages]
-        parts = {split: names[cuts[at] : cuts[at + 1]] for at, split in enumerate(("train", "val", "test"))}
+        dataset = load_dataset(root, format, seed)
+        parts = {split: [image.path.name for image in dataset.split(split)] for split in dataset.splits}
         (root / "splits.json").write_text(json.dumps(parts, indent=1))
     return root

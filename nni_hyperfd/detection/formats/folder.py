@@ -110,7 +110,8 @@ class DataFolder:
 
         ``name`` may be relative to the folder, to its annotation file ``beside``, to an image folder, or
         an absolute path of the machine where it was written: what counts is that the shorter of the two
-        paths ends the longer one. Case decides only between images that fit equally well. A name without
+        paths ends the longer one. Between images that fit equally well, place (below the folder of the
+        annotation file) and then case decide. A name without
         suffix stands for an image with that stem. Only files below the folder can be meant.
 
         Raises:
@@ -127,6 +128,9 @@ class DataFolder:
         found = self._by_key.get(key)
         if found is None:
             found = self._longest_common_end(key, self._by_last.get(key[-1], []))
+        if len(found) > 1 and "/" in beside:
+            near = os.path.dirname(beside) + "/"
+            found = [image for image in found if image.startswith(near)] or found
         if len(found) > 1:
             last = plain.rsplit("/", 1)[-1]
             found = [image for image in found if os.path.basename(image) == last] or found

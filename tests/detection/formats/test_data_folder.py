@@ -1,0 +1,112 @@
+"""Which image an annotation means."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from nni_hyperfd.detection.formats.folder import AmbiguousName, DataFolder
+from nni_hyperfd.errors import DataError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, draw_pictures):
+    def run(*images: str) -> DataFolder:
+        return DataFolder(draw_pictures(tmp_path, dict.fromkeys(images, (8, 6))))
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "images/p1/001.jpg",
+        "p1/001.jpg",
+        "./p1/001.jpg",
+        "p1\\001.jpg",
+        "P1/001.JPG",
+        "/home/someone/data/p1/001.jpg",
+        "C:\\data\\JPEGImages\\p1\\001.jpg",
+        "p1/001",
+        " p1/001.jpg ",
+    ],
+)
+def test_names_relative_to_many_places_mean_the_same_image(folder, name):
+    assert (
+        folder("images/p1/001.jpg", "images/p2/001.jpg", "images/x.jpg").resolve(name) == "images/p1/001.jpg"
+    )
+
+
+def test_an_image_of_another_subfolder_is_not_taken_instead(folder):
+    found = folder("images/p1/001.jpg", "images/x.jpg")
+    assert found.resolve("p2/001.jpg") is None
+    assert found.resolve("001.jpg") == "images/p1/001.jpg"
+
+
+def test_equally_good_images_are_ambiguous_unless_case_or_place_decides(folder):
+    found = folder("a/x.jpg", "b/x.jpg", "images/Y.jpg", "images/y.jpg")
+    with pytest.raises(AmbiguousName):
+        found.resolve("x.jpg")
+    assert found.resolve("x.jpg", beside="b/list.txt") == "b/x.jpg"
+    assert found.resolve("Y.jpg") == "images/Y.jpg"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "../secret.jpg", "\0", "nothing.jpg", "images"])
+def test_names_that_mean_nothing(folder, name):
+    assert folder("images/x.jpg").resolve(name) is None
+
+
+def test_hidden_files_are_not_seen_and_linked_loops_end(folder, tmp_path):
+    folder("images/x.jpg", "images/._x.jpg", ".cache/y.jpg")
+    os.symlink(tmp_path, tmp_path / "images" / "again")
+    assert DataFolder(tmp_path).images == ["images/x.jpg"]
+
+
+def test_images_behind_a_linked_folder_are_found(tmp_path, draw_pictures):
+    draw_pictures(tmp_path / "store", {"x.jpg": (8, 6)})
+    (tmp_path / "set").mkdir()
+    os.symlink(tmp_path / "store", tmp_path / "set" / "images")
+    assert DataFolder(tmp_path / "set").images == ["images/x.jpg"]
+
+
+def test_headers_of_odd_images(folder, tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (8, 6)).save(tmp_path / "turned.jpg", exif=exif)
+    Image.new("RGBA", (8, 6)).save(tmp_path / "clear.png")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and then nothing")
+    (tmp_path / "empty.png").touch()
+    found = DataFolder(tmp_path)
+    turned = found.header("turned.jpg")
+    assert (turned.width, turned.height, turned.turned) == (8, 6, True)
+    assert found.header("clear.png").transparent
+    assert found.header("broken.jpg") is None
+    assert found.header("empty.png") is None
+
+
+def test_a_picture_too_large_for_pillow_is_broken_not_fatal(tmp_path):
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0), b"IDAT": b""}
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    for kind, data in chunks.items():
+        parts.append(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
+    (tmp_path / "huge.png").write_bytes(b"".join(parts))
+    assert DataFolder(tmp_path).header("huge.png") is None
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda root: root / "gone", "does not exist"),
+        (lambda root: "", "no data folder is named"),
+        (lambda root: root, "no images in"),
+    ],
+)
+def test_folders_that_cannot_be_used(tmp_path, make, words):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(DataError, match=words):
+        DataFolder(make(tmp_path))

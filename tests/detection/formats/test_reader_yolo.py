@@ -1,0 +1,72 @@
+"""YOLO txt."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from nni_hyperfd.detection.report import Problem
+
+
+def test_fractions_become_pixels_of_the_image(read):
+    faces = read("yolo", {"labels/a.txt": "0 0.5 0.5 0.2 0.25\n1 0.1 0.2 0.1 0.1\n"}).faces["images/a.jpg"]
+    assert faces[0].box == pytest.approx((40, 30, 60, 50))
+    assert faces[1].box == pytest.approx((5, 12, 15, 20))
+
+
+def test_no_label_file_or_an_empty_one_is_an_image_without_faces(read):
+    images = ("images/a.jpg", "images/b.jpg", "images/c.jpg")
+    faces = read("yolo", {"labels/a.txt": "0 0.5 0.5 0.2 0.25", "labels/b.txt": ""}, images).faces
+    assert [len(faces[name]) for name in images] == [1, 0, 0]
+
+
+def test_labels_go_with_the_image_of_their_own_subfolder(read):
+    images = ("images/train/1.jpg", "images/val/1.jpg")
+    files = {"labels/train/1.txt": "0 .5 .5 .1 .1", "labels/val/1.txt": "0 .25 .5 .1 .1"}
+    faces = read("yolo", files, images).faces
+    assert [faces[name][0].box[0] for name in images] == pytest.approx([45, 20])
+
+
+def test_labels_beside_their_images(read):
+    faces = read("yolo", {"a.b.txt": "0 .5 .5 .1 .1"}, ("a.b.png", "c.png")).faces
+    assert [len(faces[name]) for name in ("a.b.png", "c.png")] == [1, 0]
+
+
+def test_landmarks_behind_the_box(read):
+    points = "0.4 0.4 2 0.6 0.4 2 0.5 0.5 2 0.45 0.6 0 nan 0.6 2"
+    face = read("yolo", {"labels/a.txt": f"0 0.5 0.5 0.5 0.5 {points}"}).faces["images/a.jpg"][0]
+    assert face.landmarks[0] == pytest.approx((40, 32))
+    assert [math.isnan(x) for x, _ in face.landmarks] == [False, False, False, True, True]
+
+
+def test_bad_lines_are_counted(read):
+    text = "0 0.5 0.5 0.2\n0 0.5 0.5 0.2 x\nsome words here and there\n0 0.5 0.5 0.2 0.2\n"
+    found = read("yolo", {"labels/a.txt": text})
+    assert len(found.faces["images/a.jpg"]) == 1
+    assert found.findings.counts == {Problem.MALFORMED_ENTRY: 3}
+
+
+def test_labels_whose_image_is_gone_are_counted_and_other_text_is_left_alone(read):
+    files = {
+        "labels/a.txt": "0 0.5 0.5 0.2 0.2",
+        "labels/gone.txt": "0 0.5 0.5 0.2 0.2",
+        "labels/notes.txt": "labeled in spring",
+        "README.txt": "1 2 3 4 5",
+    }
+    found = read("yolo", files)
+    assert found.findings.counts == {Problem.MISSING_IMAGE: 1}
+
+
+def test_a_label_that_fits_two_images_is_counted_not_guessed(read):
+    found = read(
+        "yolo", {"labels/a.txt": "0 .5 .5 .1 .1", "labels/c.txt": ""}, ("p/a.jpg", "q/a.jpg", "p/c.jpg")
+    )
+    assert not any(found.faces.values())
+    assert found.findings.counts == {Problem.AMBIGUOUS_IMAGE: 1}
+
+
+def test_class_names(read):
+    files = {"labels/a.txt": "0 .5 .5 .1 .1\n1 .2 .2 .1 .1\n2 .2 .8 .1 .1", "classes.txt": "person\nface\n"}
+    faces = read("yolo", files).faces["images/a.jpg"]
+    assert [face.label for face in faces] == ["person", "face", None]
