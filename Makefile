@@ -35,7 +35,7 @@ $(STAMP): setup.py
 demo test: export NODE_OPTIONS := --require "$(CURDIR)/examples/loopback_only.cjs"
 
 demo: setup
-	$(BIN)/python -m nni_hyperfd.demo $(if $(DATA),--data "$(DATA)")
+	$(BIN)/python examples/demo.py $(if $(DATA),--data "$(DATA)")
 
 test: lint
 	$(BIN)/python -m pytest

@@ -82,13 +82,17 @@ class Backbone(nn.Module):
                 width = stage.width
             self.stages.append(nn.ModuleList(layers))
         self.channels = tuple(STAGES[number - 1].width for number in FEATURE_STAGES)
+        self.frozen_stages = 0
+        """Stem and this many stages do not learn; their backward pass, the most expensive part, is left out."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.stem(x)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.frozen_stages == 0):
+            x = self.stem(x)
         maps = []
         for number, stage in enumerate(self.stages, start=1):
-            for block in stage:
-                x = block(x)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and number > self.frozen_stages):
+                for block in stage:
+                    x = block(x)
             if number in FEATURE_STAGES:
                 maps.append(x)
         return maps

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from nni_hyperfd.detection.anchors import encode_boxes, encode_landmarks, match, priors
@@ -39,8 +38,3 @@ def make_targets(faces: Faces, size: int, hyperparameters: HyperParameters) -> T
     boxes = faces.boxes.gather(1, found.face.unsqueeze(-1).expand(-1, -1, 4))
     points = faces.landmarks.gather(1, found.face.unsqueeze(-1).expand(-1, -1, 10))
     return Targets(found.label, encode_boxes(boxes, anchors), encode_landmarks(points, anchors))
-
-
-def concatenate(parts: list[Targets]) -> Targets:
-    """Joins targets along the samples."""
-    return Targets(*(torch.cat(tensors) for tensors in zip(*(part.tensors() for part in parts))))

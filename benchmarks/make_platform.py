@@ -1,0 +1,106 @@
+"""Version 0 of the platform from an offline table: warms the ranker up and writes the files the package ships.
+
+python benchmarks/make_platform.py --table benchmarks/tables --out nni_hyperfd/assets/platform
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from nni_hyperfd.benchmark.offline_sets import OfflineSets
+from nni_hyperfd.benchmark.table import LookupTable, Row, parameters_of
+from nni_hyperfd.detection.weights import base_id
+from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.platform.first import first_state, write_assets
+from nni_hyperfd.ranker.encoders import EncoderShape
+from nni_hyperfd.ranker.encodings import encode
+from nni_hyperfd.ranker.offline import Experience, OfflineData
+from nni_hyperfd.ranker.ranker import Ranker
+from nni_hyperfd.ranker.settings import RankerSettings
+from nni_hyperfd.ranker.warmup import warm_up
+from nni_hyperfd.spaces.architecture import mobilenet_v2
+from nni_hyperfd.spaces.configuration import Configuration
+from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS
+from nni_hyperfd.spaces.space import Space, standard_space
+
+KINDS = ("hpo", "nas")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--table", type=Path, required=True, help="folder with offline_sets.json and offline tables"
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    sets = OfflineSets.load(options.table / "offline_sets.json")
+    features = half(ImageFeatures.load(options.table / "server_features.safetensors"))
+    table = LookupTable.merge(LookupTable.load(path) for path in sorted(options.table.glob("offline*.jsonl")))
+    train = torch.tensor(json.loads((options.table / "server_train.json").read_text()))
+    members = [torch.tensor(part.members) for part in sets.sets]
+    members = [images[torch.isin(images, train)] for images in members]
+    position = {part.name: index for index, part in enumerate(sets.sets)}
+    rows = [row for row in table if not row.failure]
+    counts = {kind: sum(row.space == kind for row in rows) for kind in KINDS}
+    experience = {
+        standard_space(kind).key: gather(
+            standard_space(kind), [row for row in rows if row.space == kind], position
+        )
+        for kind in KINDS
+    }
+    # A point of either space is a point of the joint one, with the defaults for the half it does not speak of.
+    experience[standard_space("joint").key] = gather(standard_space("joint"), rows, position)
+    offline = OfflineData(features, members, experience)
+    spaces = [standard_space(kind) for kind in (*KINDS, "joint")]
+    ranker = Ranker.build({space.key: EncoderShape.of(space) for space in spaces}, options.seed)
+    started = time.monotonic()
+    report = warm_up(ranker, offline, RankerSettings(), options.seed)
+    about = {
+        "offline_sets": len(sets.sets),
+        "pairs": counts,
+        "budget": sorted({row.budget for row in table}),
+        "ndcg_before": round(report.ndcg[0], 4),
+        "ndcg_after": round(max(report.ndcg), 4),
+        "best_epoch": report.best_epoch,
+        "seconds": round(time.monotonic() - started, 1),
+        "seed": options.seed,
+    }
+    write_assets(options.out, first_state(ranker, offline, base_id()), about)
+    print(about)
+
+
+def gather(space: Space, rows: list[Row], position: dict[str, int]) -> Experience:
+    """Table rows as experience of ``space``; what a row does not say about it takes the defaults."""
+    parameters = {row.configuration: parameters_of(row.configuration) for row in rows}
+    points = {
+        text: Configuration(
+            Configuration.from_parameters(found).hyperparameters or DEFAULT_HYPERPARAMETERS,
+            Configuration.from_parameters(found).architecture or mobilenet_v2(),
+        )
+        for text, found in parameters.items()
+    }
+    place = {text: index for index, text in enumerate(points)}
+    return Experience(
+        encode(space, list(points.values())),
+        torch.tensor([position[row.data_set] for row in rows]),
+        torch.tensor([place[row.configuration] for row in rows]),
+        torch.tensor([row.heldout_ap for row in rows]),
+    )
+
+
+def half(features: ImageFeatures) -> ImageFeatures:
+    """Features as float16: a third decimal nobody needs would double the size of the package."""
+    return ImageFeatures(features.gwap.half(), features.mean.half(), features.boxes)
+
+
+if __name__ == "__main__":
+    main()

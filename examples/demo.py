@@ -1,0 +1,238 @@
+"""Two customers, one after the other, through real NNI experiments: what `make demo` runs.
+
+    python examples/demo.py [--data FOLDER] [--out out/demo] [--port 8087]
+
+Without --data both customers' images are synthetic: drawn by nni_hyperfd.synthetic, the same in every run. The first
+customer tunes hyper-parameters, the second an architecture; the platform learns between them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.synthetic import generate
+
+ROOT = Path(__file__).resolve().parents[1]
+NNICTL = (sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl")
+FINAL_STATES = ("DONE", "ERROR", "TUNER_NO_MORE_TRIAL", "NO_MORE_TRIAL")
+LIMIT = 3600.0
+"""Seconds after which an experiment is taken to be stuck."""
+
+
+@dataclass(frozen=True)
+class Customer:
+    """A data set and the search space it is tuned in."""
+
+    name: str
+    data: Path
+    space: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one experiment left behind."""
+
+    customer: Customer
+    experiment: str
+    folder: Path
+    versions: tuple[int, int]
+    trials: list[dict]
+    seconds: float
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="folder of annotated face images to use for both customers")
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "demo")
+    parser.add_argument("--budget", default="smoke", help="paper, short or smoke")
+    parser.add_argument("--port", type=int, default=8087)
+    options = parser.parse_args()
+    out = options.out.resolve()
+    platform = out / "platform"
+    shutil.rmtree(platform, ignore_errors=True)
+    customers = prepare(options.data, out)
+    outcomes = []
+    for customer in customers:
+        print(f"\n{customer.name}: {customer.data}, {customer.space} space", flush=True)
+        outcomes.append(run(customer, platform, out, options.budget, free_port(options.port)))
+        if not outcomes[-1].trials:
+            log = outcomes[-1].folder / "log" / "dispatcher.log"
+            print(f"no trial gave a result; the reason is at the end of {log}", file=sys.stderr)
+            return 1
+    show(outcomes, out, platform)
+    return 0
+
+
+def prepare(data: Path | None, out: Path) -> list[Customer]:
+    """The two customers; their synthetic images are drawn unless a folder is named."""
+    if data is not None:
+        folder = data.resolve()
+        return [Customer("customer 1", folder, "hpo"), Customer("customer 2", folder, "nas")]
+    customers = []
+    for name, style, space in (
+        ("customer 1 (synthetic)", "cartoon", "hpo"),
+        ("customer 2 (synthetic)", "thermal", "nas"),
+    ):
+        folder = out / "data" / style
+        shutil.rmtree(folder, ignore_errors=True)
+        generate(folder, style, images=120, seed=1)
+        customers.append(Customer(name, folder, space))
+    return customers
+
+
+def run(customer: Customer, platform: Path, out: Path, budget: str, port: int) -> Outcome:
+    """One experiment from `nnictl create` to `nnictl stop`."""
+    config = out / f"{customer.space}.yml"
+    config.write_text(yaml.safe_dump(configuration(customer, platform, out, budget), sort_keys=False))
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    before = newest_version(platform)
+    started = time.monotonic()
+    created = subprocess.run(
+        [*NNICTL, "create", "--config", str(config), "--port", str(port)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    found = re.search(r"The experiment id is (\w+)", created.stdout)
+    if not found:
+        raise SystemExit(f"nnictl create failed:\n{created.stdout}{created.stderr}")
+    experiment = found.group(1)
+    folder = out / "nni-experiments" / experiment
+    print(f"  experiment {experiment}, watch it at http://127.0.0.1:{port}", flush=True)
+    try:
+        trials = wait(port, started)
+    finally:
+        subprocess.run([*NNICTL, "stop", experiment], env=environment, capture_output=True)
+    versions = (before, newest_version(platform))
+    return Outcome(customer, experiment, folder, versions, trials, time.monotonic() - started)
+
+
+def configuration(customer: Customer, platform: Path, out: Path, budget: str) -> dict:
+    """NNI's experiment configuration, as examples/*.yml write it by hand."""
+    command = f"{sys.executable} finetune.py --data {customer.data} --budget {budget} --cache {out / 'cache'}"
+    return {
+        "experimentName": f"hyperfd-demo-{customer.space}",
+        "experimentWorkingDirectory": str(out / "nni-experiments"),
+        "searchSpaceFile": str(ROOT / "search_spaces" / f"{customer.space}.json"),
+        "trialCommand": command,
+        "trialCodeDirectory": str(ROOT / "trial_code"),
+        "trialConcurrency": max(1, min(4, os.cpu_count() or 1)),
+        "maxTrialNumber": 8,
+        "tuner": {
+            "className": "nni_hyperfd.HyperFDTuner",
+            "classArgs": {
+                "data": str(customer.data),
+                "platform": str(platform),
+                "budget": 4,
+                "cache_dir": str(out / "cache"),
+            },
+        },
+        "trainingService": {"platform": "local"},
+    }
+
+
+def wait(port: int, started: float) -> list[dict]:
+    """Waits for the experiment's end, showing results as they come; returns the finished trials."""
+    shown: set[str] = set()
+    while True:
+        time.sleep(2)
+        status = get(port, "check-status")["status"]
+        trials = finished_trials(port)
+        for trial in trials:
+            if trial["id"] not in shown:
+                shown.add(trial["id"])
+                print(f"  {trial['id']}  AP@50 {trial['val_ap']:.3f}  {trial['text']}", flush=True)
+        if status in FINAL_STATES or time.monotonic() - started > LIMIT:
+            return trials
+
+
+def finished_trials(port: int) -> list[dict]:
+    """Trials with a final result: id, parameters in one line, AP on val and test."""
+    finals = {
+        metric["trialJobId"]: json.loads(json.loads(metric["data"]))
+        for metric in get(port, "metric-data")
+        if metric["type"] == "FINAL"
+    }
+    rows = []
+    for job in get(port, "trial-jobs"):
+        if job["id"] in finals:
+            parameters = json.loads(job["hyperParameters"][0])["parameters"]
+            final = finals[job["id"]]
+            text = " ".join(f"{key}={value}" for key, value in parameters.items())
+            rows.append(
+                {"id": job["id"], "text": text, "val_ap": final["default"], "test_ap": final["test_ap"]}
+            )
+    return rows
+
+
+def get(port: int, path: str):  # type: ignore[no-untyped-def]
+    """One answer of NNI's REST interface."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/nni/{path}", timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+def newest_version(platform: Path) -> int:
+    """Newest ranker version; 0 where the platform does not exist yet."""
+    if not platform.exists():
+        return 0
+    opened = Platform.open(platform)
+    try:
+        return opened.status().version
+    finally:
+        opened.close()
+
+
+def free_port(wanted: int) -> int:
+    """``wanted``, or the next free port after it."""
+    for port in range(wanted, wanted + 200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+    raise SystemExit(f"no free port from {wanted} on: name another one with --port")
+
+
+def show(outcomes: list[Outcome], out: Path, platform: Path) -> None:
+    """The table at the end, and where to look next."""
+    print("\ncustomer                 space  AP@50 val   test   configuration")
+    for outcome in outcomes:
+        best = max(outcome.trials, key=lambda trial: trial["val_ap"])
+        for trial in outcome.trials:
+            mark = "*" if trial is best else " "
+            text = trial["text"] if len(trial["text"]) < 90 else trial["text"][:87] + "..."
+            print(
+                f"{outcome.customer.name:24} {outcome.customer.space:5} {mark} {trial['val_ap']:8.3f}"
+                f"  {trial['test_ap']:5.3f}   {text}"
+            )
+    print("(* best of its customer)\n")
+    for outcome in outcomes:
+        before, after = outcome.versions
+        print(f"{outcome.customer.name}: platform version {before} -> {after}, {outcome.seconds:.0f} s")
+    print("\nWhere to look next")
+    for outcome in outcomes:
+        best = max(outcome.trials, key=lambda trial: trial["val_ap"])
+        folder = outcome.folder / "trials" / best["id"]
+        print(f"  {outcome.customer.name}: weights, result and pictures of the best trial in {folder}")
+    print(f"  what the platform knows now: hyperfd status --platform {platform}")
+    print(
+        f"  the pages again: nnictl view {outcomes[0].experiment} --experiment_dir {out / 'nni-experiments'}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
