@@ -1,8 +1,11 @@
 """Pretrains a base detector on server images (any folders of annotated faces) and reports its AP@50.
 
     python trial_code/pretrain.py --data GROUPS WIDER200 --base standard --out bases/ [--report FOLDER ...]
+    python trial_code/pretrain.py --data GROUPS WIDER200 --base largest --start bases/standard.safetensors \\
+        --rounds 16 --rate 1e-3 --out bases/
 
-Training starts from random weights, is resumed from --out when interrupted, and writes NAME.safetensors (convolutions
+Training starts from random weights, or from other weights by parameter remapping, is resumed from --out when
+interrupted, and writes NAME.safetensors (convolutions
 as float16) with NAME.json: AP@50 on the held-out server images and, with no fine-tuning, on every --report folder.
 """
 
@@ -22,9 +25,10 @@ from nni_hyperfd.detection.evaluation import ap50, detect, evaluation_batches, g
 from nni_hyperfd.detection.merge import merge
 from nni_hyperfd.detection.pixels import open_pixels
 from nni_hyperfd.detection.pretraining import SETTINGS, Schedule, pretrain
+from nni_hyperfd.detection.remap import remap
 from nni_hyperfd.detection.retinaface import RetinaFace
 from nni_hyperfd.detection.training import CPUEngine
-from nni_hyperfd.detection.weights import BASES, save_detector
+from nni_hyperfd.detection.weights import BASES, load_detector, save_detector
 
 MAX_SIDE = 1024
 
@@ -40,14 +44,20 @@ def main() -> None:
         "--report", type=Path, nargs="*", default=[], help="folders to evaluate on without fine-tuning"
     )
     parser.add_argument("--rounds", type=int, default=Schedule.rounds)
+    parser.add_argument("--rate", type=float, default=Schedule.peak_rate, help="highest learning rate")
+    parser.add_argument("--start", type=Path, help="weights to start from, of any architecture of the space")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    budget, schedule = get_budget("short"), Schedule(rounds=options.rounds)
+    budget, schedule = get_budget("short"), Schedule(rounds=options.rounds, peak_rate=options.rate)
     store = open_pixels(merge("server", [load_dataset(folder) for folder in options.data]), MAX_SIDE)
     model = RetinaFace(BASES[options.base])
-    model.reset_parameters(torch.Generator().manual_seed(options.seed))
+    if options.start:
+        source = load_detector(options.start)
+        model.load_state_dict(remap(source.state_dict(), source.architecture, model))
+    else:
+        model.reset_parameters(torch.Generator().manual_seed(options.seed))
     if options.device == "cuda":
         from nni_hyperfd.detection.accelerator import CUDAEngine, Residents
 
@@ -85,7 +95,9 @@ def main() -> None:
         print(
             f"{folder.name:14} AP@50 val {report[folder.name]['val']:.3f} test {report[folder.name]['test']:.3f}"
         )
-    note = f"train splits of {' + '.join(trained)}, from random weights, {schedule.rounds} rounds"
+    begin = f"remapped from {options.start.stem}" if options.start else "from random weights"
+    images = schedule.rounds * schedule.steps_per_round * budget.batch_size
+    note = f"train splits of {' + '.join(trained)}, {begin}, {images} crops"
     target = options.out / f"{options.base}.safetensors"
     save_detector(target, model, model.state_dict(), half=True, trained_on=note)
     target.with_suffix(".json").write_text(json.dumps({"trained_on": note, **report}, indent=1))

@@ -18,7 +18,7 @@ from nni_hyperfd.spaces.hyperparameters import HyperParameters
 
 SETTINGS = HyperParameters(
     optimizer="adam",
-    learning_rate=2e-3,
+    learning_rate=1e-3,
     min_crop_ratio=0.3,
     iou_threshold=0.5,
     location_weight=2.0,
@@ -39,6 +39,8 @@ class Schedule:
     sizes: tuple[tuple[float, int], ...] = ((0.6, 128), (0.9, 160), (1.0, 224))
     """(share of the rounds until which it holds, side of the crops in pixels)."""
     warm_up_rounds: int = 3
+    peak_rate: float = 2e-3
+    """Highest learning rate, of Adam; a network that starts from trained weights wants less."""
 
     def size(self, index: int) -> int:
         """Side of the crops of round ``index``, pixels."""
@@ -47,9 +49,9 @@ class Schedule:
     def rate(self, index: int) -> float:
         """Learning rate of round ``index``."""
         if index < self.warm_up_rounds:
-            return SETTINGS.learning_rate * (index + 1) / self.warm_up_rounds
+            return self.peak_rate * (index + 1) / self.warm_up_rounds
         done = (index - self.warm_up_rounds) / max(1, self.rounds - self.warm_up_rounds)
-        return SETTINGS.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
+        return self.peak_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
 
 
 def pretrain(
