@@ -40,8 +40,8 @@ BUDGETS = {
     budget.name: budget
     for budget in (
         Budget("paper", 640, 720, 1000, None, 10, 5, 8),
-        Budget("short", 256, 256, 8, 512, 2, 2, 4),
-        Budget("smoke", 160, 160, 4, 128, 2, 2, 2, batch_size=16),
+        Budget("short", 192, 224, 6, 512, 1, 2, 4),
+        Budget("smoke", 128, 160, 4, 128, 1, 2, 4, batch_size=16),
     )
 }
 
