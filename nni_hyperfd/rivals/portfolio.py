@@ -1,0 +1,61 @@
+"""Greedy zero-shot portfolio (Wistuba, Schilling, Schmidt-Thieme 2015, "Sequential model-free hyperparameter tuning")."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from nni_hyperfd.rivals.base import Experience, FloatArray, Memory, Rival, Task
+from nni_hyperfd.rivals.completion import Completion
+
+
+def greedy_portfolio(losses: FloatArray, size: int) -> list[int]:
+    """Adds, one by one, the configuration that lowers the mean over sets of the best loss most.
+
+    Args:
+        losses: ``[S, K]`` loss of each configuration on each set.
+        size: Configurations wanted; at most K.
+
+    Returns:
+        Distinct indices in the order of their choice; the first B are the portfolio for budget B. Once nothing lowers the
+        loss any more, the configuration with the lowest mean loss comes next.
+    """
+    best = np.full((len(losses), 1), np.inf)
+    mean = losses.mean(axis=0)
+    chosen: list[int] = []
+    for _ in range(min(size, losses.shape[1])):
+        reached = np.minimum(losses, best).mean(axis=0)
+        reached[chosen] = np.inf
+        # Rounding must not decide between equals: those keep the order of their mean loss.
+        tied = np.flatnonzero(reached <= reached.min() + 1e-12)
+        chosen.append(int(tied[np.argmin(mean[tied])]))
+        best = np.minimum(best, losses[:, chosen[-1:]])
+    return chosen
+
+
+class Portfolio(Rival):
+    """The greedy portfolio over all known data sets; sets count equally, APs are min-max scaled within a set.
+
+    Full rows are taken as measured. Sparse ones (sampled pairs, finished tasks) are completed first, and then wholly: a
+    measured value among smooth predictions would be chosen for its luck.
+    """
+
+    name: ClassVar[str] = "portfolio"
+
+    def reset(self, experience: Experience, seed: int) -> None:
+        self._completion = Completion.of(experience)
+        self._memory = Memory(experience)
+
+    def search(self, task: Task) -> None:
+        k = task.candidates
+        aps = self._memory.aps
+        full = ~np.isnan(aps[:, :k]).any(axis=1)
+        expected = np.where(full[:, None], aps[:, :k], self._completion.complete(aps))
+        low, high = expected.min(axis=1, keepdims=True), expected.max(axis=1, keepdims=True)
+        losses = (high - expected) / np.maximum(high - low, 1e-12)
+        # Failed trainings give their place to the next one, so the list is longer than the budget.
+        task.evaluate_ranking(greedy_portfolio(losses, min(k, 2 * task.budget)))
+        task.evaluate_ranking(np.argsort(losses.mean(axis=0)))
+        self._completion = self._completion.learn(task)
+        self._memory.add(task)
