@@ -67,7 +67,9 @@ class Ranker(nn.Module):
         self.shapes[key].check(encodings)
         training = encoder.training
         encoder.eval()
-        parts = [encoder(encodings[start : start + CHUNK]) for start in range(0, len(encodings), CHUNK)]
+        parts = [
+            encoder(encodings[start : start + CHUNK]) for start in range(0, max(len(encodings), 1), CHUNK)
+        ]
         encoder.train(training)
         return torch.cat(parts)
 

@@ -56,9 +56,8 @@ def warm_up(
         TrainingError: the loss is not finite.
     """
     generator = torch.Generator().manual_seed(seed)
-    ranker.extractor.set_normalization(
-        image_inputs(offline.features, ranker.extractor.variant), offline.statistics
-    )
+    pool = image_inputs(offline.features, ranker.extractor.variant)
+    ranker.extractor.set_normalization(pool, offline.statistics)
     entries: list[_Entry] = [
         (space, dataset, rows)
         for space, experience in offline.experience.items()
@@ -76,18 +75,18 @@ def warm_up(
     checking = [entry for entry in entries if entry[1] in held_out]
 
     optimizer = torch.optim.Adam(ranker.parameters(), lr=settings.learning_rate)
-    history = [_validate(ranker, offline, checking, settings)]
+    history = [_validate(ranker, offline, pool, checking, settings)]
     best, best_epoch = ranker.parameters_state(), 0
     with seeded(seed):
         for epoch in range(1, settings.warmup_epochs + 1):
             ranker.train()
             for batch in _batches(training, settings.warmup_lists, generator):
-                loss = _loss(ranker, offline, batch, settings, generator)
+                loss = _loss(ranker, offline, pool, batch, settings, generator)
                 require_finite(loss, "warm-up")
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-            history.append(_validate(ranker, offline, checking, settings))
+            history.append(_validate(ranker, offline, pool, checking, settings))
             if history[-1] > max(history[:-1]):
                 best, best_epoch = ranker.parameters_state(), epoch
             elif epoch - best_epoch >= settings.warmup_patience:
@@ -110,12 +109,12 @@ def _batches(entries: list[_Entry], size: int, generator: torch.Generator) -> li
 def _loss(
     ranker: Ranker,
     offline: OfflineData,
+    pool: Tensor,
     batch: list[_Entry],
     settings: RankerSettings,
     generator: torch.Generator,
 ) -> Tensor:
     datasets = torch.tensor([dataset for _, dataset, _ in batch])
-    pool = image_inputs(offline.features, ranker.extractor.variant)
     # One call of G for both samples: first φ of all data sets, then φ̃.
     twice = torch.cat([datasets, datasets])
     indices = torch.stack([offline.sample(d, settings.images, generator) for d in twice.tolist()])
@@ -129,10 +128,11 @@ def _loss(
 
 
 @torch.no_grad()
-def _validate(ranker: Ranker, offline: OfflineData, entries: list[_Entry], settings: RankerSettings) -> float:
+def _validate(
+    ranker: Ranker, offline: OfflineData, pool: Tensor, entries: list[_Entry], settings: RankerSettings
+) -> float:
     """NDCG: mean over the lists of a space, then over spaces."""
     ranker.eval()
-    pool = image_inputs(offline.features, ranker.extractor.variant)
     datasets = sorted({dataset for _, dataset, _ in entries})
     indices = offline.reference(settings.images)[datasets]
     phi = ranker.extractor.forward_indexed(pool, indices, offline.statistics[datasets])

@@ -1,0 +1,500 @@
+"""Algorithm 1 in steps: against one plain loop with a single graph, and each switch of the ablations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from nni_hyperfd.errors import PlatformError, SpaceError, TrainingError
+from nni_hyperfd.metafeature.extractor import (
+    backpropagate,
+    dataset_statistics,
+    image_inputs,
+    meta_feature,
+    samples,
+)
+from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.ranker.encoders import EncoderShape
+from nni_hyperfd.ranker.encodings import encode
+from nni_hyperfd.ranker.losses import lambda_ndcg_loss, mse_loss, triplet_loss
+from nni_hyperfd.ranker.offline import OfflineData, RankedList
+from nni_hyperfd.ranker.ranker import Ranker
+from nni_hyperfd.ranker.settings import RankerSettings
+from nni_hyperfd.ranker.transform import RIDGE
+from nni_hyperfd.ranker.update import (
+    ContinualUpdate,
+    CurrentTask,
+    PastTask,
+    UpdatedState,
+    draw_batches,
+)
+from nni_hyperfd.spaces.space import standard_space
+
+if TYPE_CHECKING:
+    from tests.ranker.conftest import World
+
+CENTER = torch.tensor([1.0, -0.5, 0.3])
+
+
+def warm(world: World, seed: int = 0) -> Ranker:
+    ranker = world.ranker(seed)
+    ranker.extractor.set_normalization(image_inputs(world.offline.features), world.offline.statistics)
+    return ranker
+
+
+def past_tasks(world: World, ranker: Ranker, count: int = 3) -> list[PastTask]:
+    """Tasks whose meta-features come from an extractor that has since been turned a little."""
+    with torch.no_grad():
+        offline_phi = ranker.extractor.forward_indexed(
+            image_inputs(world.offline.features), world.offline.reference(32), world.offline.statistics
+        )
+    tasks = []
+    for t in range(count):
+        generator = torch.Generator().manual_seed(50 + t)
+        center = torch.randn(3, generator=generator)
+        turn = torch.eye(64) + 0.05 * torch.randn(64, 64, generator=generator)
+        phi = meta_feature(ranker.extractor, world.features(center, 20, 60 + t), generator)
+        tasks.append(
+            PastTask(f"past{t}", world.trials(center, [t, 40 + t, 90, 130]), turn @ phi, offline_phi @ turn.T)
+        )
+    return tasks
+
+
+def current(world: World) -> CurrentTask:
+    return CurrentTask("now", world.trials(CENTER, [3, 77, 120, 200]))
+
+
+def customer(world: World) -> ImageFeatures:
+    return world.features(CENTER, 25, 7)
+
+
+def run(
+    world: World,
+    settings: RankerSettings,
+    past: Sequence[PastTask] | None = None,
+    importance: dict[str, Tensor] | None = None,
+    seed: int = 0,
+) -> tuple[UpdatedState, Ranker]:
+    """Both halves of an update in one process."""
+    ranker = warm(world)
+    update = ContinualUpdate(
+        ranker,
+        world.offline,
+        past_tasks(world, ranker) if past is None else past,
+        importance or {},
+        current(world),
+        settings,
+        seed,
+    )
+    drawn = samples(ranker.extractor, customer(world), torch.Generator().manual_seed(seed))
+    while update.steps_left:
+        pair = [next(drawn), next(drawn)]
+        gradients = update.begin_step(*[phi.detach() for phi in pair])
+        part = backpropagate(ranker.extractor, pair, list(gradients)) if gradients[0] is not None else {}
+        update.finish_step(part)
+    phi = meta_feature(ranker.extractor, customer(world), torch.Generator().manual_seed(seed))
+    return update.finish(phi), ranker
+
+
+def moved(state: UpdatedState, world: World, part: str) -> bool:
+    before = warm(world).state_dict()
+    return any(
+        not torch.equal(before[name], tensor) for name, tensor in state.parameters.items() if part in name
+    )
+
+
+def single_image_offline(world: World) -> OfflineData:
+    """Data sets of one image each: every sample of such a set is the same, so a test can compute φ without the draws."""
+    members = [member[:1] for member in world.offline.members]
+    return OfflineData(world.offline.features, members, world.offline.experience)
+
+
+@pytest.mark.parametrize("loss", ["ranking", "mse"])
+def test_the_steps_are_algorithm_1_with_one_graph_for_everything(world: World, loss: str) -> None:
+    """A second implementation without the split: all losses in one expression, one backward, the images at hand."""
+    settings = RankerSettings(
+        batches=6,
+        ratio=(2.0, 2.0, 2.0),
+        loss=loss,
+        learning_rate=1e-3,
+        synaptic_weight=50.0,
+        triplet_margin=30.0,
+    )  # type: ignore[arg-type]
+    offline = single_image_offline(world)
+    one_image = customer(world).subset(torch.tensor([0]))
+    ranker = warm(world)
+    generator = torch.Generator().manual_seed(11)
+    importance = {
+        name: torch.rand(p.shape, generator=generator)
+        for name, p in ranker.named_parameters()
+        if "encoders" in name
+    }
+    past = past_tasks(world, ranker)
+    update = ContinualUpdate(ranker, offline, past, importance, current(world), settings, seed=5)
+    batches = update._batches
+    assert {kind for batch in batches for kind, _ in batch} == {"offline", "past", "current"}
+
+    # --- the plain loop ---
+    twin = warm(world)
+    parameters = dict(twin.named_parameters())
+    start = {name: p.detach().clone() for name, p in parameters.items()}
+    path = {name: torch.zeros_like(p) for name, p in start.items()}
+    optimizer = torch.optim.Adam(parameters.values(), lr=1e-3)
+    pool, key = image_inputs(offline.features), world.space.key
+    experience = offline.experience[key]
+
+    def offline_phi(dataset: int) -> Tensor:
+        image = pool[offline.members[dataset]].expand(1, 32, -1)
+        return twin.extractor(image, offline.statistics[dataset][None])[0]
+
+    def own_phi() -> Tensor:
+        statistics = dataset_statistics(one_image.boxes)[None]
+        return twin.extractor(image_inputs(one_image).expand(1, 32, -1), statistics)[0]
+
+    for batch in batches:
+        with torch.no_grad():
+            newest = torch.stack([offline_phi(d) for d in range(len(offline))])
+        rows, datasets = [], {}
+        for kind, i in batch:
+            if kind == "offline":
+                dataset, at = experience.lists[i]
+                own = (experience.encodings[experience.configurations[at]], experience.aps[at])
+                datasets["offline", dataset] = phi = offline_phi(dataset)
+            elif kind == "past":
+                old = past[i].offline_phi
+                ridge = (RIDGE * old.square().sum() / 64).sqrt() * torch.eye(64)
+                z = torch.linalg.lstsq(torch.cat([old, ridge]).double(), torch.cat([newest, ridge]).double())
+                own = (past[i].trials.encodings, past[i].trials.aps)
+                datasets["past", i] = phi = z.solution.T.float() @ past[i].phi
+            else:
+                own = (current(world).trials.encodings, current(world).trials.aps)
+                datasets["current", 0] = phi = own_phi()
+            rows.append((twin.encoders[key](own[0]) @ phi, own[1]))
+        primary = lambda_ndcg_loss if loss == "ranking" else mse_loss
+        lists = [primary(s[None], a[None], torch.ones(1, len(a), dtype=torch.bool)) for s, a in rows]
+        whole = sum(lists) / len(lists)
+        hinges = [
+            triplet_loss(
+                datasets[v][None], datasets[v][None], datasets[u][None], torch.tensor([[True]]), 30.0
+            )
+            for v in datasets
+            for u in datasets
+            if v[0] != "past" and v != u
+        ]
+        if hinges:
+            whole = whole + 0.03 * sum(hinges) / len(hinges)
+        gradients = torch.autograd.grad(whole, list(parameters.values()), materialize_grads=True)
+        penalty = 50.0 * sum(
+            (importance[name] * (p - start[name]) ** 2).sum()
+            for name, p in parameters.items()
+            if name in importance
+        )
+        optimizer.zero_grad()
+        penalty.backward()
+        before = {name: p.detach().clone() for name, p in parameters.items()}
+        for p, gradient in zip(parameters.values(), gradients):
+            p.grad = gradient if p.grad is None else p.grad + gradient
+        optimizer.step()
+        for name, gradient in zip(parameters, gradients):
+            path[name] -= gradient * (parameters[name].detach() - before[name])
+
+    # --- the two halves ---
+    drawn = samples(ranker.extractor, one_image, torch.Generator())
+    while update.steps_left:
+        if not update.wants_current:
+            assert update.begin_step() == (None, None)
+            update.finish_step({})
+            continue
+        pair = [next(drawn), next(drawn)]
+        answers = update.begin_step(*[phi.detach() for phi in pair])
+        update.finish_step(backpropagate(ranker.extractor, pair, list(answers)))
+    state = update.finish(torch.zeros(64))
+
+    for name, p in parameters.items():
+        assert torch.allclose(state.parameters[name], p, atol=2e-5), name
+        travelled = (p.detach() - start[name]) ** 2 + 0.1
+        expected = torch.relu(importance.get(name, torch.zeros_like(p)) + path[name] / travelled)
+        assert torch.allclose(state.importance[name], expected, atol=2e-5), name
+
+
+def test_lists_come_five_to_one_to_one() -> None:
+    settings = RankerSettings(batches=5000)
+    available = {"offline": 70, "past": 10, "current": 1}
+    batches = draw_batches(available, settings, torch.Generator().manual_seed(0))
+    assert all(len(batch) == 4 for batch in batches)
+    kinds = [kind for batch in batches for kind, _ in batch]
+    for kind, share in (("offline", 5 / 7), ("past", 1 / 7), ("current", 1 / 7)):
+        deviation = (share * (1 - share) / len(kinds)) ** 0.5
+        assert abs(kinds.count(kind) / len(kinds) - share) < 4 * deviation
+    positions = torch.tensor([i for batch in batches for kind, i in batch if kind == "offline"])
+    counts = torch.bincount(positions, minlength=70).float()
+    # Chi-square with 69 degrees of freedom: mean 69, deviation 12.
+    assert ((counts - counts.mean()) ** 2 / counts.mean()).sum() < 69 + 4 * 12
+
+
+def test_a_kind_without_lists_is_left_out() -> None:
+    settings = RankerSettings(batches=3000)
+    batches = draw_batches(
+        {"offline": 7, "past": 0, "current": 1}, settings, torch.Generator().manual_seed(0)
+    )
+    kinds = [kind for batch in batches for kind, _ in batch]
+    assert kinds.count("past") == 0
+    assert abs(kinds.count("current") / len(kinds) - 1 / 6) < 0.015
+    only = draw_batches({"offline": 0, "past": 0, "current": 1}, settings, torch.Generator())
+    assert {kind for batch in only for kind, _ in batch} == {"current"}
+
+
+def test_same_seed_same_state_and_another_seed_another(world: World) -> None:
+    settings = RankerSettings(batches=4)
+    torch.manual_seed(1)
+    one, _ = run(world, settings)
+    torch.manual_seed(2)
+    two, _ = run(world, settings)
+    other, _ = run(world, settings, seed=1)
+    assert all(torch.equal(t, two.parameters[name]) for name, t in one.parameters.items())
+    assert all(torch.equal(t, two.importance[name]) for name, t in one.importance.items())
+    assert not all(torch.equal(t, other.parameters[name]) for name, t in one.parameters.items())
+
+
+def test_what_is_left_behind_can_be_written_down(world: World) -> None:
+    state, ranker = run(world, RankerSettings(batches=3))
+    assert {field.name for field in fields(state)} == {
+        "parameters", "importance", "offline_phi", "transforms", "phi"
+    }  # fmt: skip
+    assert state.parameters.keys() == ranker.state_dict().keys()
+    assert state.importance.keys() == dict(ranker.named_parameters()).keys()
+    assert state.offline_phi.shape == (60, 64)
+    assert state.transforms.keys() == {"past0", "past1", "past2", "now"}
+    assert torch.equal(state.transforms["now"], torch.eye(64))
+    for tensors in (state.parameters, state.importance, state.transforms, {"phi": state.phi}):
+        again = load(save(dict(tensors)))
+        assert all(torch.equal(tensor, again[name]) for name, tensor in tensors.items())
+    with torch.no_grad():
+        expected = ranker.extractor.forward_indexed(
+            image_inputs(world.offline.features), world.offline.reference(32), world.offline.statistics
+        )
+    assert torch.allclose(state.offline_phi, expected, atol=1e-5)
+
+
+def test_the_stored_transformation_carries_an_unseen_customer_along(world: World) -> None:
+    """Z learnt on the server's data sets must hold for a customer the server never saw: that is what it is for."""
+    first, ranker = run(world, RankerSettings(batches=10, learning_rate=1e-3), past=[])
+    others = [torch.randn(3, generator=torch.Generator().manual_seed(300 + i)) for i in range(5)]
+    images = [world.features(center, 25, 400 + i) for i, center in enumerate(others)]
+
+    def describe(g: torch.nn.Module) -> Tensor:
+        return torch.stack([meta_feature(g, f, torch.Generator().manual_seed(1)) for f in images])
+
+    old = describe(ranker.extractor)
+    task = PastTask("first", current(world).trials, first.phi, first.offline_phi)
+    update = ContinualUpdate(
+        ranker, world.offline, [task], first.importance,
+        replace(current(world), key="second"), RankerSettings(batches=40, learning_rate=1e-3), 1,
+    )  # fmt: skip
+    drawn = samples(ranker.extractor, customer(world), torch.Generator().manual_seed(2))
+    while update.steps_left:
+        pair = [next(drawn), next(drawn)]
+        answers = update.begin_step(*[phi.detach() for phi in pair])
+        update.finish_step(
+            backpropagate(ranker.extractor, pair, list(answers)) if answers[0] is not None else {}
+        )
+    second = update.finish(first.phi)
+    new = describe(ranker.extractor)
+    left_alone = (old - new).square().sum()
+    assert (old @ second.transforms["first"].T - new).square().sum() < 0.5 * left_alone
+
+
+def only_past(**changes: object) -> RankerSettings:
+    return RankerSettings(batches=3, ratio=(0.0, 1.0, 1e-12), **changes)  # type: ignore[arg-type]
+
+
+def test_past_tasks_move_the_encoder_and_never_the_extractor(world: World) -> None:
+    state, _ = run(world, only_past())
+    assert moved(state, world, "encoders.")
+    assert not moved(state, world, "extractor.")
+
+
+def test_each_transformation_does_what_it_says(world: World) -> None:
+    states = {t: run(world, only_past(transform=t))[0] for t in ("exact", "iterative", "none")}
+    identity = torch.eye(64)
+    assert all(torch.equal(z, identity) for z in states["none"].transforms.values())
+    ranker = warm(world)
+    for task in past_tasks(world, ranker):
+        new = states["exact"].offline_phi
+        losses = {
+            name: (task.offline_phi @ state.transforms[task.key].T - new).square().sum()
+            for name, state in states.items()
+        }
+        assert losses["exact"] < losses["iterative"] < losses["none"]
+    encoders = [
+        torch.cat([t.flatten() for name, t in s.parameters.items() if "encoders" in name])
+        for s in states.values()
+    ]
+    assert not torch.equal(encoders[0], encoders[2])
+
+
+def test_the_iteration_goes_on_from_where_it_was_left(world: World) -> None:
+    ranker = warm(world)
+    plain = past_tasks(world, ranker)
+    settings = only_past(transform="iterative")
+    fresh, _ = run(world, settings, past=plain)
+    far = [replace(task, transform=fresh.transforms[task.key]) for task in plain]
+    further, _ = run(world, settings, past=far)
+    for task in plain:
+        error = [
+            (task.offline_phi @ s.transforms[task.key].T - s.offline_phi).square().sum()
+            for s in (fresh, further)
+        ]
+        assert error[1] < error[0]
+
+
+def test_oracle_sees_the_past_with_the_newest_extractor(world: World) -> None:
+    """With the true features of the past at hand, neither the stored φ nor Z plays a part."""
+    ranker = warm(world)
+    images = [world.features(torch.full((3,), float(t)), 20, 80 + t) for t in range(3)]
+    oracle = [replace(task, features=f) for task, f in zip(past_tasks(world, ranker), images)]
+    misled = [replace(task, phi=torch.zeros(64)) for task in oracle]
+    one, _ = run(world, only_past(), past=oracle)
+    two, _ = run(world, only_past(), past=misled)
+    assert all(torch.equal(t, two.parameters[name]) for name, t in one.parameters.items())
+    assert not moved(one, world, "extractor.")
+
+
+def test_modes(world: World) -> None:
+    settings = RankerSettings(batches=4)
+    full, _ = run(world, settings)
+    assert moved(full, world, "extractor.")
+    assert moved(full, world, "encoders.")
+    frozen, _ = run(world, replace(settings, mode="freeze_extractor"))
+    assert not moved(frozen, world, "extractor.")
+    assert moved(frozen, world, "encoders.")
+    nothing, _ = run(world, replace(settings, mode="freeze_all"))
+    assert not moved(nothing, world, "")
+    available = {"offline": 9, "past": 9, "current": 1}
+    latest = draw_batches(available, replace(settings, mode="latest_only"), torch.Generator())
+    assert {kind for batch in latest for kind, _ in batch} == {"current"}
+
+
+def test_triplet_and_synaptic_switches(world: World) -> None:
+    settings = RankerSettings(batches=4, triplet_margin=30.0)
+    importance = {name: torch.ones_like(p) for name, p in warm(world).named_parameters()}
+    start = warm(world).state_dict()
+
+    def distance(state: UpdatedState) -> float:
+        return sum(float((t - start[name]).square().sum()) for name, t in state.parameters.items())
+
+    whole, _ = run(world, settings, importance=importance)
+    free, _ = run(world, replace(settings, synaptic_weight=0.0), importance=importance)
+    assert distance(whole) < 0.8 * distance(free)
+    without, _ = run(world, replace(settings, triplet_weight=0.0, synaptic_weight=0.0))
+    assert distance(without) != distance(free)
+
+
+def test_graphs_keep_their_batch_statistics(world: World) -> None:
+    nas = standard_space("nas")
+    ranker = warm(world)
+    ranker.add_space(nas, seed=0)
+    before = {name: b.clone() for name, b in ranker.named_buffers()}
+    trials = RankedList(
+        nas.key,
+        encode(nas, nas.sample(3, __import__("numpy").random.default_rng(0))),
+        torch.tensor([0.1, 0.5, 0.9]),
+    )
+    update = ContinualUpdate(
+        ranker,
+        world.offline,
+        [],
+        {},
+        CurrentTask("n", trials),
+        RankerSettings(batches=2, mode="latest_only"),
+        0,
+    )
+    generator = torch.Generator().manual_seed(0)
+    while update.steps_left:
+        update.begin_step(torch.randn(64, generator=generator), torch.randn(64, generator=generator))
+        update.finish_step({})
+    assert all(torch.equal(b, before[name]) for name, b in ranker.named_buffers())
+    assert EncoderShape.of(nas) == ranker.shapes[nas.key]
+
+
+def test_the_customer_is_left_in_peace_when_the_batch_is_about_others(world: World) -> None:
+    update = ContinualUpdate(
+        warm(world), world.offline, [], {}, current(world), RankerSettings(batches=20), seed=0
+    )
+    wanted = 0
+    while update.steps_left:
+        if update.wants_current:
+            wanted += 1
+            with pytest.raises(PlatformError, match="needs the current task's meta-feature"):
+                update.begin_step()
+            gradients = update.begin_step(torch.ones(64), torch.zeros(64))
+            assert gradients[0].shape == gradients[1].shape == (64,)
+            assert gradients[0].any()
+        else:
+            update.begin_step()
+        update.finish_step({})
+    assert 0 < wanted < 20
+
+
+def test_calls_out_of_turn_and_broken_messages_are_refused(world: World) -> None:
+    def fresh() -> ContinualUpdate:
+        settings = RankerSettings(batches=2, mode="latest_only")
+        return ContinualUpdate(warm(world), world.offline, [], {}, current(world), settings, seed=0)
+
+    phi = torch.ones(64)
+    with pytest.raises(PlatformError, match="2 steps left"):
+        fresh().finish(phi)
+    with pytest.raises(PlatformError, match="was not begun"):
+        fresh().finish_step({})
+    with pytest.raises(PlatformError, match=r"shape \[3\]"):
+        fresh().begin_step(torch.ones(3), phi)
+    with pytest.raises(PlatformError, match="expected 64 finite"):
+        fresh().begin_step(phi, phi * torch.nan)
+    update = fresh()
+    update.begin_step(phi, phi)
+    with pytest.raises(PlatformError, match="out of turn"):
+        update.begin_step(phi, phi)
+    for gradient in ({"project.bias": torch.zeros(3)}, {"../encoders": torch.zeros(64)}):
+        with pytest.raises(PlatformError, match="does not fit the extractor"):
+            update.finish_step(gradient)
+    with pytest.raises(PlatformError, match=r"project\.bias is not finite"):
+        update.finish_step({"project.bias": torch.full((64,), torch.inf)})
+    # A refused message leaves the step open and the parameters untouched.
+    update.finish_step({"project.bias": torch.ones(64)})
+    with pytest.raises(TrainingError, match=r"update is (nan|inf)"):
+        update.begin_step(phi * 1e38, phi)
+
+
+def test_a_past_task_of_other_offline_data_is_refused(world: World) -> None:
+    ranker = warm(world)
+    task = past_tasks(world, ranker, 1)[0]
+    wrong = replace(task, offline_phi=task.offline_phi[:10])
+    with pytest.raises(PlatformError, match=r"past0 has φ \[64\] and offline meta-features \[10, 64\]"):
+        ContinualUpdate(ranker, world.offline, [wrong], {}, current(world), RankerSettings(), 0)
+    stranger = CurrentTask("x", RankedList("flat-0", torch.zeros(2, 1), torch.tensor([0.1, 0.2])))
+    with pytest.raises(SpaceError, match="knows no search space flat-0"):
+        ContinualUpdate(ranker, world.offline, [], {}, stranger, RankerSettings(), 0)
+
+
+def test_repeated_updates_learn_a_new_domain_without_losing_the_old_ones(world: World) -> None:
+    """Ten updates from one customer's trials must raise the score order on those trials."""
+    settings = RankerSettings(batches=30, learning_rate=5e-4, mode="latest_only", synaptic_weight=0.0)
+    ranker = warm(world)
+    task = current(world)
+    phi = meta_feature(ranker.extractor, customer(world), torch.Generator().manual_seed(0))
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    before = lambda_ndcg_loss(
+        ranker.predict(task.trials.space, phi, task.trials.encodings)[None], task.trials.aps[None], mask
+    )
+    began = time.process_time()
+    state, after = run(world, settings, past=[])
+    assert time.process_time() - began < 20
+    found = after.predict(task.trials.space, state.phi, task.trials.encodings)[None]
+    assert lambda_ndcg_loss(found, task.trials.aps[None], mask) < before
