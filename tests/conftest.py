@@ -15,3 +15,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real face data not found at {folder} (set HYPERFD_DATA to their folder)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def drawn_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 20 drawn scenes with faces and landmarks (11 train / 3 val / 6 test); nobody writes into it."""
+    from nni_hyperfd.synthetic import generate
+
+    return generate(tmp_path_factory.mktemp("drawn") / "masked", "masked", 20, seed=1)

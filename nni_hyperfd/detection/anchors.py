@@ -17,6 +17,9 @@ FORCED_IOU = 0.2
 
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
 
+MOST_PAIRS = 2**21
+"""Pairs of a face and an anchor that a CPU compares at once, about 100 MB; crowds at full size have many more."""
+
 
 class Matching(NamedTuple):
     """What every anchor should predict."""
@@ -114,9 +117,10 @@ def match(
 ) -> Matching:
     """Assigns to every anchor its best face.
 
-    Anchors at IoU >= ``positive`` are positive, below ``negative`` negative, between them ignored. A face with
-    no such anchor claims its best one from IoU ``FORCED_IOU`` on; where two faces claim one anchor, the one that
-    overlaps it more wins. Anchors whose best face is an ignored one are ignored from ``negative`` on.
+    Anchors at IoU >= ``positive`` are positive, below ``negative`` negative, between them ignored. Anchors whose best
+    face is an ignored one are ignored from ``negative`` on. Then every face that is not ignored claims its best
+    anchor, whatever that one was before, from IoU ``FORCED_IOU`` on; where two faces claim one anchor, the one that
+    overlaps it more wins. Of equal overlaps the first face, or the first anchor, is taken.
 
     Args:
         boxes: ``[B, G, 4]`` corners in pixels, padded.
@@ -159,6 +163,13 @@ def _match_ragged(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One operation over all faces of the batch, without padding: what a CPU is quickest at."""
     images, rows = valid.nonzero(as_tuple=True)
+    if len(images) * len(anchors) > MOST_PAIRS and len(boxes) > 1:
+        middle = len(boxes) // 2
+        halves = (
+            _match_ragged(boxes[half], valid[half], ignored[half], anchors)
+            for half in (slice(middle), slice(middle, None))
+        )
+        return tuple(map(torch.cat, zip(*halves)))
     shape = (boxes.shape[0], anchors.shape[0])
     overlap = iou(boxes[images, rows].unsqueeze(1), anchors)
     where = images.unsqueeze(1).expand_as(overlap)
