@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("command", choices=("sets", "pairs"))
     parser.add_argument("--server", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--spaces", nargs="+", choices=PAIRS, default=list(PAIRS))
     parser.add_argument("--budget", default="smoke")
     parser.add_argument("--shard", default="0/1")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no pair after this long")
@@ -80,6 +81,8 @@ def run_pairs(server: FaceDataset, options: argparse.Namespace) -> None:
     names = [part.name for part in sets.sets]
     plans = []
     for seed, (kind, pairs) in enumerate(PAIRS.items()):
+        if kind not in options.spaces:
+            continue
         space = standard_space(kind)
         rng = np.random.default_rng(seed)
         points = space.enumerate() if kind == "hpo" else space.sample(200, rng)
@@ -95,7 +98,7 @@ def run_pairs(server: FaceDataset, options: argparse.Namespace) -> None:
     def show(row) -> None:  # type: ignore[no-untyped-def]
         print(f"{row.space} {row.data_set} {row.val_ap:.3f} {row.seconds:.1f} s {row.failure}", flush=True)
 
-    path = options.out / f"offline-{index}of{count}.jsonl"
+    path = options.out / f"offline-{'-'.join(options.spaces)}-{index}of{count}.jsonl"
     build(pairs, runner, path, "cpu", f"base-{base_id()}", progress=show)
 
 
