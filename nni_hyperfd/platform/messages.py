@@ -29,6 +29,7 @@ from pydantic import (
 )
 
 from nni_hyperfd.errors import PlatformError
+from nni_hyperfd.spaces.architecture import FLOPS_LIMIT
 
 PHI_SIZE = 64
 """Length of a meta-feature φ (METHOD.md §4)."""
@@ -162,10 +163,14 @@ class Message(BaseModel):
 
 
 class ExtractorState(Message):
-    """Parameters θ_G of the meta-feature extractor of one ranker version."""
+    """Parameters θ_G of the meta-feature extractor, and how many images one sample of a data set has.
+
+    ``version`` is the ranker version they belong to, or on which the update stands that they are part of.
+    """
 
     version: Count
     variant: Identifier
+    images: Annotated[int, Field(ge=1, le=100_000)]
     tensors: Tensors
 
 
@@ -177,7 +182,6 @@ class Task(Message):
     space_key: Identifier
     extractor_version: Count
     status: Literal["open", "done", "closed"]
-    usable_trials: Count
 
 
 class RankedConfiguration(Message):
@@ -190,7 +194,6 @@ class RankedConfiguration(Message):
 class Recommendation(Message):
     """``configurations`` to try, in this order, and ``spares`` that take the place of failed ones."""
 
-    task_id: Identifier
     version: Count
     configurations: Annotated[tuple[RankedConfiguration, ...], Field(max_length=1000)]
     spares: Annotated[tuple[RankedConfiguration, ...], Field(max_length=1000)]
@@ -203,18 +206,20 @@ class RecordReceipt(Message):
     task_id: Identifier
     trial_key: Identifier
     outcome: Literal["stored", "known", "replaced"]
-    usable_trials: Count
 
 
 class UpdateTicket(Message):
-    """Leave to run one update of ``steps`` steps from ranker version ``version``.
+    """Where an update stands: step number ``step`` of ``steps`` waits for φ and φ̃ under ``extractor``.
 
-    ``gradient_norm`` is the largest norm of an extractor gradient that the platform takes.
+    Steps whose batch does not hold the customer's task are done by the platform alone and passed over here.
+    ``step`` is None when all are done and the final φ is awaited.  ``gradient_norm`` is the largest norm of an extractor
+    gradient that the platform takes.
     """
 
     kind: Literal["ticket"] = "ticket"
     session_id: Identifier
-    steps: Annotated[int, Field(ge=1, le=100_000)]
+    steps: Count
+    step: Count | None
     gradient_norm: Annotated[float, Field(gt=0.0, le=1e9, allow_inf_nan=False)]
     extractor: ExtractorState
 
@@ -247,42 +252,50 @@ class FeatureGradient(Message):
     phi_tilde: Vector
 
 
-class SteppedExtractor(Message):
-    """θ_G after one step of an update."""
-
-    session_id: Identifier
-    step: Count
-    tensors: Tensors
-
-
 # ---------------------------------------------------------------------------------------- from customer to platform
 
 
-class OpenTask(Message):
-    """Begin (or find again) the task of one experiment; repeating it changes nothing.
+class Subject(Message):
+    """What a recommendation is for: a search space, and φ of the data.
 
-    ``phi`` is G(d) under ranker version ``extractor_version``, computed from features of the base detector
-    whose weights hash to ``base_id``.
+    ``phi`` is G(d) under ranker version ``extractor_version``, computed from features of the base detector whose
+    weights hash to ``base_id``.  Networks stay below ``flops_limit`` multiply-adds at 640x360.
     """
 
-    experiment_id: Identifier
     space: SearchSpace
     phi: Vector
     extractor_version: Count
     base_id: Identifier
+    flops_limit: Annotated[float, Field(gt=0.0, le=1e15, allow_inf_nan=False)] = FLOPS_LIMIT
+
+
+class OpenTask(Message):
+    """Begin (or find again) the task of one experiment; repeating it changes nothing."""
+
+    experiment_id: Identifier
+    subject: Subject
 
 
 class RecommendRequest(Message):
-    """Ask for ``budget`` configurations (and as many spares) out of ``candidates`` sampled ones.
+    """Ask for ``budget`` configurations and some spares, for an opened task or, without opening one, a subject.
 
-    ``candidates`` counts only where the space is too large to be enumerated.
+    ``candidates`` is the size of the sample that is ranked where the space is too large to be listed, and ``generations``
+    the rounds of evolutionary refinement of that sample.
     """
 
-    task_id: Identifier
+    task_id: Identifier | None = None
+    subject: Subject | None = None
     budget: Annotated[int, Field(ge=1, le=1000)]
     candidates: Annotated[int, Field(ge=1, le=100_000)] = 200
+    generations: Annotated[int, Field(ge=0, le=50)] = 0
     exploration: Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)] = 0.5
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> RecommendRequest:
+        if (self.task_id is None) == (self.subject is None):
+            raise ValueError("give either a task_id or a subject")
+        return self
 
 
 class TrialRecord(Message):
@@ -337,6 +350,7 @@ class GradientStep(Message):
 class CommitUpdate(Message):
     """End of the update: ``phi`` is G^(t)(d) under the final θ_G, which the platform keeps for ever."""
 
+    task_id: Identifier
     session_id: Identifier
     phi: Vector
 
@@ -406,8 +420,8 @@ class PlatformAPI(Protocol):
     def send_features(self, message: FeatureStep) -> FeatureGradient:
         """First half of a step."""
 
-    def send_gradient(self, message: GradientStep) -> SteppedExtractor:
-        """Second half of a step."""
+    def send_gradient(self, message: GradientStep) -> UpdateTicket:
+        """Second half of a step; the answer says what comes next."""
 
     def commit(self, message: CommitUpdate) -> UpdateReceipt:
         """Make the new version."""

@@ -37,6 +37,7 @@ class TaskRecord:
     experiment_id: str
     space_key: str
     space: Mapping[str, Any]
+    flops_limit: float
     extractor_version: int
     phi: tuple[float, ...]
     status: str
@@ -56,7 +57,7 @@ class NewTask:
     experiment_id: str
     space_key: str
     space: Mapping[str, Any]
-    base_id: str
+    flops_limit: float
     extractor_version: int
     phi: tuple[float, ...]
 
@@ -79,12 +80,16 @@ class Trial:
 
 @dataclass(frozen=True)
 class NewVersion:
-    """What an update hands over: the ranker, Ω, G^(t)(D_offline), and Z by task id for every past task and its own."""
+    """What an update hands over: the ranker, Ω, G^(t)(D_offline), and Z by task id for every past task and its own.
+
+    ``settings`` says how it was trained.
+    """
 
     ranker: bytes
     omega: bytes
     features: bytes
     transformations: Mapping[str, bytes]
+    settings: Mapping[str, Any]
     final_phi: tuple[float, ...]
     trials_used: int
     trials_failed: int

@@ -216,7 +216,7 @@ class Store:
                 experiment_id=task.experiment_id,
                 space_key=task.space_key,
                 space_json=json.dumps(task.space),
-                base_id=task.base_id,
+                flops_limit=task.flops_limit,
                 extractor_version=task.extractor_version,
                 phi=list(task.phi),
             )
@@ -230,7 +230,7 @@ class Store:
                 raise PlatformError(
                     f"the task refers to ranker version {task.extractor_version}, which does not exist"
                 )
-        if found.space_key != task.space_key:
+        if (found.space, found.flops_limit) != (task.space, task.flops_limit):
             raise PlatformError(
                 f"experiment {task.experiment_id} is known with another search space; use a new experiment id"
             )
@@ -378,6 +378,7 @@ def _create(session: Session, connection: Connection, first: FirstState) -> None
         VersionRow(
             number=0,
             reason="warm-up on the offline data",
+            settings={},
             ranker=first.ranker,
             ranker_sha256=_digest(first.ranker),
             omega=first.omega,
@@ -408,6 +409,7 @@ def _task(row: TaskRow) -> TaskRecord:
         experiment_id=row.experiment_id,
         space_key=row.space_key,
         space=json.loads(row.space_json),
+        flops_limit=row.flops_limit,
         extractor_version=row.extractor_version,
         phi=tuple(row.phi),
         status=row.status,
@@ -460,6 +462,7 @@ def _write_version(session: Session, task: TaskRow, parent: int, made: NewVersio
             parent=parent,
             experiment_id=task.experiment_id,
             reason=f"update with {made.trials_used} trials",
+            settings=dict(made.settings),
             ranker=made.ranker,
             ranker_sha256=_digest(made.ranker),
             omega=made.omega,

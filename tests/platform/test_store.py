@@ -20,7 +20,7 @@ TASK = NewTask(
     experiment_id="exp",
     space_key="space",
     space={"lr": {"_type": "choice", "_value": [0.1, 0.2]}},
-    base_id="base",
+    flops_limit=1e9,
     extractor_version=0,
     phi=tuple(i / 7 for i in range(64)),
 )
@@ -37,7 +37,9 @@ def trial(task_id: str, key: str = "a", ap: float | None = 0.5, lr: float = 0.1)
 
 def version(task_id: str, number: int = 1) -> NewVersion:
     name = str(number).encode()
-    return NewVersion(b"ranker " + name, b"omega " + name, b"features", {task_id: b"Z"}, TASK.phi[::-1], 3, 1)
+    return NewVersion(
+        b"ranker " + name, b"omega " + name, b"features", {task_id: b"Z"}, {"seed": 1}, TASK.phi[::-1], 3, 1
+    )
 
 
 def test_a_new_platform_begins_at_version_0_and_is_found_again(tmp_path: Path) -> None:
@@ -78,7 +80,7 @@ def test_opening_a_task_again_changes_nothing(tmp_path: Path) -> None:
     task = store.open_task(TASK)
     assert store.open_task(replace(TASK, phi=(0.0,) * 64)) == task
     with pytest.raises(PlatformError, match="another search space"):
-        store.open_task(replace(TASK, space_key="other"))
+        store.open_task(replace(TASK, space={"lr": {"_type": "choice", "_value": [0.1]}}))
     assert len(store.tasks()) == 1
 
 

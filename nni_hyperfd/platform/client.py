@@ -1,0 +1,217 @@
+"""The customer's side of the protocol: holds what must stay at home, and sends what may leave.
+
+The same code runs against a platform in this process and behind a network.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nni_hyperfd.errors import PlatformError, UpdateLostError
+from nni_hyperfd.metafeature.extractor import (
+    VARIANTS,
+    MetaFeatureExtractor,
+    backpropagate,
+    meta_feature,
+    samples,
+)
+from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.platform import tensors
+from nni_hyperfd.platform.messages import (
+    BeginUpdate,
+    CommitUpdate,
+    ExtractorState,
+    FeatureStep,
+    GradientStep,
+    OpenTask,
+    PlatformAPI,
+    Recommendation,
+    RecommendRequest,
+    RecordReceipt,
+    Subject,
+    Task,
+    TrialRecord,
+    UpdateReceipt,
+    UpdateTicket,
+    build,
+)
+from nni_hyperfd.spaces.architecture import FLOPS_LIMIT
+
+WAIT_LIMIT = 900.0
+"""Longest wait for the updates of others, in seconds."""
+
+
+class TaskClient:
+    """One customer's data set at a platform.
+
+    Args:
+        platform: in this process or behind a network.
+        features: image-level features of the data; they stay here.
+        base_id: of the base detector with which they were computed.
+        seed: of the image samples; with the same one, the same numbers are sent.
+    """
+
+    def __init__(self, platform: PlatformAPI, features: ImageFeatures, base_id: str, seed: int = 0) -> None:
+        self._platform, self._features, self._base_id, self._seed = platform, features, base_id, seed
+
+    def subject(self, search_space: Mapping[str, Any], flops_limit: float = FLOPS_LIMIT) -> Subject:
+        """What a recommendation is for: the space, and φ under the platform's newest extractor."""
+        state = self._platform.extractor()
+        return build(
+            Subject,
+            space=dict(search_space),
+            phi=self._final_phi(_load(None, state), state.images),
+            extractor_version=state.version,
+            base_id=self._base_id,
+            flops_limit=flops_limit,
+        )
+
+    def preview(
+        self, search_space: Mapping[str, Any], budget: int, flops_limit: float = FLOPS_LIMIT, **options: Any
+    ) -> Recommendation:
+        """Recommendation that leaves no trace on the platform; ``options`` are further fields of RecommendRequest."""
+        subject = self.subject(search_space, flops_limit)
+        return self._platform.recommend(build(RecommendRequest, subject=subject, budget=budget, **options))
+
+    def open(
+        self, experiment_id: str, search_space: Mapping[str, Any], flops_limit: float = FLOPS_LIMIT
+    ) -> Task:
+        """Begin the task of an experiment, or find it again."""
+        subject = self.subject(search_space, flops_limit)
+        return self._platform.open_task(build(OpenTask, experiment_id=experiment_id, subject=subject))
+
+    def recommend(self, task: Task, budget: int, **options: Any) -> Recommendation:
+        """Configurations to try; ``options`` are further fields of RecommendRequest."""
+        return self._platform.recommend(
+            build(RecommendRequest, task_id=task.task_id, budget=budget, **options)
+        )
+
+    def record(
+        self,
+        task: Task,
+        parameters: Mapping[str, Any],
+        ap: float | None,
+        seed: int = 0,
+        budget: str = "paper",
+        trial_key: str | None = None,
+        **measured: float | None,
+    ) -> RecordReceipt:
+        """Report a trial: AP@50 on val, or None where it failed.
+
+        ``measured`` may have ``test_ap``, ``heldout_ap`` and ``seconds``.  Without a ``trial_key`` the trial is known by its
+        configuration, seed and budget, so that a result reported by two ways counts once.
+        """
+        return self._platform.record(
+            build(
+                TrialRecord,
+                task_id=task.task_id,
+                trial_key=trial_key or content_key(parameters, seed, budget),
+                parameters=dict(parameters),
+                status="failed" if ap is None else "ok",
+                ap=ap,
+                seed=seed,
+                budget=budget,
+                **measured,
+            )
+        )
+
+    def update(self, task: Task, wait_limit: float = WAIT_LIMIT) -> UpdateReceipt:
+        """Let the platform learn from the task's trials, exactly once; an update that was done is only looked up.
+
+        An update of the same experiment that was interrupted is taken over; updates of others are waited for.
+
+        Raises:
+            PlatformError: Other updates took longer than ``wait_limit`` seconds, or a message was refused.
+        """
+        deadline = time.monotonic() + wait_limit
+        takeover = True
+        while True:
+            try:
+                answer = self._platform.begin_update(
+                    build(BeginUpdate, task_id=task.task_id, seed=self._seed, takeover=takeover)
+                )
+                if isinstance(answer, UpdateReceipt):
+                    return answer
+                if isinstance(answer, UpdateTicket):
+                    return self._run(task, answer)
+                pause = answer.seconds
+            except UpdateLostError:
+                pause = 0.0
+            # Taking over once is enough; two processes that always do would never let each other finish.
+            takeover = False
+            if time.monotonic() + pause > deadline:
+                raise PlatformError(
+                    f"other updates of the platform took longer than {wait_limit:g} seconds; the results are kept, "
+                    "finish the experiment later"
+                )
+            time.sleep(pause)
+
+    def _run(self, task: Task, ticket: UpdateTicket) -> UpdateReceipt:
+        extractor = _load(None, ticket.extractor)
+        generator = torch.Generator().manual_seed(self._seed)
+        drawn = samples(extractor, self._features, generator, ticket.extractor.images)
+        while ticket.step is not None:
+            # Both samples are drawn before the gradient is asked for, as their graphs are those of this step's θ_G.
+            phi, phi_tilde = next(drawn), next(drawn)
+            answer = self._platform.send_features(
+                build(
+                    FeatureStep,
+                    session_id=ticket.session_id,
+                    step=ticket.step,
+                    phi=_numbers(phi),
+                    phi_tilde=_numbers(phi_tilde),
+                )
+            )
+            gradient = backpropagate(
+                extractor, [phi, phi_tilde], [torch.tensor(answer.phi), torch.tensor(answer.phi_tilde)]
+            )
+            ticket = self._platform.send_gradient(
+                build(
+                    GradientStep,
+                    session_id=ticket.session_id,
+                    step=ticket.step,
+                    tensors=tensors.pack(tensors.clip(gradient, ticket.gradient_norm)),
+                )
+            )
+            _load(extractor, ticket.extractor)
+        return self._platform.commit(
+            build(
+                CommitUpdate,
+                task_id=task.task_id,
+                session_id=ticket.session_id,
+                phi=self._final_phi(extractor, ticket.extractor.images),
+            )
+        )
+
+    def _final_phi(self, extractor: MetaFeatureExtractor, images: int) -> tuple[float, ...]:
+        generator = torch.Generator().manual_seed(self._seed)
+        return _numbers(meta_feature(extractor, self._features, generator, images))
+
+
+def content_key(parameters: Mapping[str, Any], seed: int, budget: str) -> str:
+    """Names a trial by what it ran: the same configuration, seed and budget give the same key."""
+    items = sorted((key, repr(value)) for key, value in parameters.items())
+    return sha256(repr((items, seed, budget)).encode()).hexdigest()[:32]
+
+
+def _load(extractor: MetaFeatureExtractor | None, state: ExtractorState) -> MetaFeatureExtractor:
+    """θ_G from a message, into ``extractor`` or a new one."""
+    if extractor is None:
+        variant = next((name for name in VARIANTS if name == state.variant), None)
+        if variant is None:
+            raise PlatformError(
+                f"the platform uses the extractor variant {state.variant}, which this package lacks"
+            )
+        extractor = MetaFeatureExtractor(variant)
+    extractor.load_state_dict(tensors.unpack(state.tensors, extractor.state_dict(), "extractor state"))
+    return extractor
+
+
+def _numbers(vector: Tensor) -> tuple[float, ...]:
+    return tuple(vector.tolist())

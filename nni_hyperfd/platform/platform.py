@@ -1,0 +1,412 @@
+"""The platform in one process: the calls of METHOD.md §9 over the store and the ranker.
+
+It keeps no state of its own but an update under way: whatever matters is in the store, so any number of processes
+may have a ``Platform`` over the same place, and any of them may die at any moment.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from nni_hyperfd.errors import PlatformError, UpdateLostError
+from nni_hyperfd.platform import report
+from nni_hyperfd.platform.first import IMPORTANCE, first_state, read_assets
+from nni_hyperfd.platform.messages import (
+    BeginUpdate,
+    CommitUpdate,
+    ExtractorState,
+    FeatureGradient,
+    FeatureStep,
+    GradientStep,
+    OpenTask,
+    Recommendation,
+    RecommendRequest,
+    RecordReceipt,
+    Subject,
+    Task,
+    TrialRecord,
+    UpdateReceipt,
+    UpdateTicket,
+    UpdateWait,
+    build,
+)
+from nni_hyperfd.platform.ranking import add_space, rank, read_space
+from nni_hyperfd.platform.records import NewTask, NewVersion, TaskRecord, Trial
+from nni_hyperfd.platform.session import UpdateOrigin, UpdateSession, extractor_state
+from nni_hyperfd.platform.store import Store
+from nni_hyperfd.ranker.blobs import pack, unpack
+from nni_hyperfd.ranker.encodings import encode
+from nni_hyperfd.ranker.offline import OfflineData, RankedList
+from nni_hyperfd.ranker.ranker import Ranker
+from nni_hyperfd.ranker.settings import RankerSettings
+from nni_hyperfd.ranker.update import ContinualUpdate, CurrentTask, PastTask
+from nni_hyperfd.spaces.space import Space
+
+LEASE_SECONDS = 120.0
+"""How long an update may be silent before another one takes its turn."""
+
+WAIT_SECONDS = 2.0
+"""How soon a waiting customer should ask again."""
+
+OFFLINE_FEATURES, TRANSFORMATION = "offline features", "transformation"
+"""Kinds of the blobs that hold G^(t)(D_offline) and Z^(t)."""
+
+_KEPT_RANKERS = 4
+_WORKING = (
+    threading.RLock()
+)  # the ranker borrows torch's one global generator, so one thread at a time may work
+
+
+class Platform:
+    """The platform over a store; implements :class:`~nni_hyperfd.platform.messages.PlatformAPI`.
+
+    Args:
+        store: where everything is kept.
+        settings: of the updates; the paper's by default.
+        lease_seconds: how long an update may be silent before another one takes its turn.
+    """
+
+    def __init__(
+        self, store: Store, settings: RankerSettings | None = None, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
+        self._store = store
+        self._settings = settings or RankerSettings()
+        self._lease_seconds = lease_seconds
+        self._session: UpdateSession | None = None
+        self._rankers: dict[int, Ranker] = {}
+        self._offline: OfflineData | None = None
+
+    @classmethod
+    def open(cls, location: str | Path, settings: RankerSettings | None = None) -> Platform:
+        """The platform in a folder or at a database URL; an empty place gets the version 0 that the package ships.
+
+        Raises:
+            PlatformError: The place holds something damaged, foreign or newer; it is left as it is.
+        """
+        return cls(Store(location, read_assets), settings)
+
+    @classmethod
+    def create(
+        cls,
+        location: str | Path,
+        ranker: Ranker,
+        offline: OfflineData,
+        base_id: str,
+        settings: RankerSettings | None = None,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> Platform:
+        """A platform with a version 0 of one's own; where there is a platform already, that one is opened."""
+        return cls(Store(location, lambda: first_state(ranker, offline, base_id)), settings, lease_seconds)
+
+    def close(self) -> None:
+        """Give up an update under way and close the store."""
+        with _WORKING:
+            if self._session is not None:
+                self._store.release_lease(self._session.id)
+                self._session = None
+            self._store.close()
+
+    # ------------------------------------------------------------------------------------------------ looking
+
+    def status(self) -> report.PlatformStatus:
+        """What the platform knows."""
+        return report.status(self._store)
+
+    def history(self) -> list[report.HistoryEntry]:
+        """All ranker versions, oldest first."""
+        return report.history(self._store)
+
+    def trials(self, task_id: str) -> list[Trial]:
+        """Experience of one task."""
+        return self._store.trials(task_id)
+
+    def ranker(self, version: int | None = None) -> Ranker:
+        """A copy of a ranker version, by default the newest."""
+        return Ranker.from_bytes(self._store.ranker(self._newest() if version is None else version))
+
+    def extractor(self, version: int | None = None) -> ExtractorState:
+        """θ_G of ``version``, by default the newest."""
+        with _WORKING:
+            number = self._newest() if version is None else version
+            return extractor_state(self._kept_ranker(number), number, self._settings.images)
+
+    def find_task(self, experiment_id: str) -> Task | None:
+        """The task of an experiment, if there is one."""
+        found = self._store.find_task(experiment_id)
+        return None if found is None else _task(found)
+
+    # --------------------------------------------------------------------------------------- tasks and trials
+
+    def open_task(self, message: OpenTask) -> Task:
+        """Begin or find the task of an experiment.
+
+        Raises:
+            PlatformError: The features are of another base detector or a version that is not there, or the experiment
+                is known with another search space.
+            SpaceError: The search space is malformed.
+        """
+        subject = message.subject
+        space = self._checked_space(subject)
+        task = NewTask(
+            experiment_id=message.experiment_id,
+            space_key=space.key,
+            space=subject.space,
+            flops_limit=subject.flops_limit,
+            extractor_version=subject.extractor_version,
+            phi=subject.phi,
+        )
+        return _task(self._store.open_task(task))
+
+    def recommend(self, message: RecommendRequest) -> Recommendation:
+        """Rank configurations with the ranker version that φ was computed with; changes no state.
+
+        Raises:
+            PlatformError: No such task, or features of another base detector.
+            SpaceError: The search space is malformed, or has fewer configurations than candidates are asked for.
+        """
+        if message.subject is not None:
+            space, phi = self._checked_space(message.subject), message.subject.phi
+            version = message.subject.extractor_version
+        else:
+            task = self._store.task(message.task_id or "")
+            space, phi, version = _space_of(task), task.phi, task.extractor_version
+        with _WORKING:
+            return rank(self._kept_ranker(version), version, space, torch.tensor(phi), message)
+
+    def record(self, message: TrialRecord) -> RecordReceipt:
+        """Keep a trial's outcome; when this returns, it is on disk.
+
+        Raises:
+            PlatformError: No such task, or its trial of that key had another configuration.
+            SpaceError: The configuration is not one of the task's search space.
+        """
+        space = _space_of(self._store.task(message.task_id))
+        parameters = space.parameters(space.parse(message.parameters))
+        outcome = self._store.record(Trial(**(message.model_dump() | {"parameters": parameters})))
+        return build(RecordReceipt, task_id=message.task_id, trial_key=message.trial_key, outcome=outcome)
+
+    # ------------------------------------------------------------------------------------------------ updates
+
+    def begin_update(self, message: BeginUpdate) -> UpdateTicket | UpdateWait | UpdateReceipt:
+        """Start the experiment's update from the newest version, or say that it must wait, or that it was done.
+
+        An experiment without a usable result is closed; its receipt names no new version.
+        """
+        with _WORKING:
+            task = self._store.task(message.task_id)
+            if task.status != "open":
+                return _receipt(task)
+            trials = self._store.trials(task.id)
+            if not any(trial.status == "ok" for trial in trials):
+                return _receipt(self._store.close_task(task.id, self._newest(), failed=len(trials)))
+            session_id = secrets.token_hex(16)
+            wait = self._store.take_lease(session_id, task.id, self._lease_seconds, message.takeover)
+            if wait > 0:
+                return build(UpdateWait, seconds=min(wait, WAIT_SECONDS))
+            with self._giving_up_on_failure(session_id):
+                self._session = None  # its turn is over, as this one's has begun
+                task = self._store.task(message.task_id)
+                if task.status != "open":  # the turn before this one was the same experiment's
+                    self._store.release_lease(session_id)
+                    return _receipt(task)
+                session = self._start(session_id, task, trials, message.seed)
+                ticket = session.advance()
+                self._store.renew_lease(session_id, self._lease_seconds)
+            self._session = session
+            return ticket
+
+    def send_features(self, message: FeatureStep) -> FeatureGradient:
+        """First half of a step: φ, φ̃ -> ∂L/∂φ, ∂L/∂φ̃.
+
+        Raises:
+            UpdateLostError: The update is over; begin it again.
+            PlatformError: Out of turn.
+        """
+        with self._held_session(message.session_id) as session:
+            return session.features(message)
+
+    def send_gradient(self, message: GradientStep) -> UpdateTicket:
+        """Second half of a step: ∂L/∂θ_G through φ and φ̃ -> the next θ_G.
+
+        Raises:
+            UpdateLostError: The update is over; begin it again.
+            PlatformError: Out of turn, or a gradient that does not fit, is not finite or is too long.
+        """
+        with self._held_session(message.session_id) as session:
+            return session.gradient(message)
+
+    def commit(self, message: CommitUpdate) -> UpdateReceipt:
+        """Make the new version, once; repeating it returns the same receipt.
+
+        Raises:
+            UpdateLostError: The update is over, or a newer version came first; begin it again.
+            PlatformError: Steps are left.
+        """
+        task = self._store.task(message.task_id)
+        if task.status != "open":
+            return _receipt(task)
+        with self._held_session(message.session_id) as session:
+            origin = session.origin
+            if origin.task_id != message.task_id:
+                raise PlatformError("the update to be committed is another experiment's")
+            state = session.finish(message.phi)
+            made = NewVersion(
+                ranker=session.ranker.to_bytes(),
+                omega=pack(IMPORTANCE, state.importance, {}),
+                features=pack(OFFLINE_FEATURES, {"phi": state.offline_phi}, {}),
+                transformations={t: pack(TRANSFORMATION, {"z": z}, {}) for t, z in state.transforms.items()},
+                settings=asdict(self._settings) | {"seed": origin.seed},
+                final_phi=tuple(state.phi.tolist()),
+                trials_used=origin.trials_used,
+                trials_failed=origin.trials_failed,
+            )
+            receipt = _receipt(self._store.commit_version(session.id, origin.task_id, origin.parent, made))
+            self._session = None
+            return receipt
+
+    def _start(self, session_id: str, task: TaskRecord, trials: Sequence[Trial], seed: int) -> UpdateSession:
+        parent = self._newest()
+        ranker = self.ranker(parent)
+        add_space(ranker, _space_of(task))
+        importance, _ = unpack(IMPORTANCE, self._store.omega(parent))
+        current = _ranked_list(task, trials)
+        update = ContinualUpdate(
+            ranker,
+            self._offline_data(),
+            self._past_tasks(),
+            importance,
+            CurrentTask(task.id, current),
+            self._settings,
+            seed,
+        )
+        used = len(current.aps)
+        origin = UpdateOrigin(task.id, parent, seed, used, len(trials) - used)
+        return UpdateSession(session_id, origin, ranker, update, self._settings.images)
+
+    def _past_tasks(self) -> list[PastTask]:
+        experience: dict[str, list[Trial]] = {}
+        for trial in self._store.trials():
+            experience.setdefault(trial.task_id, []).append(trial)
+        past = []
+        for task in self._store.tasks("done"):
+            if task.final_phi is None:
+                raise PlatformError(f"the finished task {task.id} has no meta-feature; restore a backup")
+            offline_phi, _ = unpack(OFFLINE_FEATURES, self._store.features(task.id))
+            transform, _ = unpack(TRANSFORMATION, self._store.transformation(task.id))
+            past.append(
+                PastTask(
+                    key=task.id,
+                    trials=_ranked_list(task, experience[task.id]),
+                    phi=torch.tensor(task.final_phi),
+                    offline_phi=offline_phi["phi"],
+                    transform=transform["z"],
+                )
+            )
+        return past
+
+    @contextmanager
+    def _held_session(self, session_id: str) -> Iterator[UpdateSession]:
+        """The session under way, its turn lengthened before and after the work.
+
+        A refused message leaves it as it was; a failure of the work itself ends it.
+        """
+        with _WORKING:
+            session = self._session
+            if session is None or session.id != session_id:
+                raise UpdateLostError("this update is not under way any more; begin it again")
+            try:
+                self._store.renew_lease(session.id, self._lease_seconds)
+            except UpdateLostError:
+                self._session = None
+                raise
+            try:
+                yield session
+            except BaseException as error:
+                if isinstance(error, UpdateLostError) or not isinstance(error, PlatformError):
+                    self._session = None
+                    self._store.release_lease(session.id)
+                raise
+            if self._session is session:
+                self._store.renew_lease(session.id, self._lease_seconds)
+
+    @contextmanager
+    def _giving_up_on_failure(self, session_id: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._store.release_lease(session_id)
+            raise
+
+    # ------------------------------------------------------------------------------------------ from the store
+
+    def _newest(self) -> int:
+        return self._store.newest().number
+
+    def _checked_space(self, subject: Subject) -> Space:
+        base_id = self._store.base_id()
+        if subject.base_id != base_id:
+            raise PlatformError(
+                f"the features were computed with base detector {subject.base_id} and this platform understands those of "
+                f"{base_id}; use the base weights that belong to it"
+            )
+        if subject.extractor_version > self._newest():
+            raise PlatformError(f"there is no ranker version {subject.extractor_version} yet")
+        return read_space(subject.space, subject.flops_limit)
+
+    def _kept_ranker(self, version: int) -> Ranker:
+        """A ranker to score with; versions never change, so the last few are kept in memory."""
+        if version not in self._rankers:
+            while len(self._rankers) >= _KEPT_RANKERS:
+                del self._rankers[next(iter(self._rankers))]
+            self._rankers[version] = self.ranker(version).eval()
+        return self._rankers[version]
+
+    def _offline_data(self) -> OfflineData:
+        if self._offline is None:
+            self._offline = OfflineData.from_bytes(self._store.offline())
+        return self._offline
+
+
+def _space_of(task: TaskRecord) -> Space:
+    return read_space(task.space, task.flops_limit)
+
+
+def _ranked_list(task: TaskRecord, trials: Sequence[Trial]) -> RankedList:
+    """The usable trials of a task."""
+    space = _space_of(task)
+    used = [(space.parse(trial.parameters), trial.ap) for trial in trials if trial.ap is not None]
+    return RankedList(
+        task.space_key,
+        encode(space, [configuration for configuration, _ in used]),
+        torch.tensor([ap for _, ap in used]),
+    )
+
+
+def _task(task: TaskRecord) -> Task:
+    return build(
+        Task,
+        task_id=task.id,
+        experiment_id=task.experiment_id,
+        space_key=task.space_key,
+        extractor_version=task.extractor_version,
+        status=task.status,
+    )
+
+
+def _receipt(task: TaskRecord) -> UpdateReceipt:
+    return build(
+        UpdateReceipt,
+        task_id=task.id,
+        experiment_id=task.experiment_id,
+        version_before=task.version_before,
+        version_after=task.version_after,
+        usable_trials=task.trials_used,
+        failed_trials=task.trials_failed,
+    )

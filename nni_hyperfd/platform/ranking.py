@@ -1,0 +1,95 @@
+"""From a meta-feature to a ranked list of configurations (METHOD.md §8)."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nni_hyperfd.platform.messages import RankedConfiguration, Recommendation, RecommendRequest, build
+from nni_hyperfd.ranker.encodings import Encodings, encode
+from nni_hyperfd.ranker.ranker import Ranker
+from nni_hyperfd.ranker.recommend import evolve, recommend
+from nni_hyperfd.spaces.configuration import Configuration
+from nni_hyperfd.spaces.space import Space
+
+LISTED = 4096
+"""Spaces up to this size are ranked whole; larger ones by a sample."""
+
+SPARES = 16
+"""Fewest configurations that are named beyond the budget, to take the place of failed ones."""
+
+
+def read_space(search_space: Mapping[str, Any], flops_limit: float) -> Space:
+    """A search space from its JSON object; the same object gives the same ``Space``, with what it has worked out.
+
+    Raises:
+        SpaceError: It is malformed.
+    """
+    return _read_space(json.dumps(search_space), flops_limit)
+
+
+@functools.lru_cache(maxsize=32)
+def _read_space(text: str, flops_limit: float) -> Space:
+    return Space.from_search_space(json.loads(text), flops_limit)
+
+
+@functools.lru_cache(maxsize=8)
+def _listed(space: Space) -> tuple[list[Configuration], Encodings]:
+    configurations = space.enumerate()
+    return configurations, encode(space, configurations)
+
+
+def add_space(ranker: Ranker, space: Space) -> None:
+    """Gives ``ranker`` an encoder for a space that it does not know, always the same one for the same space."""
+    seed = int.from_bytes(sha256(space.key.encode()).digest()[:4], "big")
+    ranker.add_space(space, seed)
+
+
+def rank(
+    ranker: Ranker, version: int, space: Space, phi: Tensor, request: RecommendRequest
+) -> Recommendation:
+    """The configurations to try for φ [64], and spares, by ``ranker``; it depends on nothing else.
+
+    Raises:
+        SpaceError: The space has fewer configurations than candidates are asked for.
+    """
+    add_space(ranker, space)
+    candidates, scores = _score(ranker, space, phi, request)
+    generator = torch.Generator().manual_seed(request.seed)
+    chosen = recommend(scores, request.budget, request.exploration, generator).tolist()
+    rest = [i for i in scores.argsort(descending=True, stable=True).tolist() if i not in set(chosen)]
+
+    def named(positions: Sequence[int]) -> tuple[RankedConfiguration, ...]:
+        return tuple(
+            build(RankedConfiguration, parameters=space.parameters(candidates[i]), score=float(scores[i]))
+            for i in positions
+        )
+
+    return build(
+        Recommendation,
+        version=version,
+        configurations=named(chosen),
+        spares=named(rest[: max(request.budget, SPARES)]),
+    )
+
+
+def _score(
+    ranker: Ranker, space: Space, phi: Tensor, request: RecommendRequest
+) -> tuple[list[Configuration], Tensor]:
+    if space.size <= LISTED:
+        configurations, encodings = _listed(space)
+        return configurations, ranker.predict(space.key, phi, encodings)
+    rng = np.random.default_rng(request.seed)
+    return evolve(
+        space.sample(request.candidates, rng),
+        lambda some: ranker.predict(space.key, phi, encode(space, some)),
+        lambda one: space.neighbours(one, rng),
+        request.generations,
+    )
