@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.generic]
 
+MOST_PAIRS = 2**21
+"""Pairs of a detection and a face of its image that are compared at once, about 200 MB; pictures of crowds have many."""
+
 
 def average_precision(
     image: Array,
@@ -58,6 +61,13 @@ def best_faces(
     order = np.lexsort((face_ignored, face_image))
     images = max(int(image.max(initial=-1)), int(face_image.max(initial=-1))) + 1
     count = np.bincount(face_image, minlength=images)
+    if int(count[image].sum()) > MOST_PAIRS and len(image) > 1:
+        middle = len(image) // 2
+        first, second = (
+            best_faces(image[half], boxes[half], face_image, face_boxes, face_ignored)
+            for half in (slice(middle), slice(middle, None))
+        )
+        return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])
     start = np.concatenate([[0], np.cumsum(count)[:-1]])
     repeats = count[image]
     pair = np.repeat(np.arange(len(image)), repeats)

@@ -23,6 +23,8 @@ NMS_IOU = 0.4
 MAX_CANDIDATES = 1000
 """Highest scores of an image that enter non-maximum suppression."""
 PIXELS_PER_BATCH = 32 * 256 * 352
+LONGEST_SHAPE = 8
+"""Long sides are at most this many evaluation sizes: a strip of film must not fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,14 @@ class GroundTruth:
 
 
 def scaled_sizes(store: PixelStore, indices: Tensor, evaluation_size: int) -> Tensor:
-    """(height, width) of every image with its short side at ``evaluation_size``, ``[N, 2]`` int64."""
+    """(height, width) of every image with its short side at ``evaluation_size``, ``[N, 2]`` int64.
+
+    Images longer than ``LONGEST_SHAPE`` times their width are scaled by their long side instead.
+    """
     size = store.sizes[indices].double()
-    return (size * evaluation_size / size.min(dim=1, keepdim=True).values).round().long().clamp(min=1)
+    short, long = size.aminmax(dim=1, keepdim=True)
+    divisor = torch.maximum(short, long / LONGEST_SHAPE)
+    return (size * evaluation_size / divisor).round().long().clamp(min=1)
 
 
 def evaluation_batches(store: PixelStore, indices: Tensor, evaluation_size: int) -> Iterator[Batch]:
@@ -96,7 +103,10 @@ def ground_truth(store: PixelStore, indices: Tensor, evaluation_size: int) -> Gr
 
 
 def select_detections(predictions: Predictions, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Decoded boxes after NMS: (row ``[n]``, boxes ``[n, 4]``, scores ``[n]``), boxes clipped to the image."""
+    """Decoded boxes after NMS: (row ``[n]``, boxes ``[n, 4]``, scores ``[n]``).
+
+    Boxes are clipped to the image; of a box that lies in the padding nothing is left, so it is dropped.
+    """
     height, width = batch.images.shape[-2:]
     anchors = priors(height, width, batch.images.device)
     scores = torch.sigmoid(predictions.logits[..., 1] - predictions.logits[..., 0])
@@ -105,7 +115,8 @@ def select_detections(predictions: Predictions, batch: Batch) -> tuple[Tensor, T
     boxes = decode_boxes(offsets, anchors[index])
     limit = batch.size.flip(1).repeat(1, 2).unsqueeze(1).to(boxes)
     boxes = torch.minimum(boxes.clamp(min=0), limit)
-    image, column = (scores > SCORE_THRESHOLD).nonzero(as_tuple=True)
+    solid = (boxes[..., 2:] > boxes[..., :2]).all(-1)
+    image, column = ((scores > SCORE_THRESHOLD) & solid).nonzero(as_tuple=True)
     boxes, scores = boxes[image, column], scores[image, column]
     kept = batched_nms(boxes, scores, image, NMS_IOU)
     return batch.rows[image[kept]], boxes[kept], scores[kept]
