@@ -6,7 +6,10 @@ Nothing in this module writes.
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -35,6 +38,35 @@ class Outcome:
     parameters: dict[str, Any]
     ended: bool
     value: Any | None
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the trials of an experiment train; kept beside their results.
+
+    Args:
+        budget: name of the training budget, such as ``short``.
+        seed: of the training.
+    """
+
+    budget: str
+    seed: int = 0
+
+    @classmethod
+    def from_command(cls, command: str) -> Training:
+        """Read a trial command such as ``python finetune.py --data faces --budget short``.
+
+        A command that names no budget means that of ``finetune.py``, or one that has no name.
+        """
+        parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+        parser.add_argument("--budget", default="short" if "finetune.py" in command else "unnamed")
+        parser.add_argument("--seed", type=int, default=0)
+        try:
+            options, _ = parser.parse_known_args(shlex.split(command))
+        except (ValueError, argparse.ArgumentError):
+            return cls("unnamed")
+        named = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_:-]{0,63}", options.budget) is not None
+        return cls(options.budget if named else "unnamed", max(0, options.seed))
 
 
 @dataclass
@@ -94,6 +126,16 @@ class Records:
         """The experiment's config as NNI runs it now: paths absolute, changes made on the page included."""
         rows = self._query("select params from ExperimentProfile order by revision desc limit 1")
         return json.loads(rows[0][0]) if rows else {}
+
+    def training(self) -> Training:
+        """How the experiment's trials train, as far as its trial command says."""
+        return Training.from_command(str(self.config().get("trialCommand", "")))
+
+    def started(self) -> int:
+        """Trial jobs that NNI has started, whoever asked for them."""
+        return self._query("select count(distinct trialJobId) from TrialJobEvent where trialJobId != ''")[0][
+            0
+        ]
 
     def outcomes(self) -> list[Outcome]:
         """All configurations of the tuner that became trial jobs, in the order of the jobs.

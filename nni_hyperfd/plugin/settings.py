@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from nni_hyperfd.errors import PluginError
 
-DEFAULT_PLATFORM = "~/.local/share/hyperfd/platform.sqlite"
-DEFAULT_CACHE = "~/.cache/hyperfd"
+DEFAULT_PLATFORM = "~/.local/share/hyperfd"
 FORMATS = ("wider", "coco", "voc", "yolo", "retinaface", "csv")
 SPACES = ("hpo", "nas", "joint", "flat")
+
+
+def default_platform() -> str:
+    """Where the platform's state is unless named: ``HYPERFD_PLATFORM`` or ``~/.local/share/hyperfd``."""
+    return os.environ.get("HYPERFD_PLATFORM") or DEFAULT_PLATFORM
 
 
 @dataclass(frozen=True)
@@ -23,25 +28,27 @@ class Settings:
     Args:
         data: folder of annotated images. A relative path starts at NNI's ``trialCodeDirectory``, where the trial
             command starts too, so that both may name the folder in the same way.
-        platform: file of the platform's state; made on first use.
+        platform: folder of the platform's state, made on first use, or a database URL; by default
+            ``HYPERFD_PLATFORM`` or ``~/.local/share/hyperfd``.
         budget: B, results after which the experiment ends.
         exploration: share of the budget drawn from the second-best part of the ranking, 0 to 1.
         candidates: configurations sampled and ranked where a space is too large to rank all of it.
-        seed: of everything drawn at random, including the split of data without ``splits.json``.
+        seed: of everything that recommendation and update draw at random.
         format: annotation format, recognized from the folder when absent.
         space: kind that the search space must have, as a check: hpo, nas, joint or flat.
-        cache_dir: where image-level features are kept between experiments; never leaves this machine.
+        cache_dir: where image-level features are kept between experiments; by default ``HYPERFD_CACHE`` or
+            ``~/.cache/hyperfd``. It never leaves this machine.
     """
 
     data: Path
-    platform: str = DEFAULT_PLATFORM
+    platform: str = field(default_factory=default_platform)
     budget: int = 4
     exploration: float = 0.5
     candidates: int = 200
     seed: int = 0
     format: str | None = None
     space: str | None = None
-    cache_dir: Path = Path(DEFAULT_CACHE)
+    cache_dir: Path | None = None
 
     @classmethod
     def from_class_args(cls, arguments: Mapping[str, Any]) -> Settings:
@@ -70,14 +77,11 @@ class Settings:
 
     def resolved(self, base: Path) -> Settings:
         """The same settings with absolute paths, relative ones taken from the folder ``base``."""
-        platform = self.platform if "://" in self.platform else str(_absolute(Path(self.platform), base))
-        return Settings(
-            **{
-                **{field.name: getattr(self, field.name) for field in fields(self)},
-                "data": _absolute(self.data, base),
-                "platform": platform,
-                "cache_dir": _absolute(self.cache_dir, base),
-            }
+        return replace(
+            self,
+            data=_absolute(self.data, base),
+            platform=self.platform if "://" in self.platform else str(_absolute(Path(self.platform), base)),
+            cache_dir=None if self.cache_dir is None else _absolute(self.cache_dir, base),
         )
 
     def as_class_args(self) -> dict[str, Any]:

@@ -82,7 +82,8 @@ class Trials(Generic[T]):
     def restore(self, place: int, *, ended: bool, result: T | None = None) -> None:
         """Take over a configuration that was handed out before this process began (``nnictl resume``)."""
         with self._lock:
-            self._waiting.remove(place)
+            if place in self._waiting:
+                self._waiting.remove(place)
             self._proposed.add(place)
             if ended:
                 self._ended.add(place)

@@ -1,0 +1,100 @@
+"""``hyperfd recommend``: the ranked configurations for a data set, without running anything."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from nni_hyperfd.cli.table import table
+from nni_hyperfd.plugin.settings import FORMATS, Settings, default_platform
+
+STANDARD = ("hpo", "nas", "joint")
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the parser."""
+    parser = commands.add_parser(
+        "recommend",
+        help="print the ranked configurations for a data set",
+        description="Prints the configurations that an experiment on these images would try, best first. Nothing is trained, and the platform keeps no trace of it.",
+    )
+    parser.add_argument("--data", required=True, metavar="FOLDER", help="annotated face images")
+    parser.add_argument(
+        "--space",
+        default="hpo",
+        metavar="FILE",
+        help="NNI search space as JSON, or hpo, nas or joint (default: hpo)",
+    )
+    parser.add_argument("--budget", type=int, default=4, help="configurations to recommend (default: 4)")
+    parser.add_argument(
+        "--exploration", type=float, default=0.5, help="share of them that explores (default: 0.5)"
+    )
+    parser.add_argument(
+        "--candidates",
+        type=int,
+        default=200,
+        help="sample that is ranked where a space is large (default: 200)",
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--format", choices=FORMATS, help="annotation format (default: recognized)")
+    parser.add_argument(
+        "--platform", default=default_platform(), help="folder of the platform's state (default: %(default)s)"
+    )
+    parser.add_argument("--cache", metavar="FOLDER", help="folder for image-level features")
+    parser.add_argument(
+        "--spares", action="store_true", help="show those too that would replace failed trials"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the recommendation."""
+    from nni_hyperfd.plugin.customer import Customer
+
+    settings = Settings.from_class_args(
+        {
+            "data": options.data,
+            "platform": options.platform,
+            "budget": options.budget,
+            "exploration": options.exploration,
+            "candidates": options.candidates,
+            "seed": options.seed,
+            "format": options.format,
+            "cache_dir": options.cache,
+        }
+    ).resolved(Path.cwd())
+    customer = Customer(settings, _search_space(options.space))
+    recommendation = customer.preview()
+    ranked = [(number, "", each) for number, each in enumerate(recommendation.configurations, start=1)]
+    if options.spares:
+        ranked += [
+            (number, "spare", each)
+            for number, each in enumerate(recommendation.spares, start=len(ranked) + 1)
+        ]
+    if options.json:
+        content = {
+            "version": recommendation.version,
+            "configurations": [
+                {"parameters": each.parameters, "score": each.score} for each in recommendation.configurations
+            ],
+            "spares": [
+                {"parameters": each.parameters, "score": each.score} for each in recommendation.spares
+            ],
+        }
+        print(json.dumps(content, indent=1))
+        return
+    print(f"Recommended for {settings.data.name} by platform version {recommendation.version}:\n")
+    rows = [
+        (number, round(each.score, 4), str(customer.space.parse(each.parameters)), role)
+        for number, role, each in ranked
+    ]
+    print(table(("", "score", "configuration", ""), rows))
+
+
+def _search_space(name: str) -> dict[str, Any]:
+    from nni_hyperfd.spaces.space import load_space, standard_search_space
+
+    return standard_search_space(name) if name in STANDARD else dict(load_space(name).search_space)

@@ -1,0 +1,61 @@
+"""``hyperfd status``: what a platform knows."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+
+from nni_hyperfd.cli.table import table
+from nni_hyperfd.plugin.settings import default_platform
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the parser."""
+    parser = commands.add_parser(
+        "status",
+        help="show a platform's versions, tasks and experience",
+        description="Shows what a platform knows.",
+    )
+    parser.add_argument(
+        "--platform", default=default_platform(), help="folder of the platform's state (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the status; a place without a platform is left as it is."""
+    from nni_hyperfd.platform.platform import Platform
+    from nni_hyperfd.platform.store import Store
+
+    platform = Platform(Store(options.platform))
+    try:
+        status, history = platform.status(), platform.history()
+    finally:
+        platform.close()
+    if options.json:
+        content = dataclasses.asdict(status) | {"versions": [dataclasses.asdict(entry) for entry in history]}
+        print(json.dumps(content, indent=1, default=str))
+        return
+    counts = status.counts
+    print(f"Platform    {status.location}")
+    print(f"Version     {status.version}")
+    print(
+        f"Tasks       {counts.done_tasks} finished, {counts.open_tasks} open, {counts.closed_tasks} without a result"
+    )
+    print(f"Experience  {counts.usable_trials} results, {counts.failed_trials} failed trials")
+    print(f"Base        {status.base_id} (schema {status.schema_version})\n")
+    rows = [
+        (
+            entry.version,
+            entry.experiment_id or "(warm-up on the offline data)",
+            entry.space_key or "",
+            entry.trials_used,
+            entry.trials_failed,
+            "" if entry.best_ap is None else f"{entry.best_ap:.4f}",
+            entry.created.astimezone().strftime("%Y-%m-%d %H:%M"),
+        )
+        for entry in history
+    ]
+    print(table(("version", "experiment", "space", "results", "failed", "best AP@50", "made"), rows))

@@ -1,0 +1,87 @@
+"""A customer at a platform: data set and search space on one side, ranked configurations on the other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from nni_hyperfd.detection.dataset import load_dataset
+from nni_hyperfd.detection.weights import base_id
+from nni_hyperfd.errors import PluginError
+from nni_hyperfd.metafeature.profile import profile_dataset
+from nni_hyperfd.platform.client import TaskClient
+from nni_hyperfd.platform.messages import Recommendation, Task, UpdateReceipt
+from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.plugin.metrics import Result
+from nni_hyperfd.plugin.records import Training
+from nni_hyperfd.plugin.settings import Settings
+from nni_hyperfd.spaces.space import Space
+
+logger = logging.getLogger(__name__)
+
+
+class Customer:
+    """One data set and one search space, with a platform to ask.
+
+    Everything that can be wrong is looked at before the expensive part, the image-level features.
+
+    Raises:
+        HyperFDError: the search space, the platform's state or the data cannot be used; one sentence says why.
+    """
+
+    def __init__(self, settings: Settings, search_space: Mapping[str, Any]) -> None:
+        self.settings = settings
+        self.space = Space.from_search_space(search_space)
+        if settings.space not in (None, self.space.kind):
+            raise PluginError(
+                f"classArgs say space: {settings.space}, but the search space is of the kind {self.space.kind}; "
+                "name another searchSpaceFile, or leave space out."
+            )
+        platform = Platform.open(settings.platform)
+        # Not the settings' seed: the trials split the data by themselves and must come to the same split.
+        dataset = load_dataset(settings.data, settings.format)
+        logger.info("%s", dataset.report)
+        logger.info("Looking at %d images with the base detector (kept for next time)", len(dataset.images))
+        features = profile_dataset(dataset, settings.cache_dir)
+        self._client = TaskClient(platform, features, base_id(), settings.seed)
+
+    def preview(self) -> Recommendation:
+        """The ranked configurations, leaving no trace on the platform."""
+        return self._client.preview(
+            self.space.search_space, self.settings.budget, self.space.flops_limit, **self._options()
+        )
+
+    def open(self, experiment_id: str) -> Task:
+        """Begin the task of an experiment, or find it again."""
+        return self._client.open(experiment_id, self.space.search_space, self.space.flops_limit)
+
+    def recommend(self, task: Task) -> Recommendation:
+        """The ranked configurations for a task."""
+        return self._client.recommend(task, self.settings.budget, **self._options())
+
+    def record(
+        self, task: Task, parameters: Mapping[str, Any], result: Result | None, training: Training
+    ) -> None:
+        """Have a result, or a failure (None), kept on the platform; repeating it changes nothing."""
+        measured: dict[str, float | None] = {}
+        if result is not None:
+            measured = {
+                "test_ap": result.test_ap,
+                "heldout_ap": result.heldout_ap,
+                "seconds": result.seconds,
+            }
+        ap = None if result is None else result.ap
+        self._client.record(task, parameters, ap, seed=training.seed, budget=training.budget, **measured)
+
+    def update(self, task: Task) -> UpdateReceipt:
+        """Let the platform learn from the task, once."""
+        return self._client.update(task)
+
+    def _options(self) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            "candidates": settings.candidates,
+            "exploration": settings.exploration,
+            "seed": settings.seed,
+        }

@@ -1,0 +1,88 @@
+"""The experiment-end hook: every outcome to the platform, then its one update."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nni_hyperfd.errors import PluginError
+from nni_hyperfd.platform.messages import BeginUpdate, Task, UpdateReceipt, build
+from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.plugin.customer import Customer
+from nni_hyperfd.plugin.memo import Memo, Presence
+from nni_hyperfd.plugin.metrics import Result, read_metric
+from nni_hyperfd.plugin.records import Outcome, Records, Training
+
+logger = logging.getLogger(__name__)
+
+
+def end_experiment(
+    customer: Customer,
+    task: Task,
+    outcomes: Iterable[tuple[Mapping[str, Any], Result | None]],
+    training: Training,
+) -> UpdateReceipt:
+    """Hand over ``outcomes`` (parameters and result, None for a failure) and let the platform learn from them.
+
+    Outcomes that the platform has already are not counted twice, and an experiment updates it once: repeating this,
+    from this process or another, returns the same receipt.
+    """
+    for parameters, result in outcomes:
+        customer.record(task, parameters, result, training)
+    return customer.update(task)
+
+
+def in_words(receipt: UpdateReceipt) -> str:
+    """One sentence for people."""
+    learned = f"{receipt.usable_trials} result{'s' if receipt.usable_trials != 1 else ''}"
+    failed = f" ({receipt.failed_trials} failed)" if receipt.failed_trials else ""
+    if receipt.version_after is None:
+        return f"no usable result{failed}, so the platform stays at version {receipt.version_before}"
+    return f"the platform learned from {learned}{failed} and went from version {receipt.version_before} to {receipt.version_after}"
+
+
+def finish_experiment(folder: Path) -> tuple[UpdateReceipt, bool]:
+    """Do from NNI's records what the tuner of an experiment could not; also says whether it had been done before.
+
+    Args:
+        folder: of the experiment.
+
+    Raises:
+        HyperFDError: it is not an experiment of this package, its tuner is alive, or its data or platform are gone.
+    """
+    records, memo = Records(folder), Memo.read(folder)
+    if memo is None:
+        raise PluginError(
+            f"experiment {records.experiment_id} has no recommendation of HyperFD, so there is nothing to finish: it used "
+            "another tuner, or its tuner stopped too early."
+        )
+    platform = Platform.open(memo.settings.platform)
+    task = platform.find_task(records.experiment_id)
+    if task is not None and task.status == "done":
+        receipt = platform.begin_update(build(BeginUpdate, task_id=task.task_id))
+        if isinstance(receipt, UpdateReceipt):
+            return receipt, True
+    process = Presence(folder).process_id()
+    if process is not None:
+        raise PluginError(
+            f"the tuner of experiment {records.experiment_id} is alive (process {process}) and updates the platform by itself "
+            f"after the last result; to end the experiment now, use `nnictl stop {records.experiment_id}`."
+        )
+    customer = Customer(memo.settings, memo.search_space)
+    outcomes = [
+        (outcome.parameters, _read(outcome))
+        for outcome in records.outcomes()
+        if outcome.ended or outcome.value is not None
+    ]
+    task = customer.open(records.experiment_id)
+    return end_experiment(customer, task, outcomes, records.training()), False
+
+
+def _read(outcome: Outcome) -> Result | None:
+    try:
+        return None if outcome.value is None else read_metric(outcome.value)
+    except PluginError as error:
+        logger.warning("A trial counts as failed: %s.", error)
+        return None

@@ -1,0 +1,93 @@
+"""What the tuner leaves in NNI's folder of the experiment, so that another process can finish or resume it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from nni_hyperfd.errors import PluginError
+from nni_hyperfd.plugin.settings import Settings
+
+FILE_NAME = "hyperfd.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Memo:
+    """Notes of one experiment.
+
+    Args:
+        settings: checked and with absolute paths.
+        search_space: as NNI gave it.
+        ranking: parameters of the configurations to try, in this order; the first ones are the recommended ones.
+    """
+
+    settings: Settings
+    search_space: Mapping[str, Any]
+    ranking: tuple[Mapping[str, Any], ...]
+
+    @classmethod
+    def read(cls, experiment: Path) -> Memo | None:
+        """Notes in the folder of an experiment; None where there are none.
+
+        Raises:
+            PluginError: they are damaged or were written by another version.
+        """
+        path = experiment / FILE_NAME
+        try:
+            content = json.loads(path.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise PluginError(f"the tuner's notes {path} cannot be read: {error}.") from None
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise PluginError(f"the tuner's notes {path} were written by another version of nni_hyperfd.")
+        return cls(
+            settings=Settings.from_class_args(content["settings"]),
+            search_space=content["search_space"],
+            ranking=tuple(content["ranking"]),
+        )
+
+    def write(self, experiment: Path) -> None:
+        """Put the notes into the folder of an experiment; a reader never sees half of them."""
+        content = {
+            "format": FORMAT,
+            "settings": self.settings.as_class_args(),
+            "search_space": self.search_space,
+            "ranking": self.ranking,
+        }
+        _write(experiment / FILE_NAME, content)
+
+
+class Presence:
+    """Whether the tuner of an experiment is alive, so that nobody finishes the experiment behind its back."""
+
+    def __init__(self, experiment: Path) -> None:
+        self._path = experiment / "hyperfd.pid"
+
+    def announce(self) -> None:
+        """Say that this process is the tuner."""
+        _write(self._path, {"pid": os.getpid(), "started": psutil.Process().create_time()})
+
+    def process_id(self) -> int | None:
+        """Process id of the living tuner, if there is one."""
+        try:
+            content = json.loads(self._path.read_text())
+            process = psutil.Process(int(content["pid"]))
+            # Process ids are used again; the moment of the start is not.
+            same = abs(process.create_time() - float(content["started"])) < 1.0
+            return process.pid if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+            return None
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1))
+    os.replace(partial, path)
