@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nni_hyperfd.detection.remap import remap
 from nni_hyperfd.detection.retinaface import RetinaFace
-from nni_hyperfd.errors import DataError
+from nni_hyperfd.errors import DataError, SpaceError
 from nni_hyperfd.spaces.architecture import Architecture, Block, largest, mobilenet_v2
 
 BASES = {"standard": mobilenet_v2(), "largest": largest()}
@@ -46,15 +46,17 @@ def save_detector(
         for name, value in state.items()
     }
     stages = [[[block.kernel, block.expand] for block in stage] for stage in model.architecture.stages]
-    partial = path.with_suffix(".partial")
+    # The name differs between processes, so that two of them writing one file do not mix their bytes.
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         save_file(tensors, partial, metadata={"architecture": json.dumps(stages), **notes})
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         raise DataError(
             f"cannot write the weights {path} ({error}): free some disk space or name another folder"
         ) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_detector(path: Path) -> RetinaFace:
@@ -72,7 +74,7 @@ def load_detector(path: Path) -> RetinaFace:
             name: value.long() for name, value in state.items() if name.endswith("num_batches_tracked")
         }
         model.load_state_dict(state | counters)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (OSError, SafetensorError, SpaceError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(
             f"{path} is not a detector of this package ({error}): name a .safetensors file it saved"
         ) from error
