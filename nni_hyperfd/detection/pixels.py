@@ -86,8 +86,10 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
 def open_pixels(dataset: FaceDataset, max_side: int, cache_dir: Path | None = None) -> PixelStore:
     """Opens the decoded form of ``dataset``, making it on first use (one process at a time, never half a file).
 
+    Images that cannot be decoded are left out of the splits, with one warning.
+
     Raises:
-        DataError: if no image can be decoded, or the cache folder cannot be written.
+        DataError: if a split has no image or no face that can be used, or the cache folder cannot be written.
     """
     folder = (cache_dir or default_cache_dir()) / "pixels"
     stem = folder / f"{dataset.fingerprint()[:24]}-{max_side}"
@@ -95,37 +97,45 @@ def open_pixels(dataset: FaceDataset, max_side: int, cache_dir: Path | None = No
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(stem.with_suffix(".lock")):
-            if not index.exists():
-                _write(dataset, max_side, pixels, index)
+            sizes = _read_index(index, pixels)
+            if sizes is None:
+                sizes = _write(dataset, max_side, pixels, index)
+            flat = np.memmap(pixels, dtype=np.uint8, mode="c")
     except OSError as error:
         raise DataError(
             f"cannot write decoded images to {folder} ({error.strerror or error}): free some disk space or set "
             "HYPERFD_CACHE to another folder"
         ) from error
-    sizes = np.asarray(json.loads(index.read_text())["sizes"], dtype=np.int64).reshape(-1, 2)
-    return _assemble(dataset, np.memmap(pixels, dtype=np.uint8, mode="c"), sizes)
+    return _assemble(dataset, flat, sizes)
 
 
-def _write(dataset: FaceDataset, max_side: int, pixels: Path, index: Path) -> None:
+def _read_index(index: Path, pixels: Path) -> np.ndarray | None:
+    """(height, width) of every image ``[N, 2]``; None where the two files are absent, damaged or not of one writing."""
+    try:
+        sizes = np.asarray(json.loads(index.read_text())["sizes"], dtype=np.int64).reshape(-1, 2)
+        return sizes if pixels.stat().st_size == sizes.prod(1).sum() * 3 else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(dataset: FaceDataset, max_side: int, pixels: Path, index: Path) -> np.ndarray:
+    """Decodes all images into the two files; returns their sizes ``[N, 2]``, zero where an image cannot be decoded."""
     sizes = []
-    with tempfile.NamedTemporaryFile(dir=pixels.parent, delete=False) as out:
-        try:
+    with tempfile.TemporaryDirectory(dir=pixels.parent) as folder:
+        with open(Path(folder) / "pixels", "wb") as out:
             for image in dataset.images:
                 decoded = decode(image.path, max_side)
                 sizes.append((0, 0) if decoded is None else decoded.shape[:2])
                 if decoded is not None:
                     out.write(decoded.tobytes())
-            out.flush()
-        except OSError:
-            os.unlink(out.name)
-            raise
-    if not any(height for height, _ in sizes):
-        os.unlink(out.name)
-        raise DataError(f"none of the {len(sizes)} images in {dataset.root} can be decoded: check the files")
-    os.replace(out.name, pixels)
-    temporary = index.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"sizes": sizes}))
-    os.replace(temporary, index)
+        if not any(height for height, _ in sizes):
+            raise DataError(
+                f"none of the {len(sizes)} images in {dataset.root} can be decoded: check the files"
+            )
+        Path(folder, "index").write_text(json.dumps({"sizes": sizes}))
+        os.replace(out.name, pixels)
+        os.replace(Path(folder, "index"), index)
+    return np.asarray(sizes, dtype=np.int64)
 
 
 def _assemble(dataset: FaceDataset, flat: np.ndarray, sizes: np.ndarray) -> PixelStore:
@@ -141,6 +151,10 @@ def _assemble(dataset: FaceDataset, flat: np.ndarray, sizes: np.ndarray) -> Pixe
         if not kept:
             raise DataError(
                 f"the {name} split of {dataset.root} has no image that can be decoded: check the files"
+            )
+        if all(dataset.images[index].ignored.all() for index in kept):
+            raise DataError(
+                f"the {name} split of {dataset.root} has no face in the images that can be decoded: check the files"
             )
         splits[name] = torch.tensor(kept, dtype=torch.int64)
     return PixelStore(flat, offsets, torch.from_numpy(sizes), _pad_faces(dataset, sizes), splits, broken)
