@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import os
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from nni_hyperfd.detection.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection.retinaface import RetinaFace
 from nni_hyperfd.detection.training import CPUEngine, Engine, TrialOutcome, Validation, fine_tune
 from nni_hyperfd.detection.weights import base_detector, save_detector
-from nni_hyperfd.errors import DataError
+from nni_hyperfd.errors import DataError, TrainingError
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS, HyperParameters
@@ -32,7 +32,7 @@ from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS, HyperPar
 logger = logging.getLogger(__name__)
 
 TRIAL_BUDGET = "TRIAL_BUDGET"
-"""Key by which multi-fidelity advisors of NNI hand over the share of the epochs, 0..1."""
+"""Key by which NNI's multi-fidelity advisors (Hyperband, BOHB) say how long a trial may train: here, in epochs."""
 
 
 @dataclass(frozen=True)
@@ -85,22 +85,30 @@ class Reporter:
 
 
 def run_trial(trial: Trial) -> TrialOutcome:
-    """Runs one trial; raises an error of this package with one clear sentence when it cannot go on."""
+    """Runs one trial; raises an error of this package with one clear sentence when it cannot go on.
+
+    The weights that are best so far are on disk since the validation that found them, whatever ends the trial.
+    """
     reporter = Reporter()
-    # A stop from NNI ends Python in order; the best weights are on disk since the validation that found them.
-    signal.signal(signal.SIGTERM, lambda number, frame: (_ for _ in ()).throw(SystemExit(128 + number)))
-    torch.set_num_threads(trial.threads)
-    parameters = dict(reporter.parameters() if trial.config is None else trial.config)
-    budget = scaled_budget(get_budget(trial.budget), parameters.pop(TRIAL_BUDGET, 1.0))
-    configuration = Configuration.from_parameters(parameters)
-    hyperparameters = configuration.hyperparameters or DEFAULT_HYPERPARAMETERS
     out = trial.out or reporter.output_folder()
     try:
         out.mkdir(parents=True, exist_ok=True)
+        return _run(trial, reporter, out)
     except OSError as error:
         raise DataError(
-            f"cannot make the output folder {out} ({error.strerror}): name another one"
+            f"cannot write to the output folder {out} ({error.strerror or error}): free some disk space or name "
+            "another one"
         ) from error
+
+
+def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
+    torch.set_num_threads(trial.threads)
+    parameters = dict(reporter.parameters() if trial.config is None else trial.config)
+    budget = get_budget(trial.budget)
+    if TRIAL_BUDGET in parameters:
+        budget = shortened(budget, parameters.pop(TRIAL_BUDGET))
+    configuration = Configuration.from_parameters(parameters)
+    hyperparameters = configuration.hyperparameters or DEFAULT_HYPERPARAMETERS
     dataset = load_dataset(trial.data, trial.format)
     logger.info("%s", dataset.report)
     store = open_pixels(dataset, 2 * max(budget.image_size, budget.evaluation_size), trial.cache)
@@ -109,16 +117,18 @@ def run_trial(trial: Trial) -> TrialOutcome:
         engine = make_engine(model, store, hyperparameters, budget, trial.device, bar)
 
         def on_validation(point: Validation, engine: Engine) -> None:
+            if point.improved:
+                # First of all: NNI may stop a trial as soon as it hears of its result.
+                save_detector(
+                    out / "best.safetensors", engine.model, engine.state(), val_ap=f"{point.ap:.4f}"
+                )
             reporter.intermediate(point.ap)
             board.add_scalar("val/ap50", point.ap, point.epoch)
             for part, value in point.losses._asdict().items():
                 board.add_scalar(f"loss/{part}", float(value), point.epoch)
             board.flush()
-            bar.set_postfix(ap50=f"{point.ap:.3f}")
-            if point.improved:
-                save_detector(
-                    out / "best.safetensors", engine.model, engine.state(), val_ap=f"{point.ap:.4f}"
-                )
+            bar.set_postfix(ap50=f"{point.ap:.3f}", refresh=False)
+            bar.update(point.epoch * budget.steps_per_epoch(len(store.splits["train"])) - bar.n)
 
         outcome = fine_tune(engine, store, hyperparameters, budget, trial.seed, on_validation)
     result = {
@@ -140,10 +150,16 @@ def run_trial(trial: Trial) -> TrialOutcome:
     return outcome
 
 
-def scaled_budget(budget: Budget, share: float) -> Budget:
-    """``budget`` with ``share`` (0..1] of its epochs, at least up to the first validation."""
-    epochs = max(budget.validate_every, round(budget.epochs * float(share)))
-    return dataclasses.replace(budget, epochs=epochs)
+def shortened(budget: Budget, epochs: float) -> Budget:
+    """``budget`` cut to ``epochs``, rounded up to the next validation; never longer than it was.
+
+    Raises:
+        TrainingError: ``epochs`` is not a positive number.
+    """
+    if isinstance(epochs, bool) or not isinstance(epochs, (int, float)) or not epochs > 0:
+        raise TrainingError(f"{TRIAL_BUDGET} is {epochs!r}: give the number of epochs, above 0")
+    validations = math.ceil(min(epochs, budget.epochs) / budget.validate_every)
+    return dataclasses.replace(budget, epochs=min(budget.epochs, validations * budget.validate_every))
 
 
 def make_engine(
@@ -154,12 +170,21 @@ def make_engine(
     device: str | None,
     bar: tqdm,
 ) -> Engine:
-    """The engine for ``device``: CUDA where there is one, unless another is named."""
-    if (device or ("cuda" if torch.cuda.is_available() else "cpu")) == "cpu":
+    """The engine for ``device``: CUDA where there is one, unless another is named.
+
+    Raises:
+        TrainingError: this machine has no such device.
+    """
+    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cpu":
         return CPUEngine(model, store, hyperparameters, budget, on_step=bar.update)
+    if name not in ("cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))):
+        raise TrainingError(f"there is no device {name!r} on this machine: name cpu, cuda or cuda:0")
+    if not torch.cuda.is_available():
+        raise TrainingError("torch sees no CUDA device on this machine: name --device cpu")
     from nni_hyperfd.detection.accelerator import CUDAEngine, Residents
 
-    engine = CUDAEngine(model, budget, torch.device(device or "cuda"))
+    engine = CUDAEngine(model, budget, torch.device(name))
     engine.begin(Residents.load(store, budget, engine.device), hyperparameters)
     return engine
 

@@ -13,8 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from nni_hyperfd.errors import HyperFDError
 from nni_hyperfd.trial import Trial, run_trial
@@ -27,7 +30,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of annotated face images")
     parser.add_argument("--budget", default="short", help="paper, short or smoke")
     parser.add_argument(
-        "--config", type=json.loads, help="configuration as JSON; without it, the one NNI hands over"
+        "--config", type=configuration, help="configuration as JSON; without it, the one NNI hands over"
     )
     parser.add_argument("--format", help="annotation format, where it cannot be recognized from the folder")
     parser.add_argument("--seed", type=int, default=0)
@@ -39,6 +42,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="output folder; by default NNI's, or ./out by hand")
     parser.add_argument("--cache", type=Path, help="folder for decoded images; by default ~/.cache/hyperfd")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, stop)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         run_trial(Trial(**vars(options)))
@@ -46,6 +50,22 @@ def main() -> int:
         print(f"finetune.py: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def configuration(text: str) -> dict[str, Any]:
+    """A JSON object of parameters."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"no JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError('no JSON object: write it like {"lr": 0.001}')
+    return value
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """NNI's stop: Python ends in order, so that logs are complete and no partial file is left behind."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

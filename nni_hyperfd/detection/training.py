@@ -16,6 +16,8 @@ from torch import Tensor
 from nni_hyperfd.detection.augment import CropPlan, crop_faces, crop_pixels, plan_crops, recolor
 from nni_hyperfd.detection.budgets import Budget
 from nni_hyperfd.detection.evaluation import (
+    IGNORED_SIDE,
+    REFERENCE_SIDE,
     Detections,
     ap50,
     detect,
@@ -27,7 +29,7 @@ from nni_hyperfd.detection.losses import Losses, detection_losses
 from nni_hyperfd.detection.pixels import PixelStore
 from nni_hyperfd.detection.retinaface import RetinaFace
 from nni_hyperfd.detection.targets import make_targets
-from nni_hyperfd.errors import TrainingError
+from nni_hyperfd.errors import DataError, TrainingError
 from nni_hyperfd.spaces.hyperparameters import HyperParameters
 
 MOMENTUM = 0.9
@@ -179,6 +181,7 @@ def fine_tune(
         on_validation: called after every validation, while the engine holds the validated weights.
 
     Raises:
+        DataError: the val or test split has no face that counts, so that its AP@50 would be 0 whatever is trained.
         NonFiniteLoss: if a loss is not finite.
     """
     started = time.monotonic()
@@ -188,6 +191,12 @@ def fine_tune(
     truth = {
         split: ground_truth(store, store.splits[split], budget.evaluation_size) for split in ("val", "test")
     }
+    for split, faces in truth.items():
+        if faces.ignored.all():
+            raise DataError(
+                f"none of the {len(faces.ignored)} faces of the {split} split counts in AP@50 (marked as ignored, or under "
+                f"{IGNORED_SIDE} pixels where the short side is {REFERENCE_SIDE}): put images with larger faces into it"
+            )
     best, state, val_detections = -1.0, engine.state(), None
     curve: list[Validation] = []
     stale = 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
+from safetensors import SafetensorError
 from torch import Tensor
 
 from nni_hyperfd.detection.anchors import (
@@ -63,10 +64,10 @@ def profile_dataset(
                 resnet = resnet_features(store, train, resnet_weights)
                 features = ImageFeatures(features.gwap, features.mean, features.boxes, resnet)
             features.save(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise DataError(
-            f"cannot write image features to {folder} ({error.strerror or error}): free some disk space or name "
-            "another cache folder"
+            f"cannot write image features to {folder} ({reason}): free some disk space or name another cache folder"
         ) from error
     return features
 
