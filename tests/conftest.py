@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +22,56 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def drawn_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 20 drawn scenes with faces and landmarks (11 train / 3 val / 6 test); nobody writes into it."""
+    """A folder of 24 drawn scenes with faces and landmarks; nobody writes into it."""
     from nni_hyperfd.synthetic import generate
 
-    return generate(tmp_path_factory.mktemp("drawn") / "masked", "masked", 20, seed=1)
+    return generate(tmp_path_factory.mktemp("drawn") / "faces", "crowd", images=24)
+
+
+@pytest.fixture(scope="session")
+def make_platform() -> Callable[[Path], None]:
+    """Makes, in a folder, a platform for the shipped base whose version 0 knows twelve random data sets."""
+    import torch
+
+    from nni_hyperfd.detection.weights import base_id
+    from nni_hyperfd.metafeature.extractor import image_inputs
+    from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
+    from nni_hyperfd.platform.platform import Platform
+    from nni_hyperfd.ranker.encoders import EncoderShape
+    from nni_hyperfd.ranker.offline import OfflineData
+    from nni_hyperfd.ranker.ranker import Ranker
+    from nni_hyperfd.spaces.space import standard_space
+
+    generator = torch.Generator().manual_seed(0)
+    shape = (60, LEVELS, CHANNELS)
+    features = ImageFeatures(
+        gwap=torch.randn(shape, generator=generator),
+        mean=torch.randn(shape, generator=generator),
+        boxes=torch.randint(0, 9, (60,), generator=generator),
+    )
+    offline = OfflineData(features, [torch.arange(5 * s, 5 * s + 5) for s in range(12)], {})
+    space = standard_space("hpo")
+    ranker = Ranker.build({space.key: EncoderShape.of(space)}, seed=0)
+    ranker.extractor.set_normalization(image_inputs(features), offline.statistics)
+    ranker.eval()
+
+    def make(folder: Path) -> None:
+        Platform.create(folder, ranker, offline, base_id()).close()
+
+    return make
+
+
+@pytest.fixture
+def disk_full_after() -> Callable[[int], AbstractContextManager[None]]:
+    """``with disk_full_after(size):`` no file may grow beyond ``size`` bytes, as on a disk that is full."""
+
+    @contextmanager
+    def limit(size: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit

@@ -65,10 +65,8 @@ def test_sides_that_32_does_not_divide_still_fit_their_anchors() -> None:
 
 
 @pytest.mark.parametrize("architecture", [mobilenet_v2(), *odd_architectures()], ids=str)
-@pytest.mark.parametrize(("height", "width"), [(360, 640), (90, 130)])
-def test_multiply_adds_equal_those_counted_by_running_it(
-    architecture: Architecture, height: int, width: int
-) -> None:
+def test_multiply_adds_equal_those_counted_by_running_it(architecture: Architecture) -> None:
+    height, width = 90, 130  # halves are rounded up on the way
     counted = 0
 
     def count(conv: nn.Conv2d, inputs: tuple, output: torch.Tensor) -> None:
@@ -76,8 +74,8 @@ def test_multiply_adds_equal_those_counted_by_running_it(
         per_value = conv.in_channels // conv.groups * conv.kernel_size[0] * conv.kernel_size[1]
         counted += output.numel() * per_value
 
-    with torch.device("meta"), torch.no_grad():
-        backbone = Backbone(architecture)
+    backbone = Backbone(architecture).eval()
+    with torch.no_grad():
         for module in backbone.modules():
             if isinstance(module, nn.Conv2d):
                 module.register_forward_hook(count)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,9 @@ from nni_hyperfd.detection.weights import (
 )
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.spaces.architecture import Architecture, Block, largest, mobilenet_v2
+
+
+DiskFull = Callable[[int], AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="module")
@@ -86,19 +88,8 @@ def test_every_other_file_is_refused(model: RetinaFace, tmp_path: Path) -> None:
         assert "name a .safetensors file" in str(caught.value)
 
 
-@contextmanager
-def disk_full_after(size: int) -> Iterator[None]:
-    """No file may grow beyond ``size`` bytes, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_full_disk_keeps_the_last_weights_and_leaves_nothing_behind(
-    model: RetinaFace, tmp_path: Path
+    model: RetinaFace, tmp_path: Path, disk_full_after: DiskFull
 ) -> None:
     path = tmp_path / "best.safetensors"
     save_detector(path, model, model.state_dict())
