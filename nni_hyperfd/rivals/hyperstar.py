@@ -70,7 +70,7 @@ class HyperSTAR(Rival):
         self._warm: tuple[Experience, dict[int, dict[str, Tensor]]] | None = None
 
     def reset(self, experience: Experience, seed: int) -> None:
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng([seed, 0])
         self._memory = Memory(experience)
         self._completion = Completion.of(experience)
         pooled = np.concatenate([profile.images[:50] for profile in experience.profiles])
@@ -89,6 +89,8 @@ class HyperSTAR(Rival):
         else:
             self._train(self._settings.warmup_steps)
             known[seed] = {name: value.clone() for name, value in self._model.state_dict().items()}
+        # What follows must not depend on whether the warm-up was run or remembered.
+        self._rng = np.random.default_rng([seed, 1])
 
     def search(self, task: Task) -> None:
         self._model.eval()
