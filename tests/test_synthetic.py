@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 
 from nni_hyperfd.detection.dataset import Problem, load_dataset
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.synthetic import STYLES, WRITERS, Scene, draw_scenes, generate
+from nni_hyperfd.synthetic import STYLES, WRITERS, Scene, draw_scenes, generate, scenes
 from nni_hyperfd.synthetic.heads import Head
 from nni_hyperfd.synthetic.scenes import Canvas
 
@@ -155,3 +156,17 @@ def test_unknown_names_and_used_folders_are_refused(tmp_path):
     with pytest.raises(DataError, match="is not empty"):
         generate(tmp_path / "used", "crowd")
     assert [path.name for path in (tmp_path / "used").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("part", ["head", "body", "legs"])
+def test_a_nearer_person_hides_the_faces_behind_head_body_and_legs(monkeypatch, part):
+    """Two people are put so that ``part`` of the nearer, larger one covers the farther one's face."""
+    below = {"head": 0, "body": 90, "legs": 260}[part]
+    aside = 20 if part == "legs" else 0  # between the legs there is nothing
+    people = [(200.0 + aside, 60.0 + below, 8.0, False), (200.0, 60.0, 40.0, False)]
+    monkeypatch.setattr(scenes, "_arrange", lambda *_: people)
+    style = STYLES["cartoon"]
+    layout = replace(style.layout, faces=(0, 0, 1), sides=((256, 256),))
+    canvas = scenes.draw_canvas(layout, style.look, np.random.default_rng(1))
+    assert canvas.visible[0] == 0
+    assert canvas.visible[1] > 0.9

@@ -178,11 +178,13 @@ def _draw_body(
         (x - shoulder, y + 1.75 * size),
     ]
     throat = (x - neck, y + 0.4 * size, x + neck, y + 1.45 * size)
-    pen = ImageDraw.Draw(picture)
+    pen, cover = ImageDraw.Draw(picture), ImageDraw.Draw(owner)
     cloth = pick(look.cloths, rng)
     for side in (-1, 1):
-        leg = sorted((x + side * 0.12 * shoulder, x + side * 0.95 * shoulder))
-        pen.rectangle((leg[0], waist - 1, leg[1], waist + 4.5 * size), fill=mixed(cloth, (40, 44, 60), 0.75))
+        inner, outer = sorted((x + side * 0.12 * shoulder, x + side * 0.95 * shoulder))
+        leg = (inner, waist - 1, outer, waist + 4.5 * size)
+        pen.rectangle(leg, fill=mixed(cloth, (40, 44, 60), 0.75))
+        cover.rectangle(leg, fill=0)
     pen.polygon(body, fill=cloth)
     if look.outline:
         line = max(1, round(look.outline * size))
@@ -193,7 +195,8 @@ def _draw_body(
             top = y + step * size
             pen.rectangle((x - shoulder, top, x + shoulder, top + 0.3 * size), fill=stripe)
     pen.ellipse(throat, fill=mixed(head.hair if head.away else head.skin, INK, 0.25))
-    ImageDraw.Draw(owner).polygon(body, fill=0)
+    cover.polygon(body, fill=0)
+    cover.ellipse(throat, fill=0)
 
 
 def _background(width: int, height: int, layout: Layout, look: Look, rng: np.random.Generator) -> Image.Image:
@@ -238,12 +241,13 @@ def _draw_wall(
 def _draw_round_thing(
     pen: ImageDraw.ImageDraw, width: int, height: int, layout: Layout, look: Look, rng: np.random.Generator
 ) -> None:
-    """A ball, a dial or a socket: as round as a face, sometimes of its color, with marks in the wrong places."""
+    """A dial, a socket, a scrambled face or a ball: round as a face, at times of its color, marked in the wrong places."""
     half = 0.5 * min(width, height) * float(np.exp(rng.uniform(*np.log(layout.sizes))))
     x, y = float(rng.uniform(0, width)), float(rng.uniform(0, height))
     fill = pick(look.skins, rng) if rng.random() < 0.5 else pick(look.cloths, rng)
     dark = mixed(fill, INK, 0.7)
     pen.ellipse((x - 0.8 * half, y - half, x + 0.8 * half, y + half), fill=fill, outline=dark, width=2)
+    thin = max(1, round(half / 10))
     kind = int(rng.integers(4))
     if kind == 0:
         for angle in np.arange(12) * np.pi / 6:
@@ -252,23 +256,20 @@ def _draw_round_thing(
                 (mark[0] - half / 14, mark[1] - half / 14, mark[0] + half / 14, mark[1] + half / 14),
                 fill=dark,
             )
-        pen.line((x, y, x + 0.4 * half, y - 0.3 * half), fill=dark, width=max(1, round(half / 12)))
+        pen.line((x, y, x + 0.4 * half, y - 0.3 * half), fill=dark, width=thin)
     elif kind == 1:
         for side in (-1, 1):
             mark = x + side * 0.3 * half
             pen.ellipse((mark - half / 10, y - half / 10, mark + half / 10, y + half / 10), fill=dark)
     elif kind == 2:
-        pen.arc(
-            (x - 0.7 * half, y - 1.2 * half, x + half, y + 0.6 * half),
-            40,
-            160,
-            fill=dark,
-            width=max(1, round(half / 10)),
-        )
-        pen.arc(
-            (x - 0.7 * half, y - 0.6 * half, x + half, y + 1.2 * half),
-            200,
-            320,
-            fill=dark,
-            width=max(1, round(half / 10)),
-        )
+        for side in (-1, 1):  # a face upside down but for its outline: eyes low, mouth high
+            eye = x + side * 0.32 * half
+            pen.ellipse(
+                (eye - half / 6, y + 0.2 * half, eye + half / 6, y + 0.4 * half), fill=(240, 240, 236)
+            )
+            pen.ellipse((eye - half / 14, y + 0.23 * half, eye + half / 14, y + 0.37 * half), fill=dark)
+        pen.line((x - 0.25 * half, y - 0.45 * half, x + 0.25 * half, y - 0.45 * half), fill=dark, width=thin)
+    else:
+        for top, start in ((-1.2, 40), (-0.6, 200)):
+            box = (x - 0.7 * half, y + top * half, x + half, y + (top + 1.8) * half)
+            pen.arc(box, start, start + 120, fill=dark, width=thin)
