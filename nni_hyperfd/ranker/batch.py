@@ -41,5 +41,5 @@ def require_finite(loss: Tensor, where: str) -> None:
     """
     if not torch.isfinite(loss):
         raise TrainingError(
-            f"The loss of the ranker's {where} is {float(loss)}; the state is left as it was."
+            f"The loss of the ranker's {where} is {loss.item()}; the state is left as it was."
         )

@@ -26,20 +26,23 @@ def test_loss_is_the_double_loop() -> None:
     assert transformation_loss(z, old, new).item() == pytest.approx(slow, rel=1e-5)
 
 
-def test_exact_is_least_squares() -> None:
+@pytest.mark.parametrize("ridge", [RIDGE, 1e-1])
+def test_exact_is_least_squares(ridge: float) -> None:
     old = meta_features(0)
     new = old @ (torch.eye(64) + 0.1 * normal(3, 64, 64)).T + 0.05 * normal(4, 300, 64)
-    exact = ExactTransform.factor(old).refresh(new)
     wide = old.double()
-    ridge = RIDGE * wide.square().sum() / 64
+    rho = ridge * wide.square().sum() / 64
     # The ridge as 64 more data sets: old = √ρ · e_i should become new = √ρ · e_i.
-    rows = torch.cat([wide, ridge.sqrt() * torch.eye(64)])
-    targets = torch.cat([new.double(), ridge.sqrt() * torch.eye(64)])
-    assert torch.allclose(exact.double(), torch.linalg.lstsq(rows, targets).solution.T, atol=1e-3)
-    # And the ridge costs next to nothing against the minimizer without it.
-    free = torch.linalg.lstsq(wide, new.double()).solution.T
-    least = transformation_loss(free, wide, new.double()).item()
-    assert least <= transformation_loss(exact, old, new).item() <= 1.01 * least
+    rows = torch.cat([wide, rho.sqrt() * torch.eye(64)])
+    targets = torch.cat([new.double(), rho.sqrt() * torch.eye(64)])
+    expected = torch.linalg.lstsq(rows, targets).solution.T
+    assert torch.allclose(ExactTransform.factor(old, ridge).refresh(new).double(), expected, atol=1e-4)
+
+
+def test_without_a_ridge_exact_is_plain_least_squares() -> None:
+    old, new = normal(0, 300, 64).double(), normal(1, 300, 64).double()
+    plain = torch.linalg.lstsq(old, new).solution.T
+    assert torch.allclose(ExactTransform.factor(old, 1e-12).refresh(new), plain, atol=1e-8)
 
 
 def test_a_linear_change_of_the_extractor_is_undone() -> None:
@@ -48,7 +51,7 @@ def test_a_linear_change_of_the_extractor_is_undone() -> None:
     z = ExactTransform.factor(old).refresh(old @ change.T)
     unseen = meta_features(5, 10)
     error = (unseen @ z.T - unseen @ change.T).square().sum()
-    assert error < 1e-3 * (unseen - unseen @ change.T).square().sum()
+    assert error < 1e-2 * (unseen - unseen @ change.T).square().sum()
 
 
 def test_directions_that_offline_data_never_shows_stay_as_they_are() -> None:
@@ -74,12 +77,12 @@ def test_a_stack_of_versions_is_each_of_them() -> None:
 
 def test_the_papers_iteration_goes_to_the_exact_transformation() -> None:
     # Adam is not invariant to a rotation, so well-conditioned data keep this test short.
-    old = torch.stack([normal(0, 400, 64), normal(1, 400, 64)])
-    new = old[0] @ (torch.eye(64) + 0.05 * normal(3, 64, 64)).T + 0.1 * normal(4, 400, 64)
+    old = torch.stack([normal(0, 300, 64), normal(1, 300, 64)])
+    new = old[0] @ (torch.eye(64) + 0.05 * normal(3, 64, 64)).T + 0.1 * normal(4, 300, 64)
     exact = ExactTransform.factor(old).refresh(new)
     best = transformation_loss(exact, old, new)
     iterative = IterativeTransform(old, torch.eye(64).expand(2, 64, 64), learning_rate=1e-2)
-    z = iterative.refresh(new, 500)
+    z = iterative.refresh(new, 300)
     assert torch.allclose(z, exact, atol=5e-3)
     assert (transformation_loss(z, old, new) <= 1.001 * best).all()
 

@@ -92,7 +92,9 @@ def test_two_spaces_train_one_extractor_and_their_own_encoders(world: World) -> 
     report = warm_up(ranker, offline, replace(QUICK, warmup_epochs=3), seed=0)
     assert report.best_epoch > 0
     for name, parameter in ranker.named_parameters():
-        assert not torch.equal(parameter, fresh[name]), name
+        # A constant added to all scores of a list changes no order, so the last bias of an encoder gets no gradient.
+        if not name.endswith(("read_out.bias", "layers.4.bias")):
+            assert not torch.equal(parameter, fresh[name]), name
 
 
 def test_nothing_to_learn_from_is_refused(world: World) -> None:
