@@ -15,12 +15,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nni_hyperfd.errors import DataError
+
+if TYPE_CHECKING:
+    from nni_hyperfd.metafeature.features import ImageFeatures
 
 FloatArray = NDArray[np.float64]
 
@@ -33,11 +36,13 @@ class Profile:
         pool: ``[N, F]`` image-level features; several sets may share one pool.
         members: ``[n]`` positions in ``pool`` of the set's images.
         statistics: ``[P]`` descriptive statistics of the set, the same for all sets.
+        source: What ``pool`` was made from, row by row; HyperFD's extractor looks at more than the pool.
     """
 
     pool: NDArray[np.float32]
     members: NDArray[np.integer]
     statistics: FloatArray
+    source: ImageFeatures | None = None
 
     @property
     def images(self) -> NDArray[np.float32]:

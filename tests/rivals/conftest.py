@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 from nni_hyperfd.benchmark.protocol import Scenario
 from nni_hyperfd.benchmark.table import canonical
+from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.rivals.base import Experience, Profile, encode
 
 GRID = {
@@ -54,10 +56,13 @@ def make_scenario(
     projection = rng.normal(size=(3, 12))
     sizes = rng.integers(40, 90, sets)
     pool = (np.repeat(z, sizes, axis=0) @ projection + rng.normal(size=(sizes.sum(), 12))).astype(np.float32)
+    levels = torch.from_numpy(pool @ rng.normal(size=(12, 258)).astype(np.float32)).view(-1, 3, 86)
+    source = ImageFeatures(levels, levels, torch.ones(len(pool), dtype=torch.long))
     ends = np.cumsum(sizes)
     statistics = np.concatenate([z + 0.3 * rng.normal(size=z.shape), np.log(sizes)[:, None]], axis=1)
     profiles = tuple(
-        Profile(pool, np.arange(end - size, end), row) for end, size, row in zip(ends, sizes, statistics)
+        Profile(pool, np.arange(end - size, end), row, source)
+        for end, size, row in zip(ends, sizes, statistics)
     )
     known = aps[0][: offline + 1].copy()
     for row in known[:offline]:

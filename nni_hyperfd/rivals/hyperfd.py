@@ -1,0 +1,166 @@
+"""HyperFD itself behind the rivals' interface: warm-up, recommendation and continual update as the platform does them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nni_hyperfd.benchmark.table import parameters_of
+from nni_hyperfd.errors import DataError
+from nni_hyperfd.metafeature.extractor import Variant, backpropagate, meta_feature, samples
+from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.ranker.encoders import EncoderShape
+from nni_hyperfd.ranker.encodings import Encodings, encode
+from nni_hyperfd.ranker.offline import Experience as OfflineExperience
+from nni_hyperfd.ranker.offline import OfflineData, RankedList
+from nni_hyperfd.ranker.ranker import Ranker
+from nni_hyperfd.ranker.recommend import EXPLORATION, recommend
+from nni_hyperfd.ranker.settings import RankerSettings
+from nni_hyperfd.ranker.training import ContinualUpdate, CurrentTask, PastTask, warm_up
+from nni_hyperfd.rivals.base import Experience, Profile, Rival, Task
+from nni_hyperfd.spaces.configuration import Configuration
+from nni_hyperfd.spaces.space import Space
+
+
+@dataclass(eq=False)
+class _Prepared:
+    """What all seeds share."""
+
+    experience: Experience
+    offline: OfflineData
+    encodings: Encodings
+    warm: dict[int, dict[str, Tensor]]
+
+
+class HyperFD(Rival):
+    """The faithful method; every ablation of the paper is a setting.
+
+    Args:
+        space: The search space that the table's configurations are points of.
+        settings: Losses, continual learning, transformation (Tables 2–4), warm-up (Table 6).
+        variant: Of the extractor (Tables 1 and 5).
+        exploration: Share of the budget that is drawn behind the best.
+        oracle: Keeps the images of past tasks at hand (Table 3).
+        name: In the results.
+        warm_ups: Distinct warm-ups; further seeds use them again, in other orders of tasks. One a seed by default.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        settings: RankerSettings | None = None,
+        variant: Variant = "full",
+        exploration: float = EXPLORATION,
+        oracle: bool = False,
+        name: str = "hyperfd",
+        warm_ups: int | None = None,
+    ) -> None:
+        self.name = name  # type: ignore[misc]
+        self._space, self._settings, self._variant = space, settings or RankerSettings(), variant
+        self._exploration, self._oracle, self._warm_ups = exploration, oracle, warm_ups
+        self._prepared: _Prepared | None = None
+
+    def reset(self, experience: Experience, seed: int) -> None:
+        if self._prepared is None or self._prepared.experience is not experience:
+            self._prepared = self._prepare(experience)
+        self._seed = seed
+        self._ranker = self._warm_ranker(seed if self._warm_ups is None else seed % self._warm_ups)
+        self._importance: dict[str, Tensor] = {}
+        self._past: list[PastTask] = []
+
+    def search(self, task: Task) -> None:
+        prepared = self._prepared
+        assert prepared is not None, "reset comes first"
+        generator = torch.Generator().manual_seed(self._draw(0))
+        features = features_of(task.profile)
+        phi = meta_feature(self._ranker.extractor, features, generator, self._settings.images)
+        candidates = prepared.encodings[: task.candidates]
+        scores = self._ranker.predict(self._space.key, phi, candidates)
+        recommended = recommend(scores, task.budget, self._exploration, generator).tolist()
+        task.evaluate_ranking(recommended)
+        # Only reached by failed trainings: their places go to the next best.
+        task.evaluate_ranking(scores.argsort(descending=True, stable=True).tolist())
+        self._update(task, features, candidates)
+
+    def _update(self, task: Task, features: ImageFeatures, candidates: Encodings) -> None:
+        prepared, settings = self._prepared, self._settings
+        assert prepared is not None
+        done = [trial for trial in task.trials if not np.isnan(trial.ap)]
+        tried = torch.tensor([trial.index for trial in done])
+        trials = RankedList(self._space.key, candidates[tried], torch.tensor([trial.ap for trial in done]))
+        key = f"task{len(self._past)}"
+        update = ContinualUpdate(
+            self._ranker,
+            prepared.offline,
+            self._past,
+            self._importance,
+            CurrentTask(key, trials),
+            settings,
+            self._draw(1),
+        )
+        generator = torch.Generator().manual_seed(self._draw(2))
+        extractor = self._ranker.extractor
+        while update.steps_left:
+            if not update.wants_current:
+                update.begin_step()
+                update.finish_step({})
+                continue
+            drawn = samples(extractor, features, generator, settings.images)
+            pair = [next(drawn), next(drawn)]
+            gradients = update.begin_step(*pair)
+            update.finish_step(backpropagate(extractor, pair, [g for g in gradients if g is not None]))
+        state = update.finish(meta_feature(extractor, features, generator, settings.images))
+        self._importance = state.importance
+        kept = features if self._oracle else None
+        self._past.append(PastTask(key, trials, state.phi, state.offline_phi, features=kept))
+        self._past = [replace(past, transform=state.transforms[past.key]) for past in self._past]
+
+    def _prepare(self, experience: Experience) -> _Prepared:
+        configurations = [
+            Configuration.from_parameters(parameters_of(text)) for text in experience.configurations
+        ]
+        encodings = encode(self._space, configurations)
+        rows, columns = np.nonzero(~np.isnan(experience.aps))
+        source = experience.profiles[0].source
+        if source is None or any(profile.source is not source for profile in experience.profiles):
+            raise DataError(
+                "hyperfd needs the image features of the server; all offline sets must share them."
+            )
+        known = OfflineExperience(
+            encodings,
+            torch.from_numpy(rows),
+            torch.from_numpy(columns),
+            torch.from_numpy(experience.aps[rows, columns]).float(),
+        )
+        members = [torch.from_numpy(np.asarray(profile.members)) for profile in experience.profiles]
+        return _Prepared(experience, OfflineData(source, members, {self._space.key: known}), encodings, {})
+
+    def _warm_ranker(self, seed: int) -> Ranker:
+        prepared = self._prepared
+        assert prepared is not None
+        ranker = Ranker.build({self._space.key: EncoderShape.of(self._space)}, seed, self._variant)
+        if seed in prepared.warm:
+            ranker.load(prepared.warm[seed])
+            ranker.eval()
+        else:
+            warm_up(ranker, prepared.offline, self._settings, seed)
+            prepared.warm[seed] = ranker.parameters_state()
+        return ranker
+
+    def _draw(self, purpose: int) -> int:
+        """A seed for one purpose in one task of one run."""
+        return int(np.random.default_rng([self._seed, len(self._past), purpose]).integers(2**31))
+
+
+def features_of(profile: Profile) -> ImageFeatures:
+    """The image features of one data set.
+
+    Raises:
+        DataError: The profile has none.
+    """
+    if profile.source is None:
+        raise DataError("hyperfd needs the image features of every task.")
+    return profile.source.subset(torch.from_numpy(np.asarray(profile.members)))
