@@ -97,11 +97,17 @@ def _save(checkpoint: Path, engine: Engine, optimizer: torch.optim.Optimizer, do
 
 
 def _restore(optimizer: torch.optim.Optimizer, saved: dict) -> None:
-    """Fills the optimizer's tensors in place where it has them: a captured graph knows them by address."""
+    """Puts a saved state back; the rate stays in whatever object the engine has it, as it is set anew for every round.
+
+    Tensors that exist are filled in place: a captured graph knows them by address.
+    """
     if not optimizer.state:
+        rates = [group["lr"] for group in optimizer.param_groups]
         optimizer.load_state_dict(saved)
+        for group, rate in zip(optimizer.param_groups, rates):
+            group["lr"] = rate
         return
-    for parameter, values in zip(optimizer.param_groups[0]["params"], saved["state"].values()):
-        for name, value in values.items():
-            current = optimizer.state[parameter][name]
-            current.copy_(value) if torch.is_tensor(current) else None
+    for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+        for name, value in saved["state"].get(index, {}).items():
+            if torch.is_tensor(value):
+                optimizer.state[parameter][name].copy_(value)

@@ -20,7 +20,6 @@ from nni_hyperfd.detection.dataset import FaceDataset, load_dataset
 from nni_hyperfd.detection.pixels import open_pixels, resize
 from nni_hyperfd.errors import DataError
 
-
 DiskFull = Callable[[int], AbstractContextManager[None]]
 
 

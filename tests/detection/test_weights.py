@@ -23,7 +23,6 @@ from nni_hyperfd.detection.weights import (
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.spaces.architecture import Architecture, Block, largest, mobilenet_v2
 
-
 DiskFull = Callable[[int], AbstractContextManager[None]]
 
 
