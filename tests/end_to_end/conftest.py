@@ -1,0 +1,227 @@
+"""Real NNI experiments: nnictl, its manager, its dispatcher and its trials, in a home of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from nni_hyperfd.spaces.space import standard_search_space
+
+ROOT = Path(__file__).parents[2]
+PORTS = range(8100, 8900)
+LIMIT = 300.0
+"""Seconds after which an experiment is stuck, on a machine that is busy with other things."""
+ATTEMPTS = 4
+"""NNI gives its manager four seconds to start and its tuner ten, which a busy machine may not keep."""
+
+LATE = "tuner_command_channel: Tuner did not connect in 10 seconds. Please check tuner (dispatcher) log."
+
+TRIAL = """
+import os, sys, time
+import nni
+parameters = nni.get_next_parameter()
+{body}
+"""
+
+
+class Experiment:
+    """One experiment and what can be asked about it."""
+
+    def __init__(self, experiment_id: str, port: int, folder: Path, environment: Mapping[str, str]) -> None:
+        self.id, self.port, self.folder = experiment_id, port, folder
+        self._environment = environment
+
+    def get(self, path: str) -> Any:
+        """Answer of NNI's REST interface."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/nni/{path}", timeout=20) as answer:
+            return json.loads(answer.read())
+
+    def status(self) -> str:
+        return str(self.get("check-status")["status"])
+
+    def log(self, name: str = "dispatcher.log") -> str:
+        path = self.folder / "log" / name
+        return path.read_text() if path.exists() else ""
+
+    def results(self) -> list[dict[str, Any]]:
+        """Final metrics that NNI knows, in the order of their arrival."""
+        return [json.loads(json.loads(m["data"])) for m in self.get("metric-data") if m["type"] == "FINAL"]
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        end = time.monotonic() + LIMIT
+        while not condition():
+            if time.monotonic() > end:
+                pytest.fail(
+                    f"{what} did not come within {LIMIT:g} s; dispatcher.log ends:\n{self.log()[-3000:]}"
+                )
+            time.sleep(0.3)
+
+    def wait_for_status(self, *expected: str) -> None:
+        self.wait(lambda: self.status() in expected, f"status {' or '.join(expected)}")
+
+    def dispatcher(self) -> psutil.Process:
+        """The process in which NNI runs the tuner."""
+        channel = f"ws://localhost:{self.port}/tuner"
+        for process in psutil.process_iter():
+            try:
+                if (
+                    "--exp_params" in process.cmdline()
+                    and process.environ().get("NNI_TUNER_COMMAND_CHANNEL") == channel
+                    and process.name() != "sh"
+                ):
+                    return process
+            except psutil.Error:
+                continue
+        raise AssertionError("there is no dispatcher")
+
+    def stop(self) -> None:
+        subprocess.run(
+            [*NNICTL, "stop", self.id], env=self._environment, check=True, capture_output=True, timeout=120
+        )
+
+
+NNICTL = (sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl")
+
+
+class Desk:
+    """A customer's desk: a home folder, a data set, a platform, and NNI."""
+
+    def __init__(self, home: Path, platform: Path, data: Path) -> None:
+        self.home, self.platform, self.data = home, platform, data
+        self.environment = {
+            **os.environ,
+            "HOME": str(home),
+            "NNI_CONFIG_DIR": str(home / "nni-config"),
+            "HYPERFD_PLATFORM": str(platform),
+            "HYPERFD_CACHE": str(home / "cache"),
+            "OMP_NUM_THREADS": "1",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            # The page of a test is nobody else's business.
+            "NODE_OPTIONS": f'--require "{ROOT / "examples" / "loopback_only.cjs"}"',
+        }
+        self.started: list[Experiment] = []
+
+    def start(
+        self,
+        trial: str,
+        class_args: Mapping[str, Any] | None = None,
+        tuner: Mapping[str, Any] | None = None,
+        **config: Any,
+    ) -> Experiment:
+        """Start an experiment whose trial script runs ``trial`` after ``parameters = nni.get_next_parameter()``."""
+        code = self.home / "code"
+        code.mkdir(exist_ok=True)
+        (code / "trial.py").write_text(TRIAL.format(body=trial))
+        content = {
+            "experimentName": "test",
+            "searchSpace": standard_search_space("hpo"),
+            "trialCommand": f"{sys.executable} trial.py",
+            "trialCodeDirectory": str(code),
+            "trialConcurrency": 1,
+            "experimentWorkingDirectory": str(self.home / "experiments"),
+            "tuner": {
+                **(tuner or {"className": "nni_hyperfd.HyperFDTuner", "codeDirectory": str(ROOT)}),
+                "classArgs": {"data": str(self.data), **(class_args or {})},
+            },
+            "trainingService": {"platform": "local"},
+            **config,
+        }
+        file = self.home / "experiment.yml"
+        file.write_text(yaml.safe_dump(content))
+        (self.home / "experiments").mkdir(exist_ok=True)
+        for _ in range(ATTEMPTS):
+            experiment = self.nnictl_start("create", "--config", str(file))
+            if experiment is not None:
+                return experiment
+        pytest.fail("this machine is too busy for NNI: its manager or its tuner did not start in time")
+
+    def nnictl_start(self, *arguments: str) -> Experiment | None:
+        """Create or resume an experiment; None where NNI's own time limits were too short for this machine."""
+        port = free_port()
+        run = self.nnictl(*arguments, "--port", str(port))
+        if run.returncode:
+            assert "Create experiment failed" in run.stdout, run.stdout + run.stderr
+            return None
+        folder = (self.home / "experiments" / "_latest").resolve()
+        experiment = Experiment(folder.name, port, folder, self.environment)
+        self.started.append(experiment)
+        experiment.wait(
+            lambda: "Dispatcher started" in experiment.log() or experiment.status() == "ERROR", "the tuner"
+        )
+        if experiment.get("check-status")["errors"] == [LATE]:
+            experiment.stop()
+            return None
+        return experiment
+
+    def nnictl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*NNICTL, *arguments], env=self.environment, capture_output=True, text=True, timeout=120
+        )
+
+    def hyperfd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "nni_hyperfd.cli", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            cwd=ROOT,
+        )
+
+    def version(self) -> int:
+        """Newest ranker version of the platform."""
+        run = self.hyperfd("status", "--json")
+        assert run.returncode == 0, run.stderr
+        return int(json.loads(run.stdout)["version"])
+
+    def clear(self) -> None:
+        """Stop everything that was started, whatever state it is in."""
+        for experiment in self.started:
+            self.nnictl("stop", experiment.id)
+        # A manager that nnictl has lost sight of is ended by the port that it was given.
+        ports = {str(experiment.port) for experiment in self.started}
+        for process in psutil.process_iter():
+            try:
+                command = process.cmdline()
+            except psutil.Error:
+                continue
+            if (
+                "--port" in command
+                and command[command.index("--port") + 1] in ports
+                and "main.js" in " ".join(command)
+            ):
+                process.send_signal(signal.SIGKILL)
+
+
+def free_port() -> int:
+    for port in PORTS:
+        with socket.socket() as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                one.bind(("", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
+
+
+@pytest.fixture
+def desk(tmp_path: Path, drawn_faces: Path, make_platform: Callable[[Path], None]) -> Iterator[Desk]:
+    """A fresh home and a small platform; experiments are stopped at the end."""
+    make_platform(tmp_path / "platform")
+    one = Desk(tmp_path, tmp_path / "platform", drawn_faces)
+    yield one
+    one.clear()

@@ -1,0 +1,106 @@
+"""What a customer does with nnictl, and what may go wrong, in real NNI experiments whose trials take no time."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from typing import Any
+
+import pytest
+
+REPORT = (
+    "nni.report_final_result({'default': 0.4 + 0.1 * nni.get_sequence_id(), 'test_ap': 0.4, 'seconds': 1.0})"
+)
+
+
+def tried(desk: Any, experiment_id: str) -> dict[float | None, dict[str, Any]]:
+    """What the platform knows of an experiment's trials: parameters by AP, failures under None."""
+    from nni_hyperfd.platform.platform import Platform
+
+    platform = Platform.open(desk.platform)
+    try:
+        return {
+            trial.ap: dict(trial.parameters)
+            for trial in platform.trials(platform.find_task(experiment_id).task_id)
+        }
+    finally:
+        platform.close()
+
+
+def test_an_experiment_from_beginning_to_end(desk: Any) -> None:
+    """Registered by name, four at a time where two are wanted, and the first trial fails before it says anything."""
+    assert desk.hyperfd("register").returncode == 0
+    experiment = desk.start(
+        "if nni.get_sequence_id() == 0: sys.exit(3)\n" + REPORT,
+        {"budget": 2},
+        tuner={"name": "HyperFD"},
+        trialConcurrency=4,
+    )
+    experiment.wait_for_status("DONE", "ERROR")
+    assert experiment.status() == "DONE", experiment.log()
+    assert desk.version() == 1
+
+    jobs = experiment.get("trial-jobs")
+    assert sorted(job["status"] for job in jobs) == ["FAILED", "SUCCEEDED", "SUCCEEDED"]
+    known = tried(desk, experiment.id)
+    assert len(known) == 3
+    for job in jobs:
+        parameters = json.loads(job["hyperParameters"][0])["parameters"]
+        assert parameters in known.values()
+        assert all(isinstance(value, str | int | float) for value in parameters.values()), (
+            "readable on the page"
+        )
+
+    assert experiment.dispatcher().memory_info().rss < 1.5 * 2**30
+    finished = desk.hyperfd("finish", experiment.id)
+    assert "Finished before: the platform learned from 2 results (1 failed)" in finished.stdout
+    experiment.stop()
+    assert desk.version() == 1
+    assert experiment.log().rstrip().endswith("Dispatcher terminiated")
+
+
+def test_the_tuner_is_killed_after_the_second_trial(desk: Any) -> None:
+    experiment = desk.start("if nni.get_sequence_id() == 2: time.sleep(15)\n" + REPORT, {"budget": 4})
+    experiment.wait(lambda: len(experiment.get("trial-jobs")) == 3, "the third trial")
+    dispatcher = experiment.dispatcher()
+    dispatcher.send_signal(signal.SIGKILL)
+    dispatcher.wait(10)
+    experiment.wait(lambda: len(experiment.results()) == 3, "the result of the trial that went on")
+    assert desk.version() == 0
+
+    first = desk.hyperfd("finish", experiment.id)
+    assert first.stdout == "Finished: the platform learned from 3 results and went from version 0 to 1.\n", (
+        first.stderr
+    )
+    again = desk.hyperfd("finish", experiment.id)
+    assert again.stdout == first.stdout.replace("Finished", "Finished before")
+    assert desk.version() == 1
+    assert set(tried(desk, experiment.id)) == {0.4, 0.5, 0.6}
+
+
+def test_stopped_by_hand_and_resumed(desk: Any) -> None:
+    experiment = desk.start("if nni.get_sequence_id() == 1: time.sleep(20)\n" + REPORT, {"budget": 2})
+    experiment.wait(lambda: len(experiment.get("trial-jobs")) == 2, "the second trial")
+    experiment.stop()
+    assert desk.version() == 1
+    assert "learned from 1 result and" in experiment.log()
+
+    resumed = desk.nnictl_start("resume", experiment.id, "--experiment_dir", str(experiment.folder.parent))
+    if resumed is None:
+        pytest.skip("this machine was too busy to resume an NNI experiment")
+    resumed.wait(lambda: len(resumed.results()) == 2, "the result of the trial that was started again")
+    resumed.wait(lambda: set(tried(desk, experiment.id)) == {0.4, 0.5}, "the experience")
+    time.sleep(2)
+    assert desk.version() == 1
+    assert len(resumed.get("trial-jobs")) == 2
+
+
+def test_a_wrong_setting_is_told(desk: Any) -> None:
+    experiment = desk.start(REPORT, {"bugdet": 4})
+    experiment.wait_for_status("ERROR")
+    sentence = "HyperFD: classArgs: unknown key 'bugdet'; did you mean 'budget'?"
+    assert sentence in experiment.log().splitlines()[-1], "the last line of the page's dispatcher log"
+    assert sentence in experiment.log("nnimanager.log")
+    assert sentence in experiment.log("nnictl_stderr.log")
+    assert desk.version() == 0
