@@ -204,7 +204,7 @@ class ContinualUpdate:
     @property
     def wants_current(self) -> bool:
         """Whether the next step's batch holds the current task. If not, nothing need be asked of the customer."""
-        return any(kind == "current" for kind, _ in self._batches[self._step])
+        return self.steps_left > 0 and any(kind == "current" for kind, _ in self._batches[self._step])
 
     def extractor_state(self) -> dict[str, Tensor]:
         """A copy of the newest G, for the customer's half of the next step."""
