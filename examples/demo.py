@@ -109,7 +109,7 @@ def run(customer: Customer, platform: Path, out: Path, budget: str, port: int) -
         capture_output=True,
         text=True,
     )
-    found = re.search(r"The experiment id is (\w+)", created.stdout)
+    found = re.search(r"Experiment ID: (\w+)", re.sub(r"\x1b\[\d+m", "", created.stdout))
     if not found:
         raise SystemExit(f"nnictl create failed:\n{created.stdout}{created.stderr}")
     experiment = found.group(1)
@@ -136,6 +136,7 @@ def configuration(customer: Customer, platform: Path, out: Path, budget: str) ->
         "maxTrialNumber": 8,
         "tuner": {
             "className": "nni_hyperfd.HyperFDTuner",
+            "codeDirectory": str(ROOT),
             "classArgs": {
                 "data": str(customer.data),
                 "platform": str(platform),
@@ -171,12 +172,12 @@ def finished_trials(port: int) -> list[dict]:
     }
     rows = []
     for job in get(port, "trial-jobs"):
-        if job["id"] in finals:
+        if job["trialJobId"] in finals:
             parameters = json.loads(job["hyperParameters"][0])["parameters"]
-            final = finals[job["id"]]
+            final = finals[job["trialJobId"]]
             text = " ".join(f"{key}={value}" for key, value in parameters.items())
             rows.append(
-                {"id": job["id"], "text": text, "val_ap": final["default"], "test_ap": final["test_ap"]}
+                {"id": job["trialJobId"], "text": text, "val_ap": final["default"], "test_ap": final["test_ap"]}
             )
     return rows
 

@@ -6,18 +6,23 @@ linear map over both for the joint space.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GINConv
 
 from nni_hyperfd.errors import SpaceError
 from nni_hyperfd.metafeature.extractor import WIDTH
 from nni_hyperfd.ranker.encodings import Encodings, GraphBatch, JointBatch
 from nni_hyperfd.spaces.architecture import GRAPH_FEATURES
 from nni_hyperfd.spaces.space import Space
+
+with warnings.catch_warnings():
+    # torch_geometric marks layers for a compiler that newer torch calls deprecated, once for everyone who imports it.
+    warnings.simplefilter("ignore", FutureWarning)
+    from torch_geometric.nn import GINConv
 
 LAYERS = 2
 DROPOUT = 0.2
