@@ -54,8 +54,11 @@ class Portfolio(Rival):
         expected = np.where(full[:, None], aps[:, :k], self._completion.complete(aps))
         low, high = expected.min(axis=1, keepdims=True), expected.max(axis=1, keepdims=True)
         losses = (high - expected) / np.maximum(high - low, 1e-12)
-        # Failed trainings give their place to the next one, so the list is longer than the budget.
-        task.evaluate_ranking(greedy_portfolio(losses, min(k, 2 * task.budget)))
-        task.evaluate_ranking(np.argsort(losses.mean(axis=0)))
+        # Failed trainings give their place to the next one, so the ranking goes on behind the portfolio.
+        portfolio = greedy_portfolio(losses, min(k, 2 * task.budget))
+        self._try(task, portfolio + [int(i) for i in np.argsort(losses.mean(axis=0)) if i not in portfolio])
         self._completion = self._completion.learn(task)
         self._memory.add(task)
+
+    def _try(self, task: Task, ranking: list[int]) -> None:
+        task.evaluate_ranking(ranking)

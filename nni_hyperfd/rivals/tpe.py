@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from nni.algorithms.hpo.tpe_tuner import TpeTuner
 
 from nni_hyperfd.rivals.base import Experience, Rival, Task
-
-_ABSENT = "-"
+from nni_hyperfd.rivals.choices import Choices
 
 
 class TPE(Rival):
-    """TPE from scratch on each task.
+    """TPE from scratch on each task, told the configurations that were really run.
 
-    Its default of 20 random trials first would make it random search at these budgets, so ``startup`` is small. What it suggests
-    outside the table's candidates (of architectures the table has a sample) is answered by the nearest untried
-    candidate: the one with the fewest other keys, ties at random. TPE is told the configuration that was really run.
+    Args:
+        startup: Random trials at first. NNI's default of 20 would make it random search at these budgets.
     """
 
     name: ClassVar[str] = "tpe"
@@ -31,14 +28,7 @@ class TPE(Rival):
 
     def reset(self, experience: Experience, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
-        parsed = [json.loads(text) for text in experience.configurations[: experience.candidates]]
-        keys = sorted({key for each in parsed for key in each})
-        self._parameters = [{key: each.get(key, _ABSENT) for key in keys} for each in parsed]
-        # Values in a fixed order; they may be of several types, so they are sorted by their text.
-        values = {key: sorted({each[key] for each in self._parameters}, key=str) for key in keys}
-        self._space = {key: {"_type": "choice", "_value": values[key]} for key in keys}
-        self._codes = np.array([[values[key].index(each[key]) for key in keys] for each in self._parameters])
-        self._values = values
+        self._choices = Choices(experience)
 
     def search(self, task: Task) -> None:
         with _quiet():
@@ -47,21 +37,17 @@ class TPE(Rival):
     def _search(self, task: Task) -> None:
         seed = int(self._rng.integers(2**31))
         tuner = TpeTuner("maximize", seed=seed, tpe_args={"n_startup_jobs": self._startup})
-        tuner.update_search_space(self._space)
+        tuner.update_search_space(
+            {key: {"_type": "choice", "_value": values} for key, values in self._choices.values.items()}
+        )
         number = 0
         while task.left:
-            index = self._nearest(tuner.generate_parameters(number), task)
+            index = self._choices.nearest(tuner.generate_parameters(number), task, self._rng)
             ap = task.evaluate(index)
             tuner.trial_end(number, True)
             if not np.isnan(ap):
-                tuner.import_data([{"parameter": self._parameters[index], "value": ap}])
+                tuner.import_data([{"parameter": self._choices.parameters[index], "value": ap}])
             number += 1
-
-    def _nearest(self, suggested: dict[str, Any], task: Task) -> int:
-        wanted = [self._values[key].index(suggested[key]) for key in self._values]
-        differing = (self._codes != wanted).sum(axis=1).astype(float)
-        differing[~task.untried()] = np.inf
-        return int(self._rng.choice(np.flatnonzero(differing == differing.min())))
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from nni_hyperfd.rivals.best_on_server import BestOnServer
 from nni_hyperfd.rivals.gp_prior import GPPrior
 from nni_hyperfd.rivals.hyperstar import HyperSTAR, HyperSTARSettings
 from nni_hyperfd.rivals.mean_rank import MeanRank
+from nni_hyperfd.rivals.optuna_tpe import OptunaTPE
 from nni_hyperfd.rivals.portfolio import Portfolio
 from nni_hyperfd.rivals.random_search import RandomSearch
 from nni_hyperfd.rivals.scot import SCoT
@@ -37,7 +40,16 @@ RIVALS: list[Callable[[], Rival]] = [
     TPE,
     quick_hyperstar,
 ]
-every_rival = pytest.mark.parametrize("make", RIVALS, ids=lambda make: make.__name__)
+every_rival = pytest.mark.parametrize(
+    "make",
+    [
+        *RIVALS,
+        pytest.param(
+            OptunaTPE, marks=pytest.mark.skipif(find_spec("optuna") is None, reason="Optuna is not installed")
+        ),
+    ],
+    ids=lambda make: make.__name__,
+)
 
 
 class Guarded:
@@ -164,7 +176,5 @@ def test_a_task_guards_its_budget(scenario: Scenario) -> None:
 
 
 def test_best_on_server_says_what_it_lacks(scenario: Scenario) -> None:
-    from dataclasses import replace
-
     with pytest.raises(DataError, match="server"):
         BestOnServer().reset(replace(scenario.experience, server=None), 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,12 +16,12 @@ from hypothesis.extra.numpy import arrays
 from nni_hyperfd.benchmark.protocol import Scenario
 from nni_hyperfd.rivals import completion
 from nni_hyperfd.rivals.base import Task, encode
+from nni_hyperfd.rivals.choices import Choices
 from nni_hyperfd.rivals.completion import Completion
 from nni_hyperfd.rivals.gp_prior import expected_improvement
 from nni_hyperfd.rivals.hyperstar import agreement, similarity_loss
 from nni_hyperfd.rivals.portfolio import Portfolio, greedy_portfolio
 from nni_hyperfd.rivals.scot import rank_svm
-from nni_hyperfd.rivals.tpe import TPE
 from nni_hyperfd.rivals.tr_automl import TrAutoML
 
 losses = arrays(
@@ -228,25 +229,21 @@ def test_tr_automl_joins_the_group_it_cannot_be_told_from(scenario: Scenario) ->
     assert rival._group(known[:, :1], centers[1, :1]) == list(range(10))
 
 
-def test_tpe_answers_with_the_nearest_candidate_and_is_told_the_truth(
-    scenario_of: Callable[..., Scenario],
-) -> None:
+def test_a_suggestion_becomes_the_nearest_untried_candidate(scenario_of: Callable[..., Scenario]) -> None:
     whole = scenario_of(tasks=1)
     kept = [k for k in range(216) if k % 3]
-    from dataclasses import replace
-
     experience = replace(
         whole.experience,
         configurations=tuple(whole.experience.configurations[k] for k in kept),
         candidates=len(kept),
         aps=whole.experience.aps[:, kept],
     )
-    rival = TPE()
-    rival.reset(experience, 0)
+    choices = Choices(experience)
     task = Task(whole.profiles[0], 3, whole.choose[kept, 0])
+    rng = np.random.default_rng(0)
+    wanted = choices.parameters[7]
+    assert choices.nearest(wanted, task, rng) == 7
     task.evaluate(7)
-    wanted = rival._parameters[7]
-    nearest = rival._nearest(wanted, task)
-    differing = [sum(a[key] != wanted[key] for key in wanted) for a in rival._parameters]
-    assert nearest != 7
-    assert differing[nearest] == min(d for k, d in enumerate(differing) if k != 7)
+    differing = [sum(each[key] != wanted[key] for key in wanted) for each in choices.parameters]
+    next_best = {k for k, d in enumerate(differing) if d == 1}
+    assert {choices.nearest(wanted, task, rng) for _ in range(60)} == next_best

@@ -1,0 +1,42 @@
+"""A table's candidates as a space of plain choices, for tuners that suggest one value a key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nni_hyperfd.rivals.base import Experience, Task
+
+_ABSENT = "-"
+
+
+class Choices:
+    """Keys, their values and the candidates in these terms.
+
+    Attributes:
+        values: Key -> the values that occur, in a fixed order; ``"-"`` where a candidate lacks the key.
+        parameters: ``K`` candidates, each with all keys.
+    """
+
+    def __init__(self, experience: Experience) -> None:
+        parsed = [json.loads(text) for text in experience.configurations[: experience.candidates]]
+        keys = sorted({key for each in parsed for key in each})
+        self.parameters = [{key: each.get(key, _ABSENT) for key in keys} for each in parsed]
+        # Values may be of several types, so they are sorted by their text.
+        self.values = {key: sorted({each[key] for each in self.parameters}, key=str) for key in keys}
+        self._codes = np.array([self._code(each) for each in self.parameters])
+
+    def nearest(self, suggested: Mapping[str, Any], task: Task, rng: np.random.Generator) -> int:
+        """The untried candidate that differs from ``suggested`` in the fewest keys; ties at random.
+
+        A table of architectures holds a sample of the space, so that a suggestion is rarely in it.
+        """
+        differing = (self._codes != self._code(suggested)).sum(axis=1).astype(float)
+        differing[~task.untried()] = np.inf
+        return int(rng.choice(np.flatnonzero(differing == differing.min())))
+
+    def _code(self, parameters: Mapping[str, Any]) -> list[int]:
+        return [values.index(parameters[key]) for key, values in self.values.items()]
