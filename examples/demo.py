@@ -24,6 +24,7 @@ from pathlib import Path
 import yaml
 
 from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.synthetic import generate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -175,9 +176,14 @@ def finished_trials(port: int) -> list[dict]:
         if job["trialJobId"] in finals:
             parameters = json.loads(job["hyperParameters"][0])["parameters"]
             final = finals[job["trialJobId"]]
-            text = " ".join(f"{key}={value}" for key, value in parameters.items())
+            text = str(Configuration.from_parameters(parameters))
             rows.append(
-                {"id": job["trialJobId"], "text": text, "val_ap": final["default"], "test_ap": final["test_ap"]}
+                {
+                    "id": job["trialJobId"],
+                    "text": text,
+                    "val_ap": final["default"],
+                    "test_ap": final["test_ap"],
+                }
             )
     return rows
 
@@ -215,10 +221,9 @@ def show(outcomes: list[Outcome], out: Path, platform: Path) -> None:
         best = max(outcome.trials, key=lambda trial: trial["val_ap"])
         for trial in outcome.trials:
             mark = "*" if trial is best else " "
-            text = trial["text"] if len(trial["text"]) < 90 else trial["text"][:87] + "..."
             print(
                 f"{outcome.customer.name:24} {outcome.customer.space:5} {mark} {trial['val_ap']:8.3f}"
-                f"  {trial['test_ap']:5.3f}   {text}"
+                f"  {trial['test_ap']:5.3f}   {trial['text']}"
             )
     print("(* best of its customer)\n")
     for outcome in outcomes:
