@@ -232,7 +232,7 @@ def show(outcomes: list[Outcome], out: Path, platform: Path) -> None:
     print("\nWhere to look next")
     for outcome in outcomes:
         best = max(outcome.trials, key=lambda trial: trial["val_ap"])
-        folder = outcome.folder / "trials" / best["id"]
+        folder = outcome.folder / "environments" / "local-env" / "trials" / best["id"]
         print(f"  {outcome.customer.name}: weights, result and pictures of the best trial in {folder}")
     print(f"  what the platform knows now: hyperfd status --platform {platform}")
     print(
