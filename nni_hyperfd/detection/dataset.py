@@ -263,7 +263,7 @@ def _check_faces(
         if box in kept:
             findings.add(Problem.REPEATED_BOX, name)
             continue
-        kept[box] = (_check_landmarks(face, box, name, findings), face.ignored)
+        kept[box] = (_check_landmarks(face, header, name, findings), face.ignored)
     count = len(kept)
     return FaceImage(
         path=path,
@@ -302,19 +302,19 @@ def _check_box(face: RawFace, header: Header, name: str, findings: Findings) -> 
     return clipped
 
 
-def _check_landmarks(
-    face: RawFace, box: tuple[float, ...], name: str, findings: Findings
-) -> NDArray[np.float32]:
+def _check_landmarks(face: RawFace, header: Header, name: str, findings: Findings) -> NDArray[np.float32]:
     points = np.full((LANDMARKS, 2), np.nan, dtype=np.float32)
     if face.landmarks is None:
         return points
-    width, height = box[2] - box[0], box[3] - box[1]
-    for index, (x, y) in enumerate(face.landmarks):
-        if math.isnan(x) or math.isnan(y):
+    # The box as annotated, since the landmarks of a face cut by the edge may lie outside the image as well.
+    sides = np.array([header.width, header.height], dtype=np.float64)
+    low, high = np.clip(np.reshape(face.box, (2, 2)), -sides, 2 * sides)
+    for index, point in enumerate(np.asarray(face.landmarks)):
+        if np.isnan(point).any():
             continue
         # An eye more than a face away from its face is a slip of the pen that would spoil the regression.
-        if box[0] - width <= x <= box[2] + width and box[1] - height <= y <= box[3] + height:
-            points[index] = (x, y)
+        if (point >= low - (high - low)).all() and (point <= high + (high - low)).all():
+            points[index] = point
         else:
             findings.add(Problem.STRAY_LANDMARK, name)
     return points

@@ -22,7 +22,7 @@ class Scene:
     Args:
         picture: RGB.
         boxes: [n, 4] float32, xmin ymin xmax ymax in pixels, inside the picture.
-        landmarks: [n, 5, 2] float32, x y in pixels.
+        landmarks: [n, 5, 2] float32, x y in pixels, NaN for points outside the picture.
         ignored: [n] bool, faces mostly hidden behind something.
     """
 
@@ -77,6 +77,8 @@ class Canvas:
             outlines = warp(outlines.reshape(-1, 2)).reshape(outlines.shape)
             landmarks = warp(landmarks.reshape(-1, 2)).reshape(landmarks.shape)
         size = np.array([*picture.size, *picture.size], dtype=np.float64)
+        outside = ((landmarks < 0) | (landmarks > size[:2])).any(-1, keepdims=True)
+        landmarks = np.where(outside, np.nan, landmarks)
         boxes = np.concatenate([outlines.min(1), outlines.max(1)], axis=1) if count else np.zeros((0, 4))
         boxes = np.clip(boxes, 0, size)
         kept = (self.visible >= GONE) & ((boxes[:, 2:] - boxes[:, :2]).min(1, initial=np.inf) >= 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ Pages = Sequence[tuple[str, Scene]]
 
 def _corner_and_size(box: np.ndarray) -> list[float]:
     return [round(float(value), 2) for value in (box[0], box[1], box[2] - box[0], box[3] - box[1])]
+
+
+def _keypoint(x: float, y: float) -> tuple[float, float, int]:
+    """x, y, visibility; 0 0 0 for a point outside the picture."""
+    return (0, 0, 0) if math.isnan(x) else (round(x, 2), round(y, 2), 2)
 
 
 def _write_wider(folder: Path, pages: Pages) -> None:
@@ -39,7 +45,7 @@ def _write_coco(folder: Path, pages: Pages) -> None:
         images.append({"id": number, "file_name": name, "width": width, "height": height})
         for box, points, ignored in zip(scene.boxes, scene.landmarks, scene.ignored):
             corner_and_size = _corner_and_size(box)
-            keypoints = [value for x, y in points for value in (round(float(x), 2), round(float(y), 2), 2)]
+            keypoints = [value for x, y in points for value in _keypoint(float(x), float(y))]
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -49,7 +55,7 @@ def _write_coco(folder: Path, pages: Pages) -> None:
                     "area": round(corner_and_size[2] * corner_and_size[3], 2),
                     "iscrowd": int(ignored),
                     "keypoints": keypoints,
-                    "num_keypoints": 5,
+                    "num_keypoints": sum(seen > 0 for seen in keypoints[2::3]),
                 }
             )
     document = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "face"}]}
@@ -97,7 +103,7 @@ def _write_retinaface(folder: Path, pages: Pages) -> None:
     for name, scene in pages:
         lines.append(f"# {name}")
         for box, points in zip(scene.boxes[~scene.ignored], scene.landmarks[~scene.ignored]):
-            triples = [f"{x:.2f} {y:.2f} 0.0" for x, y in points]
+            triples = ["-1 -1 -1" if math.isnan(x) else f"{x:.2f} {y:.2f} 0.0" for x, y in points]
             lines.append(" ".join([*map(str, _corner_and_size(box)), *triples, "0.9"]))
     (folder / "label.txt").write_text("\n".join(lines) + "\n")
 

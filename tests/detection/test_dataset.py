@@ -156,6 +156,17 @@ def test_landmarks_far_from_their_face_are_taken_as_absent(tmp_path, draw_pictur
     assert dataset.report.counts == {Problem.STRAY_LANDMARK: 3}
 
 
+def test_landmarks_of_a_face_cut_by_the_edge_stay(tmp_path, draw_pictures):
+    draw_pictures(tmp_path, {f"images/{name}.jpg": (WIDTH, HEIGHT) for name in "abc"})
+    points = [(105, 15), (125, 15), (115, 25), (106, 35), (124, 35)]
+    columns = " ".join(f"{x} {y} 0" for x, y in points)
+    (tmp_path / "label.txt").write_text("".join(f"# {n}.jpg\n97 5 40 40 {columns}\n" for n in "abc"))
+    dataset = load_dataset(tmp_path)
+    np.testing.assert_array_equal(dataset.images[0].boxes, [(97, 5, 100, 45)])
+    np.testing.assert_array_equal(dataset.images[0].landmarks, [points])
+    assert dataset.report.counts == {Problem.CLIPPED_BOX: 3}
+
+
 @pytest.mark.parametrize(
     ("folder", "words"),
     [
