@@ -112,7 +112,7 @@ def _check_space_node(node: JsonValue, depth: int) -> None:
     if not isinstance(node, dict):
         raise ValueError("a search space is an object of {key: {_type, _value}}")
     for key, entry in node.items():
-        if key == "_name":
+        if key == "_name" and depth > 1:
             _check_choice(entry, depth)
             continue
         if not _fits(_KEY, key):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -80,6 +81,7 @@ class Platform:
         self._settings = settings or RankerSettings()
         self._lease_seconds = lease_seconds
         self._session: UpdateSession | None = None
+        self._renewed = 0.0
         self._rankers: dict[int, Ranker] = {}
         self._offline: OfflineData | None = None
 
@@ -219,6 +221,7 @@ class Platform:
                 session = self._start(session_id, task, trials, message.seed)
                 ticket = session.advance()
                 self._store.renew_lease(session_id, self._lease_seconds)
+                self._renewed = time.monotonic()
             self._session = session
             return ticket
 
@@ -322,11 +325,7 @@ class Platform:
             if session is None or session.id != session_id:
                 raise UpdateLostError("this update is not under way any more; begin it again")
             try:
-                self._store.renew_lease(session.id, self._lease_seconds)
-            except UpdateLostError:
-                self._session = None
-                raise
-            try:
+                self._keep_turn(session.id)
                 yield session
             except BaseException as error:
                 if isinstance(error, UpdateLostError) or not isinstance(error, PlatformError):
@@ -334,7 +333,15 @@ class Platform:
                     self._store.release_lease(session.id)
                 raise
             if self._session is session:
-                self._store.renew_lease(session.id, self._lease_seconds)
+                self._keep_turn(session.id)
+
+    def _keep_turn(self, session_id: str) -> None:
+        """Notices when the turn is over, and lengthens it now and then: each time would cost a write to the disk."""
+        if time.monotonic() - self._renewed < self._lease_seconds / 4:
+            self._store.check_lease(session_id)
+        else:
+            self._store.renew_lease(session_id, self._lease_seconds)
+            self._renewed = time.monotonic()
 
     @contextmanager
     def _giving_up_on_failure(self, session_id: str) -> Iterator[None]:

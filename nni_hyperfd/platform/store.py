@@ -67,15 +67,22 @@ class Store:
 
     def __init__(self, location: str | Path, first: Callable[[], FirstState] | None = None) -> None:
         self.location = str(location)
+        start: Callable[[], FirstState] | FirstState | None = first
         if "://" in self.location:
             self._engine = create_engine(self.location)
             self.location = self._engine.url.render_as_string(hide_password=True)
         else:
-            self._engine = sqlite_engine(
-                _examined_file(Path(location).expanduser(), may_create=first is not None)
-            )
+            path = _file_in(Path(location).expanduser())
+            if path.exists() and path.stat().st_size > 0:
+                examine(path)
+            elif first is None:
+                raise PlatformError(f"there is no platform state in {path.parent}")
+            else:
+                start = first()  # before anything is made, so that a failure leaves nothing behind
+                _make_folder(path.parent)
+            self._engine = sqlite_engine(path)
         try:
-            self._prepare(first)
+            self._prepare(start)
         except BaseException:
             self.close()
             raise
@@ -86,15 +93,17 @@ class Store:
 
     # ------------------------------------------------------------------------------------------------ opening
 
-    def _prepare(self, first: Callable[[], FirstState] | None) -> None:
+    def _prepare(self, start: Callable[[], FirstState] | FirstState | None) -> None:
         with self._errors(), self._engine.connect() as connection:
             version = self._found(connection)
         if version == SCHEMA_VERSION:
             return
-        if version is None and first is None:
-            raise PlatformError(f"there is no platform state at {self.location}")
-        # Made before the transaction: other processes need not wait for it, and one of them may win.
-        state = first() if version is None and first is not None else None
+        state = None
+        if version is None:
+            if start is None:
+                raise PlatformError(f"there is no platform state at {self.location}")
+            # Made before the transaction: other processes need not wait for it, and one of them may win.
+            state = start() if callable(start) else start
         with self._writing() as session:
             connection = session.connection()
             version = self._found(connection)
@@ -314,6 +323,11 @@ class Store:
         with self._writing() as session:
             _hold(session, session_id).expires = time.time() + seconds
 
+    def check_lease(self, session_id: str) -> None:
+        """UpdateLostError when a turn is over; writes nothing."""
+        with self._reading() as session:
+            _hold(session, session_id, lock=False)
+
     def release_lease(self, session_id: str) -> None:
         """Give a turn back, if it is still held."""
         with self._writing() as session:
@@ -353,20 +367,17 @@ class Store:
             return _task(task)
 
 
-def _examined_file(folder: Path, may_create: bool) -> Path:
+def _file_in(folder: Path) -> Path:
     if folder.exists() and not folder.is_dir():
         raise PlatformError(f"the platform needs a folder, and {folder} is a file")
-    path = folder / FILE_NAME
-    if path.exists() and path.stat().st_size > 0:
-        examine(path)
-    elif may_create:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise PlatformError(f"the platform cannot make its folder {folder}: {error.strerror}") from error
-    else:
-        raise PlatformError(f"there is no platform state in {folder}")
-    return path
+    return folder / FILE_NAME
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PlatformError(f"the platform cannot make its folder {folder}: {error.strerror}") from error
 
 
 def _create(session: Session, connection: Connection, first: FirstState) -> None:
@@ -447,8 +458,9 @@ def _record(session: Session, trial: Trial) -> str:
     return "stored" if row is None else "replaced"
 
 
-def _hold(session: Session, session_id: str) -> LeaseRow:
-    lease = session.execute(select(LeaseRow).with_for_update()).scalar_one()
+def _hold(session: Session, session_id: str, lock: bool = True) -> LeaseRow:
+    query = select(LeaseRow).with_for_update() if lock else select(LeaseRow)
+    lease = session.execute(query).scalar_one()
     if lease.session_id != session_id:
         raise UpdateLostError("this update was taken over or ran out of time; begin it again")
     return lease

@@ -10,8 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
 
 from nni_hyperfd.errors import PlatformError, UpdateLostError
+from nni_hyperfd.platform import schema
 from nni_hyperfd.platform.records import FirstState, NewTask, NewVersion, Trial
 from nni_hyperfd.platform.store import FILE_NAME, Store
 
@@ -64,6 +68,15 @@ def test_an_empty_place_is_an_error_without_a_first_state(tmp_path: Path) -> Non
     with pytest.raises(PlatformError, match="no platform state"):
         Store(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
+
+
+def test_a_first_state_that_cannot_be_made_leaves_nothing_behind(tmp_path: Path) -> None:
+    def broken() -> FirstState:
+        raise PlatformError("no assets")
+
+    with pytest.raises(PlatformError, match="no assets"):
+        Store(tmp_path / "new", broken)
+    assert not (tmp_path / "new").exists()
 
 
 def test_tasks_and_trials_read_back_exactly(tmp_path: Path) -> None:
@@ -207,6 +220,58 @@ def test_results_in_many_threads_are_all_kept(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(store.trials(task)) == 21
+
+
+COLUMNS = {
+    "hyperfd_schema": "id product version created",
+    "offline_data": "id base_id blob sha256 created",
+    "tasks": "id experiment_id space_key space_json flops_limit extractor_version phi status created finished "
+    "version_before version_after trials_used trials_failed final_phi",
+    "ranker_versions": "number parent experiment_id reason settings ranker ranker_sha256 omega omega_sha256 created",
+    "experience": "id task_id trial_key parameters status ap test_ap heldout_ap seconds seed budget created",
+    "offline_features": "task_id blob sha256",
+    "transformations": "task_id version blob sha256",
+    "update_lease": "id session_id task_id expires",
+}
+
+
+def test_the_tables_are_those_of_schema_version_1() -> None:
+    """Whoever changes a table raises SCHEMA_VERSION, adds a migration and a file of the old version as a test asset."""
+    found = {name: " ".join(table.columns.keys()) for name, table in schema.Base.metadata.tables.items()}
+    assert (schema.SCHEMA_VERSION, found) == (1, COLUMNS)
+
+
+def test_the_tables_can_be_made_in_postgresql() -> None:
+    for table in schema.Base.metadata.sorted_tables:
+        assert f"CREATE TABLE {table.name}" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
+
+
+def test_an_older_state_is_brought_up_to_date_or_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = new_store(tmp_path)
+    store.record(trial(store.open_task(TASK).id))
+    store.close()
+    before = (tmp_path / FILE_NAME).read_bytes()
+
+    def to_2(connection: Connection) -> None:
+        connection.exec_driver_sql("CREATE TABLE extra (id INTEGER)")
+        if fail:
+            connection.exec_driver_sql("INSERT INTO nowhere VALUES (1)")
+
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
+    monkeypatch.setattr("nni_hyperfd.platform.store.SCHEMA_VERSION", 2)
+    monkeypatch.setitem(schema.MIGRATIONS, 1, to_2)
+    fail = True
+    with pytest.raises(PlatformError, match="nowhere"):
+        Store(tmp_path)
+    assert (tmp_path / FILE_NAME).read_bytes() == before
+    fail = False
+    assert len(Store(tmp_path).trials()) == 1
+    with sqlite3.connect(tmp_path / FILE_NAME) as database:
+        assert database.execute("SELECT version FROM hyperfd_schema").fetchall() == [(2,)]
+        assert database.execute("SELECT * FROM extra").fetchall() == []
+    database.close()
 
 
 CREATE = """

@@ -39,7 +39,8 @@ def report(open_platform: Callable[..., Platform], features: ImageFeatures, tmp_
         [sys.executable, Path(__file__).with_name("sudden_death.py"), folder, stored, str(STRIDE)],
         stdout=subprocess.PIPE,
         check=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},  # a fork of a process with threads may hang
+        # The package that is tested here, installed or not; and one thread, as a fork of a process with more may hang.
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
     )
     return json.loads(run.stdout)
 
