@@ -356,13 +356,26 @@ class Store:
         except IntegrityError:
             raise UpdateLostError("another update came first; begin the update again") from None
 
-    def close_task(self, task_id: str, version: int, failed: int) -> TaskRecord:
-        """End a task without a new version."""
+    def close_task(self, task_id: str, version: int) -> TaskRecord:
+        """End a task that has no usable trial, without a new version; a finished one is returned as it is.
+
+        Raises:
+            UpdateLostError: A usable trial came in after all.
+        """
         with self._writing() as session:
             task = _task_row(session, task_id)
             if task.status == "open":
+                statuses = (
+                    session.execute(select(TrialRow.status).where(TrialRow.task_id == task_id))
+                    .scalars()
+                    .all()
+                )
+                if "ok" in statuses:
+                    raise UpdateLostError(
+                        "a result came in while the experiment was closed; begin the update again"
+                    )
                 task.status, task.finished = "closed", now()
-                task.version_before, task.trials_used, task.trials_failed = version, 0, failed
+                task.version_before, task.trials_used, task.trials_failed = version, 0, len(statuses)
                 session.flush()
             return _task(task)
 

@@ -193,16 +193,18 @@ def test_a_task_without_results_is_closed_and_opens_again_when_one_comes(tmp_pat
     store = new_store(tmp_path)
     task = store.open_task(TASK)
     store.record(trial(task.id, ap=None))
-    closed = store.close_task(task.id, 0, 1)
+    closed = store.close_task(task.id, 0)
     assert (closed.status, closed.version_after, closed.trials_used, closed.trials_failed) == (
         "closed",
         None,
         0,
         1,
     )
-    assert store.close_task(task.id, 5, 9) == closed
+    assert store.close_task(task.id, 5) == closed
     store.record(trial(task.id, key="b"))
     assert store.task(task.id).status == "open"
+    with pytest.raises(UpdateLostError):
+        store.close_task(task.id, 0)
 
 
 def test_results_in_many_threads_are_all_kept(tmp_path: Path) -> None:
