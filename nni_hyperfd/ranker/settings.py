@@ -31,7 +31,7 @@ class RankerSettings:
         transform: how φ of past tasks is carried to the newest G (Table 3): exact least squares, the paper's
             iteration, or not at all.
         transform_iterations: Adam steps a batch of the iterative transformation (N_trans).
-        warmup_epochs: most passes over the offline lists.
+        warmup_epochs: most passes over the offline lists; on a few hundred lists the rate needs about 150 of them.
         warmup_lists: lists in a batch of the warm-up. The paper's 4 lists of two configurations each are
             too few for the batch normalization of a graph network.
         warmup_patience: passes without a better NDCG on held-out data sets before the warm-up ends.
@@ -53,9 +53,9 @@ class RankerSettings:
     mode: Mode = "full"
     transform: Transform = "exact"
     transform_iterations: int = 20
-    warmup_epochs: int = 100
+    warmup_epochs: int = 400
     warmup_lists: int = 16
-    warmup_patience: int = 15
+    warmup_patience: int = 20
 
     def __post_init__(self) -> None:
         for name, allowed in (("loss", Loss), ("mode", Mode), ("transform", Transform)):
