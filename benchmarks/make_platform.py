@@ -44,7 +44,8 @@ def main() -> None:
     torch.set_num_threads(1)
     sets = OfflineSets.load(options.table / "offline_sets.json")
     features = half(ImageFeatures.load(options.table / "server_features.safetensors"))
-    table = LookupTable.merge(LookupTable.load(path) for path in sorted(options.table.glob("offline*.jsonl")))
+    paths = [*options.table.glob("offline*.csv.gz"), *options.table.glob("offline*.jsonl")]
+    table = LookupTable.merge(LookupTable.load(path) for path in sorted(paths))
     train = torch.tensor(json.loads((options.table / "server_train.json").read_text()))
     members = [torch.tensor(part.members) for part in sets.sets]
     members = [images[torch.isin(images, train)] for images in members]
