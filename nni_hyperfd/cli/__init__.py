@@ -9,10 +9,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from nni_hyperfd.cli import finish, recommend, register, status
+from nni_hyperfd.cli import detect, finish, recommend, register, status
 from nni_hyperfd.errors import HyperFDError
 
-COMMANDS = (recommend, finish, status, register)
+COMMANDS = (recommend, finish, status, register, detect)
 """Each has ``add_to(commands)``, which adds its parsers and the function that they run."""
 
 

@@ -30,8 +30,18 @@ def base_path(name: str) -> Path:
 
 @lru_cache
 def base_id() -> str:
-    """Short hash of the standard base, whose features the ranker knows; features of another base do not mix with it."""
-    return sha256(base_path("standard").read_bytes()).hexdigest()[:16]
+    """Short hash of the standard base, whose features the ranker knows; features of another base do not mix with it.
+
+    Raises:
+        DataError: the package was installed without it.
+    """
+    path = base_path("standard")
+    try:
+        return sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise DataError(
+            f"cannot read the pretrained detector {path} ({error.strerror or error}): install the package again"
+        ) from error
 
 
 def save_detector(
@@ -79,6 +89,19 @@ def load_detector(path: Path) -> RetinaFace:
             f"{path} is not a detector of this package ({error}): name a .safetensors file it saved"
         ) from error
     return model
+
+
+def read_notes(path: Path) -> dict[str, str]:
+    """The notes that :func:`save_detector` was given.
+
+    Raises:
+        DataError: if the file is missing or is no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"cannot read the weights {path} ({error}): name a .safetensors file") from error
 
 
 def base_detector(architecture: Architecture, folder: Path | None = None) -> RetinaFace:

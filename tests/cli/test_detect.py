@@ -1,0 +1,88 @@
+"""``hyperfd detect``: pictures drawn, boxes printed, and one sentence for whatever goes wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nni_hyperfd.cli import main
+from nni_hyperfd.cli.detect import COLOR
+from nni_hyperfd.detection.weights import base_path
+
+
+@pytest.fixture
+def pictures(drawn_faces: Path) -> list[Path]:
+    return sorted((drawn_faces / "images").iterdir())[:2]
+
+
+WEIGHTS = str(base_path("standard"))
+
+
+def test_faces_are_drawn_and_listed(
+    pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "out"
+    options = ["--weights", WEIGHTS, "--out", str(out), "--score", "0.1", "--size", "224"]
+    assert main(["detect", *map(str, pictures), *options, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [entry["image"] for entry in found] == [str(path) for path in pictures]
+    assert sum(len(entry["faces"]) for entry in found) > 0
+    for entry in found:
+        with Image.open(entry["image"]) as before, Image.open(entry["drawn"]) as after:
+            assert after.size == before.size
+            drawn = np.array(after.convert("RGB"))
+            for face in entry["faces"]:
+                x0, y0, x1, y1 = face["box"]
+                assert 0 <= x0 < x1 <= after.width
+                assert 0 <= y0 < y1 <= after.height
+                assert face["score"] >= 0.1
+                assert tuple(drawn[int((y0 + y1) / 2), int(x0)]) == COLOR
+    assert main(["detect", *map(str, pictures), *options]) == 0
+    printed = capsys.readouterr().out
+    assert all(path.name in printed for path in pictures)
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other(
+    pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same = str(pictures[0])
+    assert main(["detect", same, same, "--weights", WEIGHTS, "--out", str(tmp_path), "--size", "64"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"{pictures[0].stem}-2.png",
+        f"{pictures[0].stem}.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "said"),
+    [
+        (["absent.jpg"], [], "absent.jpg is no picture"),
+        (["text.jpg"], [], "text.jpg is no picture"),
+        (["good.png"], ["--weights", "absent.safetensors"], "absent.safetensors"),
+        (["good.png"], ["--weights", "text.jpg"], "text.jpg"),
+        (["good.png"], ["--score", "2"], "--score"),
+        (["good.png"], ["--size", "1"], "--size"),
+        (["good.png"], ["--out", "text.jpg"], "cannot write"),
+    ],
+)
+def test_wrong_input_is_one_sentence(
+    images: list[str],
+    options: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.jpg").write_text("no picture")
+    Image.new("RGB", (40, 30)).save("good.png")
+    assert main(["detect", *images, "--weights", WEIGHTS, "--size", "32", *options]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("hyperfd: ")
+    assert captured.err.count("\n") == 1
+    assert said in captured.err
