@@ -9,22 +9,24 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from nni_hyperfd.detection.budgets import Budget, get_budget
 from nni_hyperfd.detection.dataset import load_dataset
 from nni_hyperfd.detection.evaluation import ground_truth
+from nni_hyperfd.detection.export import export_onnx
 from nni_hyperfd.detection.picture import draw_detections
 from nni_hyperfd.detection.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection.retinaface import RetinaFace
 from nni_hyperfd.detection.training import CPUEngine, Engine, TrialOutcome, Validation, fine_tune
-from nni_hyperfd.detection.weights import base_detector, save_detector
+from nni_hyperfd.detection.weights import base_detector, load_detector, save_detector
 from nni_hyperfd.errors import DataError, TrainingError
+from nni_hyperfd.scalars import ScalarLog
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS, HyperParameters
@@ -33,6 +35,10 @@ logger = logging.getLogger(__name__)
 
 TRIAL_BUDGET = "TRIAL_BUDGET"
 """Key by which NNI's multi-fidelity advisors (Hyperband, BOHB) say how long a trial may train: here, in epochs."""
+
+
+BEST = "best.safetensors"
+"""File of the weights that are best on val; beside it, at the end, the same network as ONNX."""
 
 
 @dataclass(frozen=True)
@@ -113,24 +119,26 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
     logger.info("%s", dataset.report)
     store = open_pixels(dataset, 2 * max(budget.image_size, budget.evaluation_size), trial.cache)
     model = base_detector(configuration.architecture or mobilenet_v2(), trial.base)
-    with SummaryWriter(str(out / "tensorboard")) as board, progress_bar(budget, store, reporter) as bar:
+    with ScalarLog(out / "tensorboard") as board, progress_bar(budget, store, reporter) as bar:
+        notes = {"evaluation_size": str(budget.evaluation_size), "budget": budget.name}
         engine = make_engine(model, store, hyperparameters, budget, trial.device, bar)
 
         def on_validation(point: Validation, engine: Engine) -> None:
             if point.improved:
                 # First of all: NNI may stop a trial as soon as it hears of its result.
-                save_detector(
-                    out / "best.safetensors", engine.model, engine.state(), val_ap=f"{point.ap:.4f}"
-                )
+                save_detector(out / BEST, engine.model, engine.state(), val_ap=f"{point.ap:.4f}", **notes)
             reporter.intermediate(point.ap)
-            board.add_scalar("val/ap50", point.ap, point.epoch)
-            for part, value in point.losses._asdict().items():
-                board.add_scalar(f"loss/{part}", float(value), point.epoch)
-            board.flush()
+            losses = {f"loss/{part}": float(value) for part, value in point.losses._asdict().items()}
+            board.add({"val/ap50": point.ap, **losses}, point.epoch)
             bar.set_postfix(ap50=f"{point.ap:.3f}", refresh=False)
             bar.update(point.epoch * budget.steps_per_epoch(len(store.splits["train"])) - bar.n)
 
         outcome = fine_tune(engine, store, hyperparameters, budget, trial.seed, on_validation)
+    if find_spec("onnx"):
+        try:
+            export_onnx(load_detector(out / BEST), (out / BEST).with_suffix(".onnx"))
+        except TrainingError as error:
+            logger.warning("%s", error)  # the weights and their AP are there all the same
     result = {
         "val_ap": outcome.val_ap,
         "test_ap": outcome.test_ap,

@@ -4,8 +4,8 @@ NNI starts it (``trialCommand: python finetune.py --data FOLDER --budget short``
 
     python trial_code/finetune.py --data FOLDER --config '{"optimizer": "adam", "lr": 0.001}' --budget smoke
 
-Into the output folder go best.safetensors (the weights that are best on val), result.json, detections.png and
-TensorBoard scalars.
+Into the output folder go best.safetensors (the weights that are best on val), the same network as best.onnx where the
+package onnx is installed, result.json, detections.png and TensorBoard scalars.
 """
 
 from __future__ import annotations

