@@ -56,9 +56,9 @@ class Customer:
         """Begin the task of an experiment, or find it again."""
         return self._client.open(experiment_id, self.space.search_space, self.space.flops_limit)
 
-    def recommend(self, task: Task) -> Recommendation:
-        """The ranked configurations for a task."""
-        return self._client.recommend(task, self.settings.budget, **self._options())
+    def recommend(self, task: Task, count: int) -> Recommendation:
+        """``count`` configurations for a task, and spares."""
+        return self._client.recommend(task, count, **self._options())
 
     def record(
         self, task: Task, parameters: Mapping[str, Any], result: Result | None, training: Training

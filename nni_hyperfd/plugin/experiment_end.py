@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,15 +22,14 @@ logger = logging.getLogger(__name__)
 def end_experiment(
     customer: Customer,
     task: Task,
-    outcomes: Iterable[tuple[Mapping[str, Any], Result | None]],
-    training: Training,
+    outcomes: Iterable[tuple[Mapping[str, Any], Result | None, Training]],
 ) -> UpdateReceipt:
-    """Hand over ``outcomes`` (parameters and result, None for a failure) and let the platform learn from them.
+    """Hand over ``outcomes`` (parameters, result or None for a failure, training) and let the platform learn from them.
 
     Outcomes that the platform has already are not counted twice, and an experiment updates it once: repeating this,
     from this process or another, returns the same receipt.
     """
-    for parameters, result in outcomes:
+    for parameters, result, training in outcomes:
         customer.record(task, parameters, result, training)
     return customer.update(task)
 
@@ -71,13 +71,26 @@ def finish_experiment(folder: Path) -> tuple[UpdateReceipt, bool]:
             f"after the last result; to end the experiment now, use `nnictl stop {records.experiment_id}`."
         )
     customer = Customer(memo.settings, memo.search_space)
-    outcomes = [
-        (outcome.parameters, _read(outcome))
-        for outcome in records.outcomes()
-        if outcome.ended or outcome.value is not None
-    ]
     task = customer.open(records.experiment_id)
-    return end_experiment(customer, task, outcomes, records.training()), False
+    return end_experiment(customer, task, _longest_trainings(records)), False
+
+
+def _longest_trainings(records: Records) -> list[tuple[Mapping[str, Any], Result | None, Training]]:
+    """Every configuration that brought a result or failed, once: with the result of its longest training."""
+    training = records.training()
+    known: list[tuple[Mapping[str, Any], Result | None, Training]] = []
+    places: dict[str, int] = {}
+    for outcome in sorted(records.outcomes(), key=lambda outcome: outcome.epochs or 0):
+        result = _read(outcome)
+        if result is None and not outcome.ended:
+            continue
+        entry = (outcome.configuration, result, training.shortened(outcome.epochs))
+        place = places.setdefault(json.dumps(outcome.configuration, sort_keys=True), len(known))
+        if place == len(known):
+            known.append(entry)
+        elif result is not None:
+            known[place] = entry
+    return known
 
 
 def _read(outcome: Outcome) -> Result | None:

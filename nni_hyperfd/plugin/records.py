@@ -22,6 +22,9 @@ from nni_hyperfd.errors import PluginError
 HOME = Path("~/nni-experiments")
 """NNI's folder of experiments, and of the list of those that lie elsewhere."""
 
+TRIAL_BUDGET = "TRIAL_BUDGET"
+"""Parameter by which advisors of NNI say how long a trial trains; here in epochs."""
+
 _END_EVENTS = frozenset({"SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED", "EARLY_STOPPED"})
 
 
@@ -30,14 +33,26 @@ class Outcome:
     """What became of one configuration that the tuner handed out.
 
     Args:
+        parameter_id: by which NNI knew it; ids begin anew when an experiment is resumed.
         parameters: as the tuner gave them to NNI.
         ended: its trial job has stopped.
         value: final metric as the trial reported it; None where there is none.
     """
 
+    parameter_id: int
     parameters: dict[str, Any]
     ended: bool
     value: Any | None
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """The parameters without the length of the training."""
+        return {key: value for key, value in self.parameters.items() if key != TRIAL_BUDGET}
+
+    @property
+    def epochs(self) -> int | None:
+        """Length of a shortened training; None for one of full length."""
+        return self.parameters.get(TRIAL_BUDGET)
 
 
 @dataclass(frozen=True)
@@ -65,8 +80,12 @@ class Training:
             options, _ = parser.parse_known_args(shlex.split(command))
         except (ValueError, argparse.ArgumentError):
             return cls("unnamed")
-        named = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_:-]{0,63}", options.budget) is not None
+        named = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_:-]{0,47}", options.budget) is not None
         return cls(options.budget if named else "unnamed", max(0, options.seed))
+
+    def shortened(self, epochs: int | None) -> Training:
+        """The same, cut to a number of epochs."""
+        return self if epochs is None else Training(f"{self.budget}:{epochs}", self.seed)
 
 
 @dataclass
@@ -151,7 +170,10 @@ class Records:
             owner = _owner(jobs, job_id, reported_id)
             if owner is not None:
                 values.setdefault(owner, json.loads(json.loads(text)))
-        return [Outcome(job.parameters, job.ended, values.get(job_id)) for job_id, job in jobs.items()]
+        return [
+            Outcome(job.parameter_id, job.parameters, job.ended, values.get(job_id))
+            for job_id, job in jobs.items()
+        ]
 
     def no_trial_left(self) -> bool:
         """NNI will start no further trial of its own accord, because of ``maxTrialNumber``, and none is running."""

@@ -51,13 +51,13 @@ class Settings:
     cache_dir: Path | None = None
 
     @classmethod
-    def from_class_args(cls, arguments: Mapping[str, Any]) -> Settings:
-        """Check ``classArgs``.
+    def from_class_args(cls, arguments: Mapping[str, Any], also: tuple[str, ...] = ()) -> Settings:
+        """Check ``classArgs``; ``also`` are keys that the caller has taken out of them, to be named where allowed keys are.
 
         Raises:
             PluginError: an unknown key (with the nearest known one), a missing ``data``, a value out of range.
         """
-        _refuse_unknown_keys(arguments)
+        _refuse_unknown_keys(arguments, also)
         if arguments.get("data") is None:
             raise PluginError(
                 "classArgs: data is missing; write data: <folder of your annotated images> in the experiment's config."
@@ -65,10 +65,10 @@ class Settings:
         values: dict[str, Any] = {
             "data": Path(_text(arguments, "data")),
             "platform": _text(arguments, "platform"),
-            "budget": _whole_number(arguments, "budget", 1, 1000),
+            "budget": whole_number(arguments, "budget", 1, 1000),
             "exploration": _share(arguments, "exploration"),
-            "candidates": _whole_number(arguments, "candidates", 1, 100_000),
-            "seed": _whole_number(arguments, "seed", 0, 2**63 - 1),
+            "candidates": whole_number(arguments, "candidates", 1, 100_000),
+            "seed": whole_number(arguments, "seed", 0, 2**63 - 1),
             "format": _one_of(arguments, "format", FORMATS),
             "space": _one_of(arguments, "space", SPACES),
             "cache_dir": _path(arguments, "cache_dir"),
@@ -94,8 +94,8 @@ def _absolute(path: Path, base: Path) -> Path:
     return (base / path.expanduser()).resolve()
 
 
-def _refuse_unknown_keys(arguments: Mapping[str, Any]) -> None:
-    known = [field.name for field in fields(Settings)]
+def _refuse_unknown_keys(arguments: Mapping[str, Any], also: tuple[str, ...]) -> None:
+    known = [*(field.name for field in fields(Settings)), *also]
     for key in arguments:
         if key in known:
             continue
@@ -118,7 +118,8 @@ def _path(arguments: Mapping[str, Any], key: str) -> Path | None:
     return None if value is None else Path(value)
 
 
-def _whole_number(arguments: Mapping[str, Any], key: str, low: int, high: int) -> int | None:
+def whole_number(arguments: Mapping[str, Any], key: str, low: int, high: int) -> int | None:
+    """The value of ``key``, None where it is absent; PluginError unless it is a whole number from ``low`` to ``high``."""
     value = arguments.get(key)
     if value is None:
         return None

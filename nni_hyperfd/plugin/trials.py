@@ -79,9 +79,16 @@ class Trials(Generic[T]):
             if place in self._proposed:
                 self._ended.add(place)
 
-    def restore(self, place: int, *, ended: bool, result: T | None = None) -> None:
-        """Take over a configuration that was handed out before this process began (``nnictl resume``)."""
+    def restore(
+        self, place: int, *, ended: bool, result: T | None = None, parameter_id: int | None = None
+    ) -> None:
+        """Take over a configuration that was handed out before this process began (``nnictl resume``).
+
+        Its result and end can be told by ``parameter_id`` where ids go on and do not begin anew.
+        """
         with self._lock:
+            if parameter_id is not None:
+                self._places[parameter_id] = place
             if place in self._waiting:
                 self._waiting.remove(place)
             self._proposed.add(place)
@@ -119,6 +126,12 @@ class Trials(Generic[T]):
         """No further result can come: complete, or nothing runs and no configuration is left to try."""
         with self._lock:
             return self.complete or (self.running == 0 and not self._waiting)
+
+    @property
+    def unused_ids(self) -> list[int]:
+        """Parameter ids for which there was nothing to try."""
+        with self._lock:
+            return list(self._unused_ids)
 
     @property
     def unfinished(self) -> list[int]:

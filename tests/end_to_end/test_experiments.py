@@ -7,8 +7,6 @@ import signal
 import time
 from typing import Any
 
-import pytest
-
 REPORT = (
     "nni.report_final_result({'default': 0.4 + 0.1 * nni.get_sequence_id(), 'test_ap': 0.4, 'seconds': 1.0})"
 )
@@ -87,8 +85,6 @@ def test_stopped_by_hand_and_resumed(desk: Any) -> None:
     assert "learned from 1 result and" in experiment.log()
 
     resumed = desk.nnictl_start("resume", experiment.id, "--experiment_dir", str(experiment.folder.parent))
-    if resumed is None:
-        pytest.skip("this machine was too busy to resume an NNI experiment")
     resumed.wait(lambda: len(resumed.results()) == 2, "the result of the trial that was started again")
     resumed.wait(lambda: set(tried(desk, experiment.id)) == {0.4, 0.5}, "the experience")
     time.sleep(2)

@@ -14,7 +14,7 @@ import pytest
 from nni.runtime.msg_dispatcher import MsgDispatcher
 from nni.runtime.tuner_command_channel import CommandType
 
-from nni_hyperfd.plugin import tuner as tuner_module
+from nni_hyperfd.plugin import session
 from nni_hyperfd.plugin.tuner import HyperFDTuner
 from nni_hyperfd.spaces.space import standard_search_space
 
@@ -125,7 +125,7 @@ class Nni:
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test calls what a timer would call."""
-    monkeypatch.setattr(tuner_module, "SETTLE_SECONDS", 3600.0)
+    monkeypatch.setattr(session, "SETTLE_SECONDS", 3600.0)
 
 
 @pytest.fixture

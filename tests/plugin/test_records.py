@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.plugin.records import Outcome, Records, find_experiment
+from nni_hyperfd.plugin.records import Outcome, Records, Training, find_experiment
 
 ASSET = Path(__file__).parent / "assets" / "nni_3_0_swapped_and_resumed.sql"
 EXPERIMENT = "shrz1dap"
@@ -33,8 +33,8 @@ def execute(experiment: Path, script: str) -> None:
 def test_results_go_to_the_configuration_that_ran(folder: Path) -> None:
     """The job listed with x = 1 reported for x = 0, and the job listed with x = 0 ran x = 1 and failed."""
     outcomes = {outcome.parameters["x"]: outcome for outcome in Records(folder).outcomes()}
-    assert outcomes[0] == Outcome({"x": 0, "n": 0}, ended=True, value={"default": 0.0, "x": 0})
-    assert outcomes[1] == Outcome({"x": 1, "n": 1}, ended=True, value=None)
+    assert outcomes[0] == Outcome(0, {"x": 0, "n": 0}, ended=True, value={"default": 0.0, "x": 0})
+    assert outcomes[1] == Outcome(1, {"x": 1, "n": 1}, ended=True, value=None)
     for x, outcome in outcomes.items():
         if outcome.value is not None:
             assert outcome.value["x"] == x
@@ -42,7 +42,7 @@ def test_results_go_to_the_configuration_that_ran(folder: Path) -> None:
 
 def test_a_resumed_trial_is_one_trial(folder: Path) -> None:
     outcomes = [outcome for outcome in Records(folder).outcomes() if outcome.parameters["x"] == 3]
-    assert outcomes == [Outcome({"x": 3, "n": 3}, ended=True, value={"default": 0.1 + 0.2, "x": 3})]
+    assert outcomes == [Outcome(3, {"x": 3, "n": 3}, ended=True, value={"default": 0.1 + 0.2, "x": 3})]
 
 
 def test_trials_cut_off_by_the_end_of_the_experiment_have_not_ended(folder: Path) -> None:
@@ -108,3 +108,18 @@ def test_damaged_records_are_named(tmp_path: Path) -> None:
     (tmp_path / "db" / "nni.sqlite").write_bytes(b"no database at all, but long enough to look like one" * 40)
     with pytest.raises(PluginError, match="cannot read NNI's records"):
         Records(tmp_path).outcomes()
+
+
+@pytest.mark.parametrize(
+    ("command", "training"),
+    [
+        ("python finetune.py --data faces", Training("short", 0)),
+        ("python finetune.py --data faces --budget=paper --seed 7 --unknown x", Training("paper", 7)),
+        ("cd code && python my_own.py", Training("unnamed", 0)),
+        ("python finetune.py --budget 'a path/to.txt'", Training("unnamed", 0)),
+        ("python finetune.py --seed many", Training("unnamed", 0)),
+        ("python finetune.py 'unclosed", Training("unnamed", 0)),
+    ],
+)
+def test_the_trial_command_says_how_trials_train(command: str, training: Training) -> None:
+    assert Training.from_command(command) == training

@@ -157,7 +157,8 @@ def test_a_trial_that_was_started_again_and_failed_is_replaced(nni_experiment: M
     nni.begin(HyperFDTuner(data="faces", budget=1))
     nni.do(CommandType.ImportData, [])
     nni.do(
-        CommandType.AddCustomizedTrialJob, [{"parameter_id": first, "parameters": nni.tuner._memo.ranking[0]}]
+        CommandType.AddCustomizedTrialJob,
+        [{"parameter_id": first, "parameters": nni.tuner._session.ranking[0]}],
     )
     assert nni.request() == []
     nni.end(first, "FAILED")

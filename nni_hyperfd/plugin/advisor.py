@@ -1,0 +1,250 @@
+"""The NNI advisor: many recommended configurations begin, the better part of them goes on with longer trainings."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import nni
+from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
+from nni.runtime.tuner_command_channel import CommandType
+
+from nni_hyperfd.detection.budgets import BUDGETS
+from nni_hyperfd.errors import HyperFDError, PluginError
+from nni_hyperfd.plugin.halving import rungs
+from nni_hyperfd.plugin.metrics import Result
+from nni_hyperfd.plugin.records import TRIAL_BUDGET, Records
+from nni_hyperfd.plugin.session import Delay, Session, complain, experiment_folder
+from nni_hyperfd.plugin.settings import Settings, whole_number
+from nni_hyperfd.plugin.trials import Trials
+
+logger = logging.getLogger(__name__)
+
+OWN_KEYS = ("eta", "epochs")
+
+
+class HyperFDAdvisor(MsgDispatcherBase):
+    """Successive halving that begins with the recommendation's best configurations (:mod:`.halving`).
+
+    ``classArgs`` are those of :class:`~nni_hyperfd.plugin.tuner.HyperFDTuner`, and
+
+    * ``eta`` (2): 1/eta of the configurations go on to trainings eta times as long;
+    * ``epochs``: of a training of full length; by default those of the budget that the trial command names.
+
+    ``budget`` is B as for the tuner: all trainings together cost no more than B of full length. A trial finds its
+    number of epochs under ``TRIAL_BUDGET``, as with NNI's own Hyperband. Of every configuration the platform
+    learns the result of its longest training.
+
+    A rung is a list of configurations, best first, of which so many must bring a result as its count says: one that
+    fails is replaced by the next in the list.
+    """
+
+    def __init__(self, eta: int = 2, epochs: int | None = None, **class_args: Any) -> None:
+        self._failure: str | None = None
+        self._session: Session | None = None
+        # Reentrant: requests, results and ends come in two threads and a timer, and one leads to the other.
+        self._lock = threading.RLock()
+        self._delay = Delay(lambda: self._guard(self._settle))
+        self._next_id = 0
+        self._rung: _Trained | None = None
+        self._below: list[_Trained] = []
+        self._guard(lambda: self._configure(eta, epochs, class_args))
+        # Connects to NNI's manager, which can be told of errors from then on.
+        super().__init__()
+
+    def _configure(self, eta: int, epochs: int | None, class_args: dict[str, Any]) -> None:
+        self._settings = Settings.from_class_args(class_args, also=OWN_KEYS)
+        self._eta = whole_number({"eta": eta}, "eta", 2, 100)
+        self._epochs = whole_number({"epochs": epochs}, "epochs", 1, 10**6)
+
+    # -------------------------------------------------------------------------------------------- NNI's messages
+
+    def process_command(self, command: CommandType, data: Any) -> None:
+        """Handle one message of NNI's manager. An error is reported to it, as it would not notice one."""
+        with self._lock:
+            if self._failure is None:
+                self._guard(lambda: super(HyperFDAdvisor, self).process_command(command, data))
+            elif command is CommandType.Initialize:
+                complain(self, self._failure)
+
+    def handle_initialize(self, data: dict[str, Any]) -> None:
+        """Rank the configurations of a search space for the data, and begin the first rung."""
+        folder = experiment_folder()
+        self._rungs = rungs(self._settings.budget, self._eta, self._epochs or _named_epochs(Records(folder)))
+        self._session = Session(folder, self._settings, data, self._rungs[0].count)
+        self._next_id = 1 + max(
+            (outcome.parameter_id for outcome in self._session.records.outcomes()), default=-1
+        )
+        self._climb(self._session, list(range(len(self._session.ranking))))
+        self.send(CommandType.Initialized, "")
+
+    def handle_update_search_space(self, data: Any) -> None:
+        """The search space of a running experiment stays as it is."""
+        logger.error("The search space of a running experiment stays as it is; start a new experiment.")
+
+    def handle_request_trial_jobs(self, data: int) -> None:
+        """Start ``data`` more trials, now or as soon as there is something to start."""
+        ids = range(self._next_id, self._next_id + data)
+        self._next_id += data
+        if self._rung is not None:
+            self._start(self._rung, ids)
+
+    def handle_report_metric_data(self, data: dict[str, Any]) -> None:
+        """Keep a final result, and go on to the next rung with the last one of a rung."""
+        session, rung = self._session, self._rung
+        if session is None or rung is None or data["type"] != "FINAL":
+            return
+        place = rung.trials.place(data["parameter_id"])
+        if place is None:
+            return
+        result = session.read(rung.population[place], nni.load(data["value"]))
+        if result is not None and rung.trials.result(place, result):
+            number = rung.population[place] + 1
+            logger.info("AP@50 %.4f with configuration %d after %d epochs", result.ap, number, rung.epochs)
+            self._go_on(session)
+
+    def handle_trial_end(self, data: dict[str, Any]) -> None:
+        """Note that a trial job has ended; whether it failed is decided when its result is surely not coming."""
+        if self._rung is not None:
+            place = self._rung.trials.place(nni.load(data["hyper_params"])["parameter_id"])
+            if place is not None:
+                self._rung.trials.end(place)
+                self._delay.restart()
+
+    def handle_import_data(self, data: Any) -> None:
+        """Nothing to do: what an earlier process knew comes from NNI's records."""
+
+    def handle_add_customized_trial(self, data: Any) -> None:
+        """Nothing to do: trials that are started again are known by the ids in NNI's records."""
+
+    def run(self) -> None:
+        """Work until NNI stops the experiment, then learn from what there is."""
+        super().run()
+        self._delay.cancel()
+        if self._session is not None and any(result for _, result, _ in self._outcomes()):
+            self._session.end("it was stopped", self._outcomes())
+
+    # -------------------------------------------------------------------------------------------- in between
+
+    def _start(self, rung: _Trained, parameter_ids: Iterable[int]) -> None:
+        ids = list(parameter_ids)
+        for parameter_id, place in zip(ids, rung.trials.request(ids)):
+            self._propose(rung, parameter_id, place)
+
+    def _propose(self, rung: _Trained, parameter_id: int, place: int) -> None:
+        if self._session is not None:
+            configuration = self._session.ranking[rung.population[place]]
+            form = {
+                "parameter_id": parameter_id,
+                "parameter_source": "algorithm",
+                "parameters": {**configuration, TRIAL_BUDGET: rung.epochs},
+            }
+            self.send(CommandType.NewTrialJob, nni.dump(form))
+
+    def _settle(self) -> None:
+        """Some time after a trial's end: replace it if it failed, or go on if nothing is left to try."""
+        with self._lock:
+            session, rung = self._session, self._rung
+            if session is None or rung is None:
+                return
+            for parameter_id, place in rung.trials.settle():
+                self._propose(rung, parameter_id, place)
+            if session.records.no_trial_left():
+                self._finish(session, "no trial is left")
+            else:
+                self._go_on(session)
+
+    def _go_on(self, session: Session) -> None:
+        """To the next rung if this one is over, and to the end after the last one."""
+        rung = self._rung
+        if rung is None or not rung.trials.over:
+            return
+        best = rung.best_first()
+        self._below.append(rung)
+        self._rung = None
+        if not best or len(self._below) == len(self._rungs):
+            self._finish(session, "all results are there")
+        else:
+            self._climb(session, best)
+            if self._rung is not None:
+                self._start(self._rung, rung.trials.unused_ids)
+
+    def _climb(self, session: Session, population: list[int]) -> None:
+        """Begin the next rung with ``population``, best first, or find it where an earlier process left it."""
+        wanted = self._rungs[len(self._below)]
+        rung = self._rung = _Trained(population, wanted.epochs, Trials(len(population), wanted.count))
+        for outcome in session.records.outcomes():
+            place = session.place(outcome.configuration)
+            if outcome.epochs == rung.epochs and place in population:
+                value = None if outcome.value is None else session.read(place, outcome.value)
+                rung.trials.restore(
+                    population.index(place),
+                    ended=outcome.ended,
+                    result=value,
+                    parameter_id=outcome.parameter_id,
+                )
+        logger.info(
+            "Rung %d of %d: %d configurations for %d epochs",
+            len(self._below) + 1,
+            len(self._rungs),
+            wanted.count,
+            wanted.epochs,
+        )
+        self._go_on(session)
+
+    def _outcomes(self) -> list[tuple[int, Result | None, int]]:
+        """Every configuration that was tried, with the result and the epochs of its longest training."""
+        known: dict[int, tuple[int, Result | None, int]] = {}
+        for rung in [*self._below, *([self._rung] if self._rung else [])]:
+            for place in rung.trials.failures:
+                known.setdefault(rung.population[place], (rung.population[place], None, rung.epochs))
+            for place, result in rung.trials.results.items():
+                known[rung.population[place]] = (rung.population[place], result, rung.epochs)
+        return [known[place] for place in sorted(known)]
+
+    def _finish(self, session: Session, reason: str) -> None:
+        if session.end(reason, self._outcomes()):
+            self.send(CommandType.NoMoreTrialJobs, "")
+            session.say_done()
+
+    def _guard(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except HyperFDError as error:
+            self._failure = str(error)
+        except Exception as error:
+            logger.exception("unexpected error")
+            self._failure = f"unexpected error, see above: {type(error).__name__}: {error}"
+        else:
+            return
+        if hasattr(self, "default_worker"):
+            complain(self, self._failure)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A rung under way: places in the ranking, best first, and how the trainings of ``epochs`` go."""
+
+    population: list[int]
+    epochs: int
+    trials: Trials[Result]
+
+    def best_first(self) -> list[int]:
+        """Places in the ranking of those with a result; equals keep the order that they had."""
+        results = self.trials.results
+        return [
+            self.population[place] for place in sorted(results, key=lambda place: (-results[place].ap, place))
+        ]
+
+
+def _named_epochs(records: Records) -> int:
+    name = records.training().budget
+    if name not in BUDGETS:
+        raise PluginError(
+            "classArgs: epochs is missing, and the trial command names no budget of this package; write epochs: <epochs of a "
+            "full training>."
+        )
+    return BUDGETS[name].epochs

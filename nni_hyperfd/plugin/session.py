@@ -1,0 +1,160 @@
+"""One NNI experiment seen from its dispatcher: its records, its customer, its task, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
+
+from nni_hyperfd.errors import HyperFDError, PluginError
+from nni_hyperfd.plugin.memo import Memo, Presence
+from nni_hyperfd.plugin.metrics import Result, read_metric
+from nni_hyperfd.plugin.page import Page
+from nni_hyperfd.plugin.records import Records
+from nni_hyperfd.plugin.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+SETTLE_SECONDS = 3.0
+"""How long after the end of a trial NNI's two queues are surely worked off."""
+
+
+class Session:
+    """What tuner and advisor do with the platform.
+
+    Opening one reads the data and ranks the configurations, or takes over the ranking of an earlier process.
+
+    Args:
+        folder: of the experiment.
+        settings: checked ``classArgs``.
+        search_space: as NNI gives it.
+        count: configurations to recommend.
+
+    Raises:
+        HyperFDError: search space, data or platform cannot be used.
+    """
+
+    def __init__(self, folder: Path, settings: Settings, search_space: Mapping[str, Any], count: int) -> None:
+        # Imported late: NNI waits ten seconds for the constructor of a tuner, and torch may take longer than that.
+        from nni_hyperfd.plugin.customer import Customer
+
+        self.records = Records(folder)
+        memo = Memo.read(folder)
+        code = self.records.config().get("trialCodeDirectory") or "."
+        settings = memo.settings if memo else settings.resolved(Path(code))
+        self._customer = Customer(settings, search_space)
+        self._task = self._customer.open(self.records.experiment_id)
+        if memo is None:
+            recommendation = self._customer.recommend(self._task, count)
+            ranking = [*recommendation.configurations, *recommendation.spares]
+            memo = Memo(settings, search_space, tuple(dict(ranked.parameters) for ranked in ranking))
+            memo.write(folder)
+            logger.info("Recommended by platform version %d:", recommendation.version)
+            for number, ranked in enumerate(recommendation.configurations, start=1):
+                configuration = self._customer.space.parse(ranked.parameters)
+                logger.info("  %d. %s (score %.4f)", number, configuration, ranked.score)
+        Presence(folder).announce()
+        self.search_space, self.ranking = memo.search_space, memo.ranking
+        self._training = self.records.training()
+        self._ending = threading.Lock()
+        self._ended = self._task.status == "done"
+        if self._ended:
+            logger.info("This experiment has updated the platform already; it will not do so again.")
+
+    def place(self, parameters: Mapping[str, Any]) -> int | None:
+        """Place of a configuration in the ranking, 0 the best; None where it is not one of them."""
+        return self.ranking.index(parameters) if parameters in self.ranking else None
+
+    def read(self, place: int, value: Any) -> Result | None:
+        """The final metric of a trial; None, with a line in the log, where it is no result."""
+        try:
+            return read_metric(value)
+        except PluginError as error:
+            logger.error("Trial of configuration %d counts as failed: %s.", place + 1, error)
+            return None
+
+    def record(self, place: int, result: Result) -> None:
+        """Have the platform keep a result at once. Should it not, it is sent again at the end."""
+        try:
+            self._customer.record(self._task, self.ranking[place], result, self._training)
+        except HyperFDError as error:
+            logger.error("The platform did not take this result (%s); it is sent again at the end.", error)
+
+    def end(self, reason: str, outcomes: Iterable[tuple[int, Result | None, int | None]]) -> bool:
+        """Update the platform, once in this process and, by the platform's care, once ever; False if it failed.
+
+        Args:
+            reason: for the log.
+            outcomes: place, result (None for a failure) and, where it was shortened, the epochs of the training.
+        """
+        from nni_hyperfd.plugin.experiment_end import end_experiment, in_words
+
+        with self._ending:
+            if self._ended:
+                return True
+            logger.info("The experiment ends (%s): updating the platform", reason)
+            trials = [
+                (self.ranking[place], result, self._training.shortened(epochs))
+                for place, result, epochs in outcomes
+            ]
+            try:
+                receipt = end_experiment(self._customer, self._task, trials)
+            except Exception as error:
+                if not isinstance(error, HyperFDError):
+                    logger.exception("unexpected error")
+                logger.error(
+                    "The platform was not updated (%s); nothing is lost: run `hyperfd finish %s`.",
+                    error,
+                    self.records.experiment_id,
+                )
+                return False
+            self._ended = True
+        logger.info("Done: %s.", in_words(receipt))
+        return True
+
+    def say_done(self) -> None:
+        """Let NNI's page say DONE."""
+        try:
+            Page(os.environ["NNI_TUNER_COMMAND_CHANNEL"]).finish(self.records.started())
+        except (OSError, HyperFDError) as error:
+            logger.warning("NNI's page will not say DONE: %s", error)
+
+
+class Delay:
+    """Calls ``action`` in a thread of its own, :data:`SETTLE_SECONDS` after the last :meth:`restart`."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self._action = action
+        self._timer: threading.Timer | None = None
+
+    def restart(self) -> None:
+        """Wait from now on."""
+        self.cancel()
+        self._timer = threading.Timer(SETTLE_SECONDS, self._action)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def cancel(self) -> None:
+        """Do not wait any longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def experiment_folder() -> Path:
+    """Folder of the experiment whose dispatcher this process is."""
+    return Path(os.environ["NNI_LOG_DIRECTORY"]).parent
+
+
+def complain(dispatcher: MsgDispatcherBase | None, sentence: str) -> None:
+    """Show an error wherever NNI shows any: its manager's log and status, the dispatcher's log, the terminal."""
+    sentence = f"HyperFD: {sentence}"
+    if dispatcher is not None:
+        dispatcher.report_error(sentence)
+    print(sentence, file=sys.stderr, flush=True)
+    logger.error(sentence)
