@@ -114,7 +114,7 @@ def test_faces_without_landmarks_teach_none_and_spoil_nothing(absent: str) -> No
         targets.landmarks.fill_(1.0)
         targets.landmarks[..., 6:8] = torch.nan
     losses = detection_losses(predictions, targets, 2.0)
-    assert float(losses.landmarks) == 0
+    assert losses.landmarks.item() == 0
     losses.total(2.0).backward()
     for part in predictions:
         assert part.grad.isfinite().all()
