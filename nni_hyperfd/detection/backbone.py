@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nni_hyperfd.detection.depthwise import Depthwise
 from nni_hyperfd.spaces.architecture import STAGES, STEM_WIDTH, Architecture
 
 NEGATIVE_SLOPE = 0.1
@@ -12,16 +13,6 @@ NEGATIVE_SLOPE = 0.1
 
 FEATURE_STAGES = (3, 5, 7)
 """Stages (counted from 1) whose outputs, at strides 8, 16 and 32, feed the detector (HyperFD supplement B.3)."""
-
-
-class Depthwise(nn.Conv2d):
-    """Depthwise convolution that stays in float32 on a CPU, where its bfloat16 backward is several times slower."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        if input.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-            return super().forward(input)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(input.float())
 
 
 class ConvNorm(nn.Sequential):
@@ -39,8 +30,10 @@ class ConvNorm(nn.Sequential):
         depthwise: bool = False,
         linear: bool = False,
     ) -> None:
-        groups, layer = (inputs, Depthwise) if depthwise else (1, nn.Conv2d)
-        conv = layer(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+        if depthwise:
+            conv: nn.Conv2d = Depthwise(inputs, kernel, stride)
+        else:
+            conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
         layers: list[nn.Module] = [conv, nn.BatchNorm2d(outputs)]
         if not linear:
             layers.append(nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True))
