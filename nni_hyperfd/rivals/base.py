@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +93,8 @@ class Experience:
         return encode(self.configurations)
 
 
-class Trial(NamedTuple):
+@dataclass(frozen=True)
+class Trial:
     """A tried candidate and its AP; NaN if the training failed."""
 
     index: int

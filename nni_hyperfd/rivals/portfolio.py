@@ -50,8 +50,8 @@ class Portfolio(Rival):
     def search(self, task: Task) -> None:
         k = task.candidates
         aps = self._memory.aps
-        full = ~np.isnan(aps[:, :k]).any(axis=1)
-        expected = np.where(full[:, None], aps[:, :k], self._completion.complete(aps))
+        full = ~np.isnan(aps[:, :k]).any(axis=1, keepdims=True)
+        expected = np.where(full, aps[:, :k], self._completion.complete(aps))
         low, high = expected.min(axis=1, keepdims=True), expected.max(axis=1, keepdims=True)
         losses = (high - expected) / np.maximum(high - low, 1e-12)
         # Failed trainings give their place to the next one, so the ranking goes on behind the portfolio.

@@ -91,4 +91,4 @@ def scenario_of() -> Callable[..., Scenario]:
 @pytest.fixture(scope="session")
 def scenario() -> Scenario:
     """A table where both the common part and the data matter."""
-    return make_scenario()
+    return make_scenario(tasks=4, offline=40)

@@ -26,7 +26,7 @@ from nni_hyperfd.rivals.tr_automl import TrAutoML
 
 
 def quick_hyperstar() -> HyperSTAR:
-    return HyperSTAR(HyperSTARSettings(warmup_steps=30, task_steps=2, images=8, batches=2))
+    return HyperSTAR(HyperSTARSettings(warmup_steps=40, task_steps=2, images=8, batches=2))
 
 
 RIVALS: list[Callable[[], Rival]] = [
@@ -50,6 +50,18 @@ every_rival = pytest.mark.parametrize(
     ],
     ids=lambda make: make.__name__,
 )
+
+
+@pytest.fixture(scope="module")
+def easy(scenario_of: Callable[..., Scenario]) -> Scenario:
+    """What is good on one data set is good on all."""
+    return scenario_of(common=1.0, own=0.2, noise=0.2)
+
+
+@pytest.fixture(scope="module")
+def hard(scenario_of: Callable[..., Scenario]) -> Scenario:
+    """What is good depends on the data alone."""
+    return scenario_of(common=0.0, own=1.5, noise=0.2, offline=100, tasks=12)
 
 
 class Guarded:
@@ -100,8 +112,8 @@ def test_no_ap_is_seen_that_was_not_paid_for(make: Callable[[], Rival], scenario
 @every_rival
 def test_equal_seeds_search_equally_and_reset_forgets(make: Callable[[], Rival], scenario: Scenario) -> None:
     rival = make()
-    runs = [run(rival, scenario, budgets=(3,), seeds=(seed,)).rank for seed in (4, 5, 4)]
-    np.testing.assert_array_equal(runs[0], runs[2])
+    runs = [run(rival, scenario, budgets=(3,), seeds=(seed,)).rank for seed in (4, 4)]
+    np.testing.assert_array_equal(runs[0], runs[1])
     np.testing.assert_array_equal(runs[0], run(make(), scenario, budgets=(3,), seeds=(4,)).rank)
 
 
@@ -131,22 +143,18 @@ def test_the_whole_space_can_be_searched(
     ids=lambda m: m.__name__,
 )
 def test_transfer_helps_where_configurations_are_good_everywhere(
-    make: Callable[[], Rival], scenario_of: Callable[..., Scenario]
+    make: Callable[[], Rival], easy: Scenario
 ) -> None:
-    easy = scenario_of(common=1.0, own=0.2, noise=0.2)
-    reached = run(make(), easy, budgets=(4,), seeds=(0, 1)).rank.mean()
+    reached = run(make(), easy, budgets=(4,), seeds=(0,)).rank.mean()
     assert reached < 0.7 * expected_rank_at_random(easy, 4)
 
 
 def short_hyperstar() -> HyperSTAR:
-    return HyperSTAR(HyperSTARSettings(warmup_steps=200, task_steps=2, images=16, batches=4))
+    return HyperSTAR(HyperSTARSettings(warmup_steps=150, task_steps=2, images=8, batches=4))
 
 
 @pytest.mark.parametrize("make", [SCoT, short_hyperstar], ids=lambda m: m.__name__)
-def test_looking_at_the_data_helps_where_nothing_else_does(
-    make: Callable[[], Rival], scenario_of: Callable[..., Scenario]
-) -> None:
-    hard = scenario_of(common=0.0, own=1.5, noise=0.2, offline=150, tasks=12)
+def test_looking_at_the_data_helps_where_nothing_else_does(make: Callable[[], Rival], hard: Scenario) -> None:
     aware = run(make(), hard, budgets=(2,), seeds=(0,)).rank.mean()
     assert aware < 0.7 * expected_rank_at_random(hard, 2)
     assert aware < run(MeanRank(), hard, budgets=(2,), seeds=(0,)).rank.mean()
