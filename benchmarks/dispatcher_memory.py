@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from pathlib import Path
 
 import psutil
 
@@ -31,7 +32,7 @@ def main() -> int:
                 continue
         except psutil.Error:
             continue
-        status = open(f"/proc/{process.pid}/status").read()
+        status = Path(f"/proc/{process.pid}/status").read_text()
         for label, field in (("resident now", "VmRSS"), ("highest so far", "VmHWM")):
             kilobytes = int(re.search(rf"{field}:\s+(\d+)", status).group(1))  # type: ignore[union-attr]
             print(f"{label:15} {kilobytes / 1e6:.2f} GB")
