@@ -6,6 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from nni_hyperfd.detection.dataset import load_dataset
 from nni_hyperfd.detection.weights import base_id
 from nni_hyperfd.errors import PluginError
@@ -31,6 +33,8 @@ class Customer:
     """
 
     def __init__(self, settings: Settings, search_space: Mapping[str, Any]) -> None:
+        # The cores belong to the trials; threads that wait for each other on busy cores cost more than they bring.
+        torch.set_num_threads(1)
         self.settings = settings
         self.space = Space.from_search_space(search_space)
         if settings.space not in (None, self.space.kind):
