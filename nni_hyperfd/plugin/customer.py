@@ -6,8 +6,6 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from nni_hyperfd.detection.dataset import load_dataset
 from nni_hyperfd.detection.weights import base_id
 from nni_hyperfd.errors import PluginError
@@ -19,6 +17,7 @@ from nni_hyperfd.plugin.metrics import Result
 from nni_hyperfd.plugin.records import Training
 from nni_hyperfd.plugin.settings import Settings
 from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.threads import leave_cores_to_trials
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +32,7 @@ class Customer:
     """
 
     def __init__(self, settings: Settings, search_space: Mapping[str, Any]) -> None:
-        # The cores belong to the trials; threads that wait for each other on busy cores cost more than they bring.
-        torch.set_num_threads(1)
+        leave_cores_to_trials()
         self.settings = settings
         self.space = Space.from_search_space(search_space)
         if settings.space not in (None, self.space.kind):
