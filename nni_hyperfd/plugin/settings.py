@@ -27,7 +27,7 @@ class Settings:
 
     Args:
         data: folder of annotated images. A relative path starts at NNI's ``trialCodeDirectory``, where the trial
-            command starts too, so that both may name the folder in the same way.
+            command starts too, so that both may name the folder in the same way; so does ``$NAME``.
         platform: folder of the platform's state, made on first use, or a database URL; by default
             ``HYPERFD_PLATFORM`` or ``~/.local/share/hyperfd``.
         budget: B, results after which the experiment ends.
@@ -76,7 +76,11 @@ class Settings:
         return cls(**{key: value for key, value in values.items() if value is not None})
 
     def resolved(self, base: Path) -> Settings:
-        """The same settings with absolute paths, relative ones taken from the folder ``base``."""
+        """The same settings with absolute paths, relative ones taken from the folder ``base``; ``$NAME`` is replaced.
+
+        Raises:
+            PluginError: an environment variable in a path is not set.
+        """
         return replace(
             self,
             data=_absolute(self.data, base),
@@ -91,7 +95,13 @@ class Settings:
 
 
 def _absolute(path: Path, base: Path) -> Path:
-    return (base / path.expanduser()).resolve()
+    expanded = os.path.expandvars(path)
+    if "$" in expanded:
+        raise PluginError(
+            f"classArgs name the path {str(path)!r}, and that environment variable is not set; set it before `nnictl create`, or write "
+            "the path itself."
+        )
+    return (base / Path(expanded).expanduser()).resolve()
 
 
 def _refuse_unknown_keys(arguments: Mapping[str, Any], also: tuple[str, ...]) -> None:

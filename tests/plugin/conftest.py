@@ -12,6 +12,7 @@ from typing import Any
 import nni
 import pytest
 from nni.runtime.msg_dispatcher import MsgDispatcher
+from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
 from nni.runtime.tuner_command_channel import CommandType
 
 from nni_hyperfd.plugin import session
@@ -34,7 +35,7 @@ class Nni:
         self.folder = folder
         self.sent: list[tuple[CommandType, Any]] = []
         self.jobs: dict[int, str] = {}
-        self._dispatcher: MsgDispatcher | None = None
+        self._dispatcher: MsgDispatcherBase | None = None
         if not (folder / "db").exists():
             (folder / "db").mkdir(parents=True)
             (folder / "log").mkdir()
@@ -47,6 +48,13 @@ class Nni:
                 connection.executescript(statement)
             else:
                 connection.execute(statement, values)
+
+    def begin_advisor(self, advisor: Any) -> None:
+        """Initialize an advisor, which is a dispatcher itself."""
+        self.advisor, self.sent = advisor, []
+        self._dispatcher = advisor
+        advisor.send = self._receive
+        self.do(CommandType.Initialize, standard_search_space("hpo"))
 
     def begin(self, tuner: HyperFDTuner, search_space: Mapping[str, Any] | None = None) -> None:
         """Initialize a tuner as a new dispatcher process does."""

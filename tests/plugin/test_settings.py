@@ -65,3 +65,13 @@ def test_relative_paths_start_at_the_trial_code_and_urls_stay(tmp_path: Path) ->
 def test_settings_survive_being_written_down() -> None:
     settings = Settings.from_class_args({"data": "/faces", "budget": 7, "format": "voc", "seed": 3})
     assert Settings.from_class_args(settings.as_class_args()) == settings
+
+
+def test_environment_variables_name_paths_as_they_do_in_the_trial_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACES", "/somewhere")
+    monkeypatch.delenv("NO_FACES", raising=False)
+    assert Settings(Path("$FACES/train")).resolved(tmp_path).data == Path("/somewhere/train")
+    with pytest.raises(PluginError, match="'\\$NO_FACES', and that environment variable is not set"):
+        Settings(Path("$NO_FACES")).resolved(tmp_path)
