@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from nni_hyperfd.detection.budgets import Budget, get_budget
-from nni_hyperfd.detection.dataset import load_dataset
+from nni_hyperfd.detection.dataset import load_dataset, without
 from nni_hyperfd.detection.evaluation import ground_truth
 from nni_hyperfd.detection.export import export_onnx
 from nni_hyperfd.detection.picture import draw_detections
@@ -116,8 +116,9 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
     configuration = Configuration.from_parameters(parameters)
     hyperparameters = configuration.hyperparameters or DEFAULT_HYPERPARAMETERS
     dataset = load_dataset(trial.data, trial.format)
-    logger.info("%s", dataset.report)
     store = open_pixels(dataset, 2 * max(budget.image_size, budget.evaluation_size), trial.cache)
+    # Only now is known which images are broken inside; one summary speaks of them and of everything else.
+    logger.info("%s", without(dataset, store.undecodable).report)
     model = base_detector(configuration.architecture or mobilenet_v2(), trial.base)
     with ScalarLog(out / "tensorboard") as board, progress_bar(budget, store, reporter) as bar:
         notes = {"evaluation_size": str(budget.evaluation_size), "budget": budget.name}

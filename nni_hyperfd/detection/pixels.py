@@ -61,6 +61,11 @@ class PixelStore:
     splits: dict[str, Tensor]
     broken: tuple[str, ...]
 
+    @property
+    def undecodable(self) -> list[int]:
+        """Positions of the images whose pixels could not be decoded."""
+        return (self.sizes[:, 0] == 0).nonzero().squeeze(1).tolist()
+
     def image(self, index: int) -> Tensor:
         """Pixels of one image, ``[3, h, w]`` uint8 (a view of the file)."""
         height, width = self.sizes[index].tolist()
