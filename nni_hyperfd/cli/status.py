@@ -26,14 +26,15 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(options: argparse.Namespace) -> None:
     """Print the status; a place without a platform is left as it is."""
-    from nni_hyperfd.platform.platform import Platform
+    # Not through the platform itself, which would load torch.
+    from nni_hyperfd.platform import report
     from nni_hyperfd.platform.store import Store
 
-    platform = Platform(Store(options.platform))
+    store = Store(options.platform)
     try:
-        status, history = platform.status(), platform.history()
+        status, history = report.status(store), report.history(store)
     finally:
-        platform.close()
+        store.close()
     if options.json:
         content = dataclasses.asdict(status) | {"versions": [dataclasses.asdict(entry) for entry in history]}
         print(json.dumps(content, indent=1, default=str))

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import psutil
 import pytest
 import yaml
 
+from nni_hyperfd.platform.store import Store
 from nni_hyperfd.spaces.space import standard_search_space
 
 HERE = Path(__file__).parent
@@ -167,9 +169,14 @@ class Desk:
 
     def version(self) -> int:
         """Newest ranker version of the platform."""
-        run = self.hyperfd("status", "--json")
-        assert run.returncode == 0, run.stderr
-        return int(json.loads(run.stdout)["version"])
+        with closing(Store(self.platform)) as store:
+            return store.newest().number
+
+    def tried(self, experiment_id: str) -> dict[float | None, dict[str, Any]]:
+        """What the platform knows of an experiment's trials: parameters by AP, failures under None."""
+        with closing(Store(self.platform)) as store:
+            task = store.find_task(experiment_id)
+            return {} if task is None else {t.ap: dict(t.parameters) for t in store.trials(task.id)}
 
     def clear(self) -> None:
         """Stop everything that was started, whatever state it is in."""

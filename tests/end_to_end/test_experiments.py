@@ -5,25 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[2]
+
 REPORT = (
-    "nni.report_final_result({'default': 0.4 + 0.1 * nni.get_sequence_id(), 'test_ap': 0.4, 'seconds': 1.0})"
+    "nni.report_final_result({'default': 0.4 + nni.get_sequence_id() / 8, 'test_ap': 0.4, 'seconds': 1.0})"
 )
-
-
-def tried(desk: Any, experiment_id: str) -> dict[float | None, dict[str, Any]]:
-    """What the platform knows of an experiment's trials: parameters by AP, failures under None."""
-    from nni_hyperfd.platform.platform import Platform
-
-    platform = Platform.open(desk.platform)
-    try:
-        return {
-            trial.ap: dict(trial.parameters)
-            for trial in platform.trials(platform.find_task(experiment_id).task_id)
-        }
-    finally:
-        platform.close()
 
 
 def test_an_experiment_from_beginning_to_end(desk: Any) -> None:
@@ -41,8 +30,10 @@ def test_an_experiment_from_beginning_to_end(desk: Any) -> None:
 
     jobs = experiment.get("trial-jobs")
     assert sorted(job["status"] for job in jobs) == ["FAILED", "SUCCEEDED", "SUCCEEDED"]
-    known = tried(desk, experiment.id)
+    known = desk.tried(experiment.id)
     assert len(known) == 3
+    status = desk.hyperfd("status", "--platform", str(desk.platform))
+    assert experiment.id in status.stdout.splitlines()[-1], status.stderr
     for job in jobs:
         parameters = json.loads(job["hyperParameters"][0])["parameters"]
         assert parameters in known.values()
@@ -74,7 +65,7 @@ def test_the_tuner_is_killed_after_the_second_trial(desk: Any) -> None:
     again = desk.hyperfd("finish", experiment.id)
     assert again.stdout == first.stdout.replace("Finished", "Finished before")
     assert desk.version() == 1
-    assert set(tried(desk, experiment.id)) == {0.4, 0.5, 0.6}
+    assert set(desk.tried(experiment.id)) == {0.4, 0.525, 0.65}
 
 
 def test_stopped_by_hand_and_resumed(desk: Any) -> None:
@@ -86,7 +77,7 @@ def test_stopped_by_hand_and_resumed(desk: Any) -> None:
 
     resumed = desk.nnictl_start("resume", experiment.id, "--experiment_dir", str(experiment.folder.parent))
     resumed.wait(lambda: len(resumed.results()) == 2, "the result of the trial that was started again")
-    resumed.wait(lambda: set(tried(desk, experiment.id)) == {0.4, 0.5}, "the experience")
+    resumed.wait(lambda: set(desk.tried(experiment.id)) == {0.4, 0.525}, "the experience")
     time.sleep(2)
     assert desk.version() == 1
     assert len(resumed.get("trial-jobs")) == 2
@@ -100,3 +91,22 @@ def test_a_wrong_setting_is_told(desk: Any) -> None:
     assert sentence in experiment.log("nnimanager.log")
     assert sentence in experiment.log("nnictl_stderr.log")
     assert desk.version() == 0
+
+
+def test_the_advisor_lets_the_better_trainings_go_on(desk: Any) -> None:
+    experiment = desk.start(
+        "nni.report_final_result(0.5 + parameters['TRIAL_BUDGET'] / 8 + nni.get_sequence_id() / 32)",
+        {"budget": 2, "epochs": 2},
+        tuner={"className": "nni_hyperfd.HyperFDAdvisor", "codeDirectory": str(ROOT)},
+        trialConcurrency=2,
+    )
+    experiment.wait_for_status("DONE", "ERROR")
+    assert experiment.status() == "DONE", experiment.log()
+    assert desk.version() == 1
+    lengths = [
+        json.loads(job["hyperParameters"][0])["parameters"]["TRIAL_BUDGET"]
+        for job in experiment.get("trial-jobs")
+    ]
+    assert lengths == [1, 1, 2]
+    shorter, longer = sorted(desk.tried(experiment.id))
+    assert shorter < 0.7 < longer
