@@ -34,6 +34,7 @@ TEST_REQUIREMENTS = [
 
 BENCH_REQUIREMENTS = [
     "matplotlib",
+    "opencv-python-headless",  # benchmarks/plain_loop.py, the usual loop, decodes and colors with it
     "pycocotools",
     "websockets>=13",  # benchmarks/screenshot.py talks to Chromium through it
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from nni_hyperfd.detection.depthwise import Depthwise
@@ -75,17 +74,13 @@ class Backbone(nn.Module):
                 width = stage.width
             self.stages.append(nn.ModuleList(layers))
         self.channels = tuple(STAGES[number - 1].width for number in FEATURE_STAGES)
-        self.frozen_stages = 0
-        """Stem and this many stages do not learn; their backward pass, the most expensive part, is left out."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.frozen_stages == 0):
-            x = self.stem(x)
+        x = self.stem(x)
         maps = []
         for number, stage in enumerate(self.stages, start=1):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and number > self.frozen_stages):
-                for block in stage:
-                    x = block(x)
+            for block in stage:
+                x = block(x)
             if number in FEATURE_STAGES:
                 maps.append(x)
         return maps

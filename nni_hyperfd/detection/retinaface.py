@@ -97,7 +97,8 @@ class RetinaFace(nn.Module):
 
     def context(self, images: Tensor) -> list[Tensor]:
         """Outputs of the context modules, three maps ``[B, 80, H / s, W / s]``: the anchor-level features of G."""
-        x = ((images.float() - PIXEL_MEAN) / PIXEL_SCALE).contiguous(memory_format=torch.channels_last)
+        x = images.to(torch.float32, memory_format=torch.channels_last, copy=True)
+        x = x.sub_(PIXEL_MEAN).div_(PIXEL_SCALE)
         return [module(x) for module, x in zip(self.contexts, self.pyramid(self.backbone(x)))]
 
     def predict(self, maps: list[Tensor]) -> Predictions:

@@ -95,11 +95,13 @@ def cpu_autocast() -> torch.autocast:
 
 
 def make_optimizer(model: RetinaFace, hyperparameters: HyperParameters) -> torch.optim.Optimizer:
-    """SGD with momentum 0.9 and weight decay 5e-4, or Adam."""
+    """SGD with momentum 0.9 and weight decay 5e-4, or Adam; on a CPU, each as one operation over all weights."""
     rate = hyperparameters.learning_rate
     if hyperparameters.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=rate)
-    return torch.optim.SGD(model.parameters(), lr=rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+        return torch.optim.Adam(model.parameters(), lr=rate, fused=True)
+    return torch.optim.SGD(
+        model.parameters(), lr=rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True
+    )
 
 
 class CPUEngine:

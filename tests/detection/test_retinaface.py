@@ -121,15 +121,6 @@ def test_predictions_are_float32_whatever_the_precision_within() -> None:
     assert {part.dtype for part in predictions} == {torch.float32}
 
 
-def test_frozen_stages_do_not_learn_and_the_others_do() -> None:
-    model = RetinaFace(mobilenet_v2()).train()
-    model.backbone.frozen_stages = 2
-    sum(part.sum() for part in model(torch.rand(2, 3, 64, 64) * 255)).backward()
-    frozen = [model.backbone.stem, *model.backbone.stages[:2]]
-    assert all(p.grad is None for module in frozen for p in module.parameters())
-    assert all(p.grad is not None for stage in model.backbone.stages[2:] for p in stage.parameters())
-
-
 def test_blocks_are_those_of_the_architecture() -> None:
     backbone = Backbone(largest())
     for stage, blocks in zip(backbone.stages, largest().stages):
