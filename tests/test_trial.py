@@ -172,7 +172,9 @@ def test_an_unreadable_image_in_the_middle_costs_that_image(
     broken.write_bytes(broken.read_bytes()[:900])
     with caplog.at_level("INFO"):
         assert finetune(folder)[0] == 0
-    assert f"images whose pixels cannot be decoded: 1 ({broken.name})" in caplog.text, "counted in the one summary"
+    assert f"images whose pixels cannot be decoded: 1 ({broken.name})" in caplog.text, (
+        "counted in the one summary"
+    )
 
 
 def test_what_cannot_be_trained_on_is_refused_in_one_sentence(
