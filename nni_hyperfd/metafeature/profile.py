@@ -49,9 +49,8 @@ def profile_dataset(
     Raises:
         DataError: images cannot be decoded, the disk is full, or no base is installed.
     """
-    folder = (cache_dir or default_cache_dir()) / "features"
-    kind = "-resnet" if resnet_weights else ""
-    path = folder / f"{dataset.fingerprint()[:24]}-{base_id()}{kind}.safetensors"
+    path = features_path(dataset, cache_dir, "-resnet" if resnet_weights else "")
+    folder = path.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
@@ -70,6 +69,12 @@ def profile_dataset(
             f"cannot write image features to {folder} ({reason}): free some disk space or name another cache folder"
         ) from error
     return features
+
+
+def features_path(dataset: FaceDataset, cache_dir: Path | None = None, kind: str = "") -> Path:
+    """Where :func:`profile_dataset` keeps the features of a data set."""
+    name = f"{dataset.fingerprint()[:24]}-{base_id()}{kind}.safetensors"
+    return (cache_dir or default_cache_dir()) / "features" / name
 
 
 @torch.no_grad()

@@ -9,11 +9,11 @@ from typing import Any
 from nni_hyperfd.detection.dataset import load_dataset
 from nni_hyperfd.detection.weights import base_id
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.metafeature.profile import profile_dataset
 from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.messages import Recommendation, Task, UpdateReceipt
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.plugin.metrics import Result
+from nni_hyperfd.plugin.profiling import profile_apart
 from nni_hyperfd.plugin.records import Training
 from nni_hyperfd.plugin.settings import Settings
 from nni_hyperfd.spaces.space import Space
@@ -44,9 +44,7 @@ class Customer:
         # Not the settings' seed: the trials split the data by themselves and must come to the same split.
         dataset = load_dataset(settings.data, settings.format)
         logger.info("%s", dataset.report)
-        logger.info("Looking at %d images with the base detector (kept for next time)", len(dataset.images))
-        features = profile_dataset(dataset, settings.cache_dir)
-        self._client = TaskClient(platform, features, base_id(), settings.seed)
+        self._client = TaskClient(platform, profile_apart(dataset, settings), base_id(), settings.seed)
 
     def preview(self) -> Recommendation:
         """The ranked configurations, leaving no trace on the platform."""
