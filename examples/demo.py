@@ -29,7 +29,9 @@ from nni_hyperfd.synthetic import generate
 
 ROOT = Path(__file__).resolve().parents[1]
 NNICTL = (sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl")
-FINAL_STATES = ("DONE", "ERROR", "TUNER_NO_MORE_TRIAL", "NO_MORE_TRIAL")
+FINAL_STATES = ("DONE", "ERROR")
+"""TUNER_NO_MORE_TRIAL comes while the last trials still run; DONE comes after the platform's update."""
+
 LIMIT = 3600.0
 """Seconds after which an experiment is taken to be stuck."""
 
@@ -166,21 +168,17 @@ def wait(port: int, started: float) -> list[dict]:
 
 def finished_trials(port: int) -> list[dict]:
     """Trials with a final result: id, parameters in one line, AP on val and test."""
-    finals = {
-        metric["trialJobId"]: json.loads(json.loads(metric["data"]))
-        for metric in get(port, "metric-data")
-        if metric["type"] == "FINAL"
-    }
+    # NNI may hand a job the parameters that it lists for another one; a trial reports which ones it ran.
+    forms = [json.loads(job["hyperParameters"][0]) for job in get(port, "trial-jobs")]
+    parameters = {str(form["parameter_id"]): form["parameters"] for form in forms}
     rows = []
-    for job in get(port, "trial-jobs"):
-        if job["trialJobId"] in finals:
-            parameters = json.loads(job["hyperParameters"][0])["parameters"]
-            final = finals[job["trialJobId"]]
-            text = str(Configuration.from_parameters(parameters))
+    for metric in get(port, "metric-data"):
+        if metric["type"] == "FINAL":
+            final = json.loads(json.loads(metric["data"]))
             rows.append(
                 {
-                    "id": job["trialJobId"],
-                    "text": text,
+                    "id": metric["trialJobId"],
+                    "text": str(Configuration.from_parameters(parameters[metric["parameterId"]])),
                     "val_ap": final["default"],
                     "test_ap": final["test_ap"],
                 }
