@@ -27,5 +27,21 @@ class UpdateLostError(PlatformError):
     """An update whose turn is over: it was taken over, or a newer version came first; begin it again."""
 
 
+class PlatformAwayError(PlatformError):
+    """A platform that cannot be reached, or cannot serve for now; the same message may be taken later."""
+
+
+class UnknownTaskError(PlatformError):
+    """A task that the platform does not have."""
+
+
+class ForbiddenError(PlatformError):
+    """A task or an update of another customer."""
+
+
+class UnavailableError(PlatformError):
+    """A platform that cannot answer now, as with a full disk or a database that is away; try again later."""
+
+
 class PluginError(HyperFDError):
     """A wrong setting of the NNI plugin or the command line."""

@@ -37,6 +37,8 @@ NUMBER_LIMIT = 1e6
 """Largest magnitude of an entry of φ or of ∂L/∂φ; trained extractors stay below about 10."""
 TENSOR_BYTES_LIMIT = 16 * 2**20
 """Largest safetensors blob; the full extractor is well below a quarter of it."""
+RANKER_BYTES_LIMIT = 64 * 2**20
+"""Largest ranker; version 0 has 1.2 MB, and every new kind of search space adds an encoder of up to 0.5 MB."""
 SPACE_BYTES_LIMIT = 256 * 2**10
 """Largest search space as JSON text."""
 KEYS_LIMIT = 256
@@ -172,6 +174,13 @@ class ExtractorState(Message):
     variant: Identifier
     images: Annotated[int, Field(ge=1, le=100_000)]
     tensors: Tensors
+
+
+class RankerState(Message):
+    """A whole ranker version (``Ranker.to_bytes``), with which a customer goes on while the platform is away."""
+
+    version: Count
+    tensors: Annotated[bytes, Field(min_length=1, max_length=RANKER_BYTES_LIMIT)]
 
 
 class Task(Message):
@@ -401,6 +410,9 @@ class PlatformAPI(Protocol):
 
     def extractor(self, version: int | None = None) -> ExtractorState:
         """θ_G of ``version``, by default the newest."""
+
+    def ranker_state(self, version: int | None = None) -> RankerState:
+        """The whole ranker of ``version``, by default the newest."""
 
     def open_task(self, message: OpenTask) -> Task:
         """Begin or find the task of an experiment."""

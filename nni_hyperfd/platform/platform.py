@@ -27,6 +27,7 @@ from nni_hyperfd.platform.messages import (
     FeatureStep,
     GradientStep,
     OpenTask,
+    RankerState,
     Recommendation,
     RecommendRequest,
     RecordReceipt,
@@ -38,16 +39,16 @@ from nni_hyperfd.platform.messages import (
     UpdateWait,
     build,
 )
+from nni_hyperfd.platform.past import OFFLINE_FEATURES, TRANSFORMATION, StoredTasks, ranked_list
 from nni_hyperfd.platform.ranking import add_space, rank, read_space
 from nni_hyperfd.platform.records import NewTask, NewVersion, TaskRecord, Trial
 from nni_hyperfd.platform.session import UpdateOrigin, UpdateSession, extractor_state
 from nni_hyperfd.platform.store import Store
 from nni_hyperfd.ranker.blobs import pack, unpack
-from nni_hyperfd.ranker.encodings import encode
-from nni_hyperfd.ranker.offline import OfflineData, RankedList
+from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.settings import RankerSettings
-from nni_hyperfd.ranker.update import ContinualUpdate, CurrentTask, PastTask
+from nni_hyperfd.ranker.update import ContinualUpdate, CurrentTask
 from nni_hyperfd.spaces.space import Space
 
 LEASE_SECONDS = 120.0
@@ -55,9 +56,6 @@ LEASE_SECONDS = 120.0
 
 WAIT_SECONDS = 2.0
 """How soon a waiting customer should ask again."""
-
-OFFLINE_FEATURES, TRANSFORMATION = "offline features", "transformation"
-"""Kinds of the blobs that hold G^(t)(D_offline) and Z^(t)."""
 
 _KEPT_RANKERS = 4
 _WORKING = (
@@ -138,6 +136,11 @@ class Platform:
         with _WORKING:
             number = self._newest() if version is None else version
             return extractor_state(self._kept_ranker(number), number, self._settings.images)
+
+    def ranker_state(self, version: int | None = None) -> RankerState:
+        """The whole ranker of ``version``, by default the newest."""
+        number = self._newest() if version is None else version
+        return build(RankerState, version=number, tensors=self._store.ranker(number))
 
     def find_task(self, experiment_id: str) -> Task | None:
         """The task of an experiment, if there is one."""
@@ -279,11 +282,11 @@ class Platform:
         ranker = self.ranker(parent)
         add_space(ranker, _space_of(task))
         importance, _ = unpack(IMPORTANCE, self._store.omega(parent))
-        current = _ranked_list(task, trials)
+        current = ranked_list(task, trials)
         update = ContinualUpdate(
             ranker,
             self._offline_data(),
-            self._past_tasks(),
+            StoredTasks(self._store),
             importance,
             CurrentTask(task.id, current),
             self._settings,
@@ -292,27 +295,6 @@ class Platform:
         used = len(current.aps)
         origin = UpdateOrigin(task.id, parent, seed, used, len(trials) - used)
         return UpdateSession(session_id, origin, ranker, update, self._settings.images)
-
-    def _past_tasks(self) -> list[PastTask]:
-        experience: dict[str, list[Trial]] = {}
-        for trial in self._store.trials():
-            experience.setdefault(trial.task_id, []).append(trial)
-        past = []
-        for task in self._store.tasks("done"):
-            if task.final_phi is None:
-                raise PlatformError(f"the finished task {task.id} has no meta-feature; restore a backup")
-            offline_phi, _ = unpack(OFFLINE_FEATURES, self._store.features(task.id))
-            transform, _ = unpack(TRANSFORMATION, self._store.transformation(task.id))
-            past.append(
-                PastTask(
-                    key=task.id,
-                    trials=_ranked_list(task, experience[task.id]),
-                    phi=torch.tensor(task.final_phi),
-                    offline_phi=offline_phi["phi"],
-                    transform=transform["z"],
-                )
-            )
-        return past
 
     @contextmanager
     def _held_session(self, session_id: str) -> Iterator[UpdateSession]:
@@ -383,17 +365,6 @@ class Platform:
 
 def _space_of(task: TaskRecord) -> Space:
     return read_space(task.space, task.flops_limit)
-
-
-def _ranked_list(task: TaskRecord, trials: Sequence[Trial]) -> RankedList:
-    """The usable trials of a task."""
-    space = _space_of(task)
-    used = [(space.parse(trial.parameters), trial.ap) for trial in trials if trial.ap is not None]
-    return RankedList(
-        task.space_key,
-        encode(space, [configuration for configuration, _ in used]),
-        torch.tensor([ap for _, ap in used]),
-    )
 
 
 def _task(task: TaskRecord) -> Task:
