@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from nni_hyperfd.benchmark.offline_sets import OfflineSets
-from nni_hyperfd.benchmark.table import parameters_of
+from nni_hyperfd.benchmark.table import SERVER, parameters_of
 from nni_hyperfd.detection.budgets import get_budget
 from nni_hyperfd.detection.dataset import FaceDataset, load_dataset
 from nni_hyperfd.detection.pixels import PixelStore, open_pixels
@@ -27,7 +27,7 @@ class PairRunner:
 
     Args:
         folders: name -> folder of a customer's (or the server's) data set.
-        server: the server's images, of which ``offline`` names parts.
+        server: the server's images, of which ``offline`` names parts; as a whole they are the data set ``server``.
         offline: the sub-data-sets.
         cache: folder for decoded images.
     """
@@ -60,16 +60,19 @@ class PairRunner:
     def _store(self, data_set: str, max_side: int) -> PixelStore:
         if data_set not in self.members:
             return self.pixels(data_set, max_side)
-        store = self.pixels("", max_side)
+        store = self.pixels(SERVER, max_side)
         chosen = torch.tensor(self.members[data_set])
         return replace(
             store, splits={name: rows[torch.isin(rows, chosen)] for name, rows in store.splits.items()}
         )
 
     def _open(self, data_set: str, max_side: int) -> PixelStore:
-        if data_set and data_set not in self.folders:
+        if data_set in self.folders:
+            dataset = load_dataset(self.folders[data_set])
+        elif data_set != SERVER:
             raise DataError(f"no folder is known for the data set {data_set!r}: name it with --data")
-        dataset = load_dataset(self.folders[data_set]) if data_set else self.server
-        if dataset is None:
-            raise DataError("offline sets need the server's images: name their folders with --server")
+        elif self.server is None:
+            raise DataError("the server's images are not at hand: name their folders with --server")
+        else:
+            dataset = self.server
         return open_pixels(dataset, max_side, self.cache)

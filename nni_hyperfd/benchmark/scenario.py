@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 
 from nni_hyperfd.benchmark.offline_sets import OfflineSets
 from nni_hyperfd.benchmark.protocol import Scenario
-from nni_hyperfd.benchmark.table import APColumn, LookupTable
+from nni_hyperfd.benchmark.table import SERVER, APColumn, LookupTable
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.metafeature.features import CONTEXT_CHANNELS, ImageFeatures
 from nni_hyperfd.rivals.base import Experience, Profile
-
-SERVER = "server"
 
 
 @dataclass(frozen=True)

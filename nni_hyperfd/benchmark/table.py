@@ -27,6 +27,8 @@ from nni_hyperfd.errors import DataError, HyperFDError
 _log = logging.getLogger(__name__)
 
 APColumn = Literal["val_ap", "test_ap", "heldout_ap"]
+SERVER = "server"
+"""Name of the server's own images as one data set."""
 
 
 def canonical(parameters: Mapping[str, Any]) -> str:
