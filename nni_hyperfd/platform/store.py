@@ -191,11 +191,14 @@ class Store:
         query = select(FeatureRow.blob, FeatureRow.sha256).where(FeatureRow.task_id == task_id)
         return self._blob(query, f"offline features of task {task_id}")
 
-    def transformation(self, task_id: str) -> bytes:
-        """Z^(t) of a finished task, as of the newest version."""
+    def transformation(self, task_id: str) -> bytes | None:
+        """Z^(t) of a finished task where the paper's iteration left it; None where it is fitted when wanted."""
         query = select(TransformationRow.blob, TransformationRow.sha256).where(
             TransformationRow.task_id == task_id
         )
+        with self._reading() as session:
+            if session.execute(query).first() is None:
+                return None
         return self._blob(query, f"transformation of task {task_id}")
 
     def _blob(self, query: Any, what: str) -> bytes:
@@ -265,6 +268,12 @@ class Store:
             query = query.where(TaskRow.status == status)
         with self._reading() as session:
             return [_task(row) for row in session.execute(query).scalars()]
+
+    def learnt_tasks(self) -> list[str]:
+        """Ids of the finished tasks, in the order of their versions."""
+        query = select(TaskRow.id).where(TaskRow.status == "done").order_by(TaskRow.version_after)
+        with self._reading() as session:
+            return list(session.execute(query).scalars())
 
     def record(self, trial: Trial) -> str:
         """Keep a trial; returns ``stored``, ``known`` or ``replaced`` (a failure that got a result after all).

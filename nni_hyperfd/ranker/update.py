@@ -7,7 +7,7 @@ the platform's own gradient and moves θ. No image of the customer is needed her
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,9 +25,6 @@ from nni_hyperfd.ranker.seeding import seeded
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.ranker.synaptic import SynapticIntelligence
 from nni_hyperfd.ranker.transform import ExactTransform, IterativeTransform
-
-FACTOR_CHUNK = 64
-"""Old versions whose Gram matrices are factored at once; bounds the memory of an update with many past tasks."""
 
 _EXTRACTOR = "extractor."
 
@@ -58,7 +55,7 @@ class PastTask:
         trials: its configurations with their AP@50.
         phi: [64] φ_t, from the extractor of its own version.
         offline_phi: [S, 64] G^(t)(D_offline), the same version's view of the offline data sets.
-        transform: [64, 64] Z^(t) as last stored, where the paper's iteration goes on from; None for the identity.
+        transform: [64, 64] Z^(t) where the paper's iteration was left; None for the identity. The exact one needs no start.
         features: of the task's images. A customer's images never reach the platform; only the benchmark has them, for the
             oracle of Table 3, which extracts φ_t again with the newest G instead of transforming it.
     """
@@ -79,7 +76,9 @@ class UpdatedState:
         parameters: of the ranker (parameters and buffers), by name.
         importance: Ω of Synaptic Intelligence, by parameter name.
         offline_phi: [S, 64] G^(t)(D_offline) with the new extractor.
-        transforms: Z [64, 64] by task key, from each task's own version to the new one; identity for the task just finished.
+        transforms: Z [64, 64] by task key, from each task's own version to the new one, where the paper's iteration will go
+            on from. Empty for the exact one, which follows from ``offline_phi`` of both versions whenever it is wanted:
+            to refresh it for tasks that no batch draws would make an update slower with every task there ever was.
         phi: [64] φ_t of the task just finished, from the new extractor.
     """
 
@@ -125,11 +124,13 @@ class ContinualUpdate:
         ranker: at the newest version, with an encoder for every space that occurs; changed in place. Keep the stored
             version until :meth:`finish` has returned.
         offline: the server's data and experience.
-        past: finished tasks.
+        past: finished tasks. Only those that the batches draw are asked for, so that the sequence may fetch each one from
+            where it is kept; the paper's iteration, which moves all matrices in every batch, asks for all.
         importance: Ω so far, by parameter name; empty before the first task.
         current: the task to learn from.
         settings: see there.
         seed: of the draws, the image samples and dropout; with the same calls, the result depends on nothing else.
+        held_out: offline data sets whose experience is not learnt from, so that the result can be judged by it.
 
     Raises:
         PlatformError: a past task whose cached meta-features do not fit the offline data sets.
@@ -145,35 +146,42 @@ class ContinualUpdate:
         current: CurrentTask,
         settings: RankerSettings,
         seed: int,
+        held_out: Collection[int] = (),
     ) -> None:
-        for task in past:
+        self._generator = torch.Generator().manual_seed(seed)
+        self._offline_lists = [
+            (space, dataset, rows)
+            for space, experience in offline.experience.items()
+            for dataset, rows in experience.lists
+            if dataset not in held_out
+        ]
+        available: dict[Kind, int] = {"offline": len(self._offline_lists), "past": len(past), "current": 1}
+        self._batches = draw_batches(available, settings, self._generator)
+        iterative = settings.transform == "iterative" and len(past) > 0
+        drawn = {i for batch in self._batches for kind, i in batch if kind == "past"}
+        self._past = {i: past[i] for i in (range(len(past)) if iterative else sorted(drawn))}
+        for task in self._past.values():
             if task.phi.shape != (WIDTH,) or task.offline_phi.shape != (len(offline), WIDTH):
                 raise PlatformError(
                     f"Past task {task.key} has φ {list(task.phi.shape)} and offline meta-features "
                     f"{list(task.offline_phi.shape)}; expected [{WIDTH}] and [{len(offline)}, {WIDTH}]. "
                     "Were the offline data sets exchanged?"
                 )
-        for space in {current.trials.space} | {task.trials.space for task in past} | set(offline.experience):
+        spaces = {task.trials.space for task in self._past.values()}
+        for space in {current.trials.space} | spaces | set(offline.experience):
             ranker.encoder(space)
-        self._ranker, self._offline, self._past = ranker, offline, list(past)
+        self._ranker, self._offline = ranker, offline
         self._current, self._settings = current, settings
-        self._generator = torch.Generator().manual_seed(seed)
-        self._offline_lists = [
-            (space, dataset, rows)
-            for space, experience in offline.experience.items()
-            for dataset, rows in experience.lists
-        ]
         self._pool = image_inputs(offline.features, ranker.extractor.variant)
         self._reference = offline.reference(settings.images)
         self._offline_phi: Tensor | None = None
         self._factors: dict[int, ExactTransform] = {}
         self._iterative: IterativeTransform | None = None
-        if settings.transform == "iterative" and self._past:
+        if iterative:
+            tasks = list(self._past.values())
             self._iterative = IterativeTransform(
-                torch.stack([task.offline_phi for task in self._past]),
-                torch.stack(
-                    [_identity() if task.transform is None else task.transform for task in self._past]
-                ),
+                torch.stack([task.offline_phi for task in tasks]),
+                torch.stack([_identity() if task.transform is None else task.transform for task in tasks]),
                 settings.learning_rate,
             )
 
@@ -187,12 +195,6 @@ class ContinualUpdate:
         self._optimizer = torch.optim.Adam(
             [self._parameters[name] for name in self._trained], lr=settings.learning_rate
         )
-        available: dict[Kind, int] = {
-            "offline": len(self._offline_lists),
-            "past": len(self._past),
-            "current": 1,
-        }
-        self._batches = draw_batches(available, settings, self._generator)
         self._step = 0
         self._gradients: dict[str, Tensor] | None = None
 
@@ -289,12 +291,11 @@ class ContinualUpdate:
         if self.steps_left or self._gradients is not None:
             raise PlatformError(f"The update has {self.steps_left} steps left; finish them first.")
         self._ranker.eval()
-        transforms = {task.key: z for task, z in zip(self._past, self._all_transforms())}
         return UpdatedState(
             self._ranker.parameters_state(),
             self._synaptic.consolidate(),
             self._newest_offline_phi().clone(),
-            transforms | {self._current.key: _identity()},
+            self._transforms_left(),
             _checked_phi(phi),
         )
 
@@ -399,19 +400,15 @@ class ContinualUpdate:
             )
         return self._offline_phi
 
-    @torch.no_grad()
-    def _all_transforms(self) -> list[Tensor]:
-        """Z of every past task to the final G."""
-        if not self._past or self._settings.transform == "none":
-            return [_identity() for _ in self._past]
-        new = self._newest_offline_phi()
+    def _transforms_left(self) -> dict[str, Tensor]:
+        """Z to the final G where the paper's iteration has been at it; identity for the task just finished."""
+        if self._settings.transform != "iterative":
+            return {}
+        left = {self._current.key: _identity()}
         if self._iterative is not None:
-            return list(self._iterative.refresh(new, self._settings.transform_iterations))
-        found: list[Tensor] = []
-        for start in range(0, len(self._past), FACTOR_CHUNK):
-            old = torch.stack([task.offline_phi for task in self._past[start : start + FACTOR_CHUNK]])
-            found += ExactTransform.factor(old).refresh(new)
-        return found
+            moved = self._iterative.refresh(self._newest_offline_phi(), self._settings.transform_iterations)
+            left |= {task.key: z for task, z in zip(self._past.values(), moved)}
+        return left
 
 
 def _identity() -> Tensor:

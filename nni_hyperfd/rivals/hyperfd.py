@@ -116,7 +116,7 @@ class HyperFD(Rival):
         self._importance = state.importance
         kept = features if self._oracle else None
         self._past.append(PastTask(key, trials, state.phi, state.offline_phi, features=kept))
-        self._past = [replace(past, transform=state.transforms[past.key]) for past in self._past]
+        self._past = [replace(past, transform=state.transforms.get(past.key)) for past in self._past]
 
     def _prepare(self, experience: Experience) -> _Prepared:
         configurations = [

@@ -27,6 +27,7 @@ from nni_hyperfd.platform.messages import (
     UpdateTicket,
     UpdateWait,
 )
+from nni_hyperfd.platform.past import StoredTasks
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.ranking import read_space
 from nni_hyperfd.platform.store import FILE_NAME
@@ -35,6 +36,7 @@ from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import OfflineData, RankedList
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.settings import RankerSettings
+from nni_hyperfd.ranker.transform import ExactTransform
 from nni_hyperfd.ranker.update import ContinualUpdate, CurrentTask, PastTask
 from nni_hyperfd.spaces.space import standard_search_space, standard_space
 
@@ -172,16 +174,16 @@ def test_what_a_task_leaves_is_its_final_meta_feature(
     extractor = platform.ranker(1).extractor
     phi = meta_feature(extractor, features, torch.Generator().manual_seed(0), 6)
     torch.testing.assert_close(torch.tensor(record.final_phi), phi)
-    (past,) = platform._past_tasks()
-    torch.testing.assert_close(past.transform, torch.eye(64))
+    assert StoredTasks(platform._store)[0].phi.tolist() == list(record.final_phi)
     client.update(customer(client, "two", (0.2, 0.5)))
     newest = platform.ranker(2).extractor
     pool = offline.features.gwap.flatten(1)
     with torch.no_grad():
         now = newest.forward_indexed(pool, offline.reference(6), offline.statistics)
-    past, latest = platform._past_tasks()
+    past, latest = StoredTasks(platform._store)
     torch.testing.assert_close(latest.offline_phi, now)
-    carried, kept = past.offline_phi @ past.transform.T, past.offline_phi
+    carried = past.offline_phi @ ExactTransform.factor(past.offline_phi).refresh(now).T
+    kept = past.offline_phi
     assert (carried - now).square().sum() < (kept - now).square().sum()
     assert latest.phi.tolist() == list(platform._store.task(latest.key).final_phi)
 

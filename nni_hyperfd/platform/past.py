@@ -1,0 +1,68 @@
+"""Finished tasks as the update wants them, fetched from the store one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import overload
+
+import torch
+
+from nni_hyperfd.errors import PlatformError
+from nni_hyperfd.platform.ranking import read_space
+from nni_hyperfd.platform.records import TaskRecord, Trial
+from nni_hyperfd.platform.store import Store
+from nni_hyperfd.ranker.blobs import unpack
+from nni_hyperfd.ranker.encodings import encode
+from nni_hyperfd.ranker.offline import RankedList
+from nni_hyperfd.ranker.update import PastTask
+
+OFFLINE_FEATURES, TRANSFORMATION = "offline features", "transformation"
+"""Kinds of the blobs that hold G^(t)(D_offline) and Z^(t)."""
+
+
+class StoredTasks(Sequence[PastTask]):
+    """The tasks that a published version was learnt from, in the order of their versions.
+
+    An update draws a few dozen of them, and each brings a third of a megabyte: to read all of them would make every
+    update larger and slower than the one before.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._ids = store, store.learnt_tasks()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @overload
+    def __getitem__(self, index: int) -> PastTask: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[PastTask]: ...
+    def __getitem__(self, index: int | slice) -> PastTask | list[PastTask]:
+        if isinstance(index, slice):
+            return [self._read(task_id) for task_id in self._ids[index]]
+        return self._read(self._ids[index])
+
+    def _read(self, task_id: str) -> PastTask:
+        task = self._store.task(task_id)
+        if task.final_phi is None:
+            raise PlatformError(f"the finished task {task.id} has no meta-feature; restore a backup")
+        offline_phi, _ = unpack(OFFLINE_FEATURES, self._store.features(task.id))
+        stored = self._store.transformation(task.id)
+        return PastTask(
+            key=task.id,
+            trials=ranked_list(task, self._store.trials(task.id)),
+            phi=torch.tensor(task.final_phi),
+            offline_phi=offline_phi["phi"],
+            transform=None if stored is None else unpack(TRANSFORMATION, stored)[0]["z"],
+        )
+
+
+def ranked_list(task: TaskRecord, trials: Sequence[Trial]) -> RankedList:
+    """The usable trials of a task."""
+    space = read_space(task.space, task.flops_limit)
+    used = [(space.parse(trial.parameters), trial.ap) for trial in trials if trial.ap is not None]
+    return RankedList(
+        task.space_key,
+        encode(space, [configuration for configuration, _ in used]),
+        torch.tensor([ap for _, ap in used]),
+    )
