@@ -39,8 +39,8 @@ class ForbiddenError(PlatformError):
     """A task or an update of another customer."""
 
 
-class UnavailableError(PlatformError):
-    """A platform that cannot answer now, as with a full disk or a database that is away; try again later."""
+class TrustError(PlatformError):
+    """Customer and platform do not know each other: an unknown token, an untrusted certificate, another kind of server."""
 
 
 class PluginError(HyperFDError):

@@ -27,6 +27,7 @@ from nni_hyperfd.platform.messages import (
     FeatureStep,
     GradientStep,
     OpenTask,
+    PlatformAPI,
     RankerState,
     Recommendation,
     RecommendRequest,
@@ -42,8 +43,10 @@ from nni_hyperfd.platform.messages import (
 from nni_hyperfd.platform.past import OFFLINE_FEATURES, TRANSFORMATION, StoredTasks, ranked_list
 from nni_hyperfd.platform.ranking import add_space, rank, read_space
 from nni_hyperfd.platform.records import NewTask, NewVersion, TaskRecord, Trial
+from nni_hyperfd.platform.schema import LOCAL
 from nni_hyperfd.platform.session import UpdateOrigin, UpdateSession, extractor_state
 from nni_hyperfd.platform.store import Store
+from nni_hyperfd.platform.view import CustomerView
 from nni_hyperfd.ranker.blobs import pack, unpack
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
@@ -65,6 +68,9 @@ _WORKING = (
 
 class Platform:
     """The platform over a store; implements :class:`~nni_hyperfd.platform.messages.PlatformAPI`.
+
+    Whoever has it in his process is its operator: experiments are those of the customer "local", and any task can be
+    reached by its id.  Others get a :meth:`for_customer`.
 
     Args:
         store: where everything is kept.
@@ -113,6 +119,10 @@ class Platform:
                 self._session = None
             self._store.close()
 
+    def for_customer(self, name: str) -> PlatformAPI:
+        """The platform as one customer may use it: with experiment ids of his own, and without anybody else's tasks."""
+        return CustomerView(self, name)
+
     # ------------------------------------------------------------------------------------------------ looking
 
     def status(self) -> report.PlatformStatus:
@@ -134,22 +144,35 @@ class Platform:
     def extractor(self, version: int | None = None) -> ExtractorState:
         """θ_G of ``version``, by default the newest."""
         with _WORKING:
-            number = self._newest() if version is None else version
+            number = self._published(version)
             return extractor_state(self._kept_ranker(number), number, self._settings.images)
 
     def ranker_state(self, version: int | None = None) -> RankerState:
         """The whole ranker of ``version``, by default the newest."""
-        number = self._newest() if version is None else version
+        number = self._published(version)
         return build(RankerState, version=number, tensors=self._store.ranker(number))
 
-    def find_task(self, experiment_id: str) -> Task | None:
+    def find_task(self, experiment_id: str, customer: str = LOCAL) -> Task | None:
         """The task of an experiment, if there is one."""
-        found = self._store.find_task(experiment_id)
+        found = self._store.find_task(experiment_id, customer)
         return None if found is None else _task(found)
+
+    def owner(self, task_id: str) -> str:
+        """The customer whose task it is.
+
+        Raises:
+            UnknownTaskError: No such task.
+        """
+        return self._store.task(task_id).customer
+
+    def update_owner(self, session_id: str) -> str | None:
+        """The customer whose update is under way by that id; None where none is."""
+        session = self._session
+        return None if session is None or session.id != session_id else self.owner(session.origin.task_id)
 
     # --------------------------------------------------------------------------------------- tasks and trials
 
-    def open_task(self, message: OpenTask) -> Task:
+    def open_task(self, message: OpenTask, customer: str = LOCAL) -> Task:
         """Begin or find the task of an experiment.
 
         Raises:
@@ -160,6 +183,7 @@ class Platform:
         subject = message.subject
         space = self._checked_space(subject)
         task = NewTask(
+            customer=customer,
             experiment_id=message.experiment_id,
             space_key=space.key,
             space=subject.space,
@@ -338,6 +362,14 @@ class Platform:
     def _newest(self) -> int:
         return self._store.newest().number
 
+    def _published(self, version: int | None) -> int:
+        """``version`` where customers may use it, by default the newest such."""
+        if version is None:
+            return self._newest()
+        if not self._store.is_published(version):
+            raise PlatformError(f"there is no ranker version {version}")
+        return version
+
     def _checked_space(self, subject: Subject) -> Space:
         base_id = self._store.base_id()
         if subject.base_id != base_id:
@@ -345,8 +377,7 @@ class Platform:
                 f"the features were computed with base detector {subject.base_id} and this platform understands those of "
                 f"{base_id}; use the base weights that belong to it"
             )
-        if subject.extractor_version > self._newest():
-            raise PlatformError(f"there is no ranker version {subject.extractor_version} yet")
+        self._published(subject.extractor_version)
         return read_space(subject.space, subject.flops_limit)
 
     def _kept_ranker(self, version: int) -> Ranker:

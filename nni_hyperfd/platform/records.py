@@ -20,13 +20,28 @@ class FirstState:
 
 @dataclass(frozen=True)
 class VersionInfo:
-    """A ranker version without its blobs; ``parent`` and ``experiment_id`` are None for version 0."""
+    """A ranker version without its blobs; ``parent`` and ``experiment_id`` are None for version 0.
+
+    ``guard`` is the report on it, as JSON text, where there is one.
+    """
 
     number: int
     parent: int | None
     experiment_id: str | None
     reason: str
     created: datetime
+    published: bool
+    guard: str | None
+
+
+@dataclass(frozen=True)
+class CustomerInfo:
+    """A customer without his token; ``tasks`` are how many he has opened, ``revoked`` since when he is refused."""
+
+    name: str
+    created: datetime
+    revoked: datetime | None
+    tasks: int
 
 
 @dataclass(frozen=True)
@@ -34,6 +49,7 @@ class TaskRecord:
     """A task; ``status`` is open, done (it made a version) or closed (it had no usable result)."""
 
     id: str
+    customer: str
     experiment_id: str
     space_key: str
     space: Mapping[str, Any]
@@ -52,8 +68,9 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class NewTask:
-    """A task to be opened."""
+    """A task to be opened by ``customer``."""
 
+    customer: str
     experiment_id: str
     space_key: str
     space: Mapping[str, Any]
@@ -80,9 +97,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class NewVersion:
-    """What an update hands over: the ranker, Ω, G^(t)(D_offline), and Z by task id for every past task and its own.
+    """What an update hands over: the ranker, Ω, G^(t)(D_offline), and Z by task id where the paper's iteration made it.
 
-    ``settings`` says how it was trained.
+    ``settings`` says how it was trained.  Where it is not ``published``, the Z of other tasks stay as they are.
     """
 
     ranker: bytes
@@ -93,6 +110,8 @@ class NewVersion:
     final_phi: tuple[float, ...]
     trials_used: int
     trials_failed: int
+    published: bool = True
+    guard: str | None = None
 
 
 @dataclass(frozen=True)

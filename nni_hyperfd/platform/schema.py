@@ -11,12 +11,14 @@ from datetime import datetime, timezone
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Connection,
     DateTime,
     Dialect,
     Float,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     String,
@@ -25,17 +27,21 @@ from sqlalchemy import (
     UniqueConstraint,
     inspect,
     select,
+    text,
     update,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from nni_hyperfd.errors import PlatformError
+from nni_hyperfd.platform.migrations import customers_and_guard
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PRODUCT = "hyperfd-platform"
+LOCAL = "local"
+"""The customer who uses the platform in his own process; he has no token, so nobody is him over a network."""
 
 Migration = Callable[[Connection], None]
-MIGRATIONS: dict[int, Migration] = {}
+MIGRATIONS: dict[int, Migration] = {1: customers_and_guard}
 """``MIGRATIONS[n]`` turns schema version n into n + 1; a released one never changes."""
 
 
@@ -84,17 +90,30 @@ class OfflineRow(Base):
     created: Mapped[datetime] = mapped_column(Moment, default=now)
 
 
+class CustomerRow(Base):
+    """Who may talk to the platform: ``token_sha256`` of what he shows, None for the one in the platform's own process."""
+
+    __tablename__ = "customers"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    token_sha256: Mapped[str | None] = mapped_column(String(64))
+    created: Mapped[datetime] = mapped_column(Moment, default=now)
+    revoked: Mapped[datetime | None] = mapped_column(Moment)
+
+
 class TaskRow(Base):
-    """One customer experiment.
+    """One customer experiment; two customers may give theirs the same id.
 
     ``phi`` is G(d) under ``extractor_version`` while the task is open; ``final_phi`` is G^(t)(d) under
     ``version_after`` once its update is done.
     """
 
     __tablename__ = "tasks"
+    __table_args__ = (UniqueConstraint("customer", "experiment_id"),)
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    experiment_id: Mapped[str] = mapped_column(String(64), unique=True)
+    customer: Mapped[str] = mapped_column(ForeignKey("customers.name"))
+    experiment_id: Mapped[str] = mapped_column(String(64))
     space_key: Mapped[str] = mapped_column(String(64))
     space_json: Mapped[str] = mapped_column(Text)
     flops_limit: Mapped[float] = mapped_column(Float(53))
@@ -113,15 +132,28 @@ class TaskRow(Base):
 class VersionRow(Base):
     """One ranker: never changed once written.
 
-    The unique ``parent`` makes the versions one chain and the unique ``experiment_id`` gives an experiment at
-    most one of them, whatever the processes around do.
+    The unique ``parent`` makes the published versions one chain and the unique ``task_id`` gives an experiment at
+    most one of them, whatever the processes around do.  A version that is not ``published`` is kept to be looked at,
+    and nothing is built on it; ``guard`` is the report, as JSON text, that said whether it may be.
     """
 
     __tablename__ = "ranker_versions"
+    __table_args__ = (
+        Index(
+            "one_published_child",
+            "parent",
+            unique=True,
+            sqlite_where=text("published"),
+            postgresql_where=text("published"),
+        ),
+    )
 
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    parent: Mapped[int | None] = mapped_column(ForeignKey("ranker_versions.number"), unique=True)
-    experiment_id: Mapped[str | None] = mapped_column(String(64), unique=True)
+    parent: Mapped[int | None] = mapped_column(ForeignKey("ranker_versions.number"))
+    task_id: Mapped[str | None] = mapped_column(String(64), unique=True)
+    experiment_id: Mapped[str | None] = mapped_column(String(64))
+    published: Mapped[bool] = mapped_column(Boolean, default=True)
+    guard: Mapped[str | None] = mapped_column(Text)
     reason: Mapped[str] = mapped_column(Text)
     settings: Mapped[dict[str, object]] = mapped_column(JSON)
     ranker: Mapped[bytes] = mapped_column(LargeBinary)
@@ -162,7 +194,7 @@ class FeatureRow(Base):
 
 
 class TransformationRow(Base):
-    """Z^(t) of a finished task t, replaced with every new ranker version (it can be fitted anew at any time).
+    """Z^(t) of a finished task t where the paper's iteration left it; the exact one is fitted whenever it is wanted.
 
     It lies apart from the features because a database may rewrite a whole row when a part of it changes.
     """

@@ -23,9 +23,10 @@ from sqlalchemy import Connection, create_engine, func, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from nni_hyperfd.errors import PlatformError, UpdateLostError
+from nni_hyperfd.errors import PlatformAwayError, PlatformError, UnknownTaskError, UpdateLostError
 from nni_hyperfd.platform.records import (
     Counts,
+    CustomerInfo,
     FirstState,
     NewTask,
     NewVersion,
@@ -34,9 +35,11 @@ from nni_hyperfd.platform.records import (
     VersionInfo,
 )
 from nni_hyperfd.platform.schema import (
+    LOCAL,
     PRODUCT,
     SCHEMA_VERSION,
     Base,
+    CustomerRow,
     FeatureRow,
     LeaseRow,
     OfflineRow,
@@ -104,13 +107,14 @@ class Store:
                 raise PlatformError(f"there is no platform state at {self.location}")
             # Made before the transaction: other processes need not wait for it, and one of them may win.
             state = start() if callable(start) else start
-        with self._writing() as session:
+        with self._writing(hyperfd_layout=True) as session:
             connection = session.connection()
             version = self._found(connection)
             if version is not None:
                 migrate(connection, version)
             elif state is not None:
                 _create(session, connection, state)
+        self._engine.dispose()  # SQLite's connection does not look after foreign keys while the layout changes
 
     def _found(self, connection: Connection) -> int | None:
         try:
@@ -128,7 +132,7 @@ class Store:
             raise  # a rule of the tables was about to be broken: the caller knows what that means
         except SQLAlchemyError as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
-            raise PlatformError(
+            raise PlatformAwayError(
                 f"the platform state at {self.location} cannot be read or written: {cause}"
             ) from error
 
@@ -138,30 +142,35 @@ class Store:
             yield session
 
     @contextmanager
-    def _writing(self) -> Iterator[Session]:
+    def _writing(self, **options: bool) -> Iterator[Session]:
         """One transaction that holds SQLite's write lock from its start, so that what it reads stays true."""
-        engine = self._engine.execution_options(hyperfd_write=True)
+        engine = self._engine.execution_options(hyperfd_write=True, **options)
         with self._errors(), Session(engine) as session, session.begin():
             yield session
 
     # ----------------------------------------------------------------------------------------------- versions
 
     def newest(self) -> VersionInfo:
-        """The newest ranker version."""
-        return self.versions(newest_only=True)[0]
-
-    def versions(self, newest_only: bool = False) -> list[VersionInfo]:
-        """Ranker versions, newest first."""
-        row = VersionRow
-        query = select(row.number, row.parent, row.experiment_id, row.reason, row.created)
-        query = query.order_by(row.number.desc()).limit(1 if newest_only else None)
+        """The newest published ranker version: the one that customers use and updates are built on."""
+        query = _VERSIONS.where(VersionRow.published).limit(1)
         with self._reading() as session:
-            found = [VersionInfo(*entry) for entry in session.execute(query)]
-        if not found:
-            raise PlatformError(
+            found = session.execute(query).first()
+        if found is None:
+            raise PlatformAwayError(
                 f"the platform state at {self.location} has no ranker version; restore a backup"
             )
-        return found
+        return VersionInfo(*found)
+
+    def versions(self) -> list[VersionInfo]:
+        """All ranker versions, newest first, whether published or not."""
+        with self._reading() as session:
+            return [VersionInfo(*entry) for entry in session.execute(_VERSIONS)]
+
+    def is_published(self, number: int) -> bool:
+        """Whether there is such a ranker version, and customers may use it."""
+        query = select(VersionRow.published).where(VersionRow.number == number)
+        with self._reading() as session:
+            return bool(session.execute(query).scalar_one_or_none())
 
     def ranker(self, number: int) -> bytes:
         """Ranker blob of a version."""
@@ -208,23 +217,75 @@ class Store:
             raise PlatformError(f"the platform has no {what}")
         blob, digest = row
         if _digest(blob) != digest:
-            raise PlatformError(
+            raise PlatformAwayError(
                 f"the {what} in {self.location} is damaged (its checksum differs); restore a backup"
             )
         return bytes(blob)
 
+    # ---------------------------------------------------------------------------------------------- customers
+
+    def add_customer(self, name: str, token_sha256: str) -> None:
+        """Let a customer in; one who was revoked gets a new token, and finds his tasks again.
+
+        Raises:
+            PlatformError: There is one of that name.
+        """
+        known = PlatformError(f"there is a customer {name} already; revoke it first to give it a new token")
+        try:
+            with self._writing() as session:
+                row = session.get(CustomerRow, name, with_for_update=True)
+                if row is None:
+                    session.add(CustomerRow(name=name, token_sha256=token_sha256))
+                elif row.revoked is None:
+                    raise known
+                else:
+                    row.token_sha256, row.revoked = token_sha256, None
+        except IntegrityError:
+            raise known from None
+
+    def revoke_customer(self, name: str) -> None:
+        """Refuse a customer from now on; what the platform has learnt from him stays.
+
+        Raises:
+            PlatformError: There is none of that name whom the platform takes messages from.
+        """
+        with self._writing() as session:
+            row = session.get(CustomerRow, name, with_for_update=True)
+            if row is None or row.token_sha256 is None:
+                raise PlatformError(f"there is no customer {name} with a token")
+            row.token_sha256, row.revoked = None, now()
+
+    def customers(self) -> list[CustomerInfo]:
+        """All customers, in the order in which they came."""
+        row = CustomerRow
+        query = (
+            select(row.name, row.created, row.revoked, func.count(TaskRow.id))
+            .outerjoin(TaskRow)
+            .group_by(row.name, row.created, row.revoked)
+            .order_by(row.created, row.name)
+        )
+        with self._reading() as session:
+            return [CustomerInfo(*entry) for entry in session.execute(query)]
+
+    def token_sha256(self, customer: str) -> str | None:
+        """What a customer's token hashes to; None for one who is not let in."""
+        query = select(CustomerRow.token_sha256).where(CustomerRow.name == customer)
+        with self._reading() as session:
+            return session.execute(query).scalar_one_or_none()
+
     # -------------------------------------------------------------------------------------------------- tasks
 
     def open_task(self, task: NewTask) -> TaskRecord:
-        """Insert a task, or return the one that this experiment has already.
+        """Insert a task, or return the one that this experiment of the customer has already.
 
         Raises:
             PlatformError: The experiment exists with another search space.
         """
-        found = self.find_task(task.experiment_id)
+        found = self.find_task(task.experiment_id, task.customer)
         if found is None:
             row = TaskRow(
                 id=secrets.token_hex(16),
+                customer=task.customer,
                 experiment_id=task.experiment_id,
                 space_key=task.space_key,
                 space_json=json.dumps(task.space),
@@ -237,10 +298,11 @@ class Store:
                     session.add(row)
             except IntegrityError:
                 pass  # another process opened it in between
-            found = self.find_task(task.experiment_id)
+            found = self.find_task(task.experiment_id, task.customer)
             if found is None:
                 raise PlatformError(
-                    f"the task refers to ranker version {task.extractor_version}, which does not exist"
+                    f"the task refers to ranker version {task.extractor_version} or customer {task.customer}, "
+                    "which does not exist"
                 )
         if (found.space, found.flops_limit) != (task.space, task.flops_limit):
             raise PlatformError(
@@ -248,16 +310,16 @@ class Store:
             )
         return found
 
-    def find_task(self, experiment_id: str) -> TaskRecord | None:
-        """The task of an experiment, if there is one."""
+    def find_task(self, experiment_id: str, customer: str = LOCAL) -> TaskRecord | None:
+        """The task of a customer's experiment, if there is one."""
         with self._reading() as session:
             row = session.execute(
-                select(TaskRow).where(TaskRow.experiment_id == experiment_id)
+                select(TaskRow).where(TaskRow.customer == customer, TaskRow.experiment_id == experiment_id)
             ).scalar_one_or_none()
             return None if row is None else _task(row)
 
     def task(self, task_id: str) -> TaskRecord:
-        """A task by its id; PlatformError when there is none."""
+        """A task by its id; UnknownTaskError when there is none."""
         with self._reading() as session:
             return _task(_task_row(session, task_id))
 
@@ -343,22 +405,24 @@ class Store:
             session.execute(update(LeaseRow).where(LeaseRow.session_id == session_id).values(session_id=None))
 
     def commit_version(self, session_id: str, task_id: str, parent: int, made: NewVersion) -> TaskRecord:
-        """Write version ``parent`` + 1 and all that belongs to it, or nothing.
+        """Write the version after all others, and all that belongs to it, or nothing.
 
         A task that is finished already is returned as it is.
 
         Raises:
-            UpdateLostError: The turn is over or ``parent`` is not the newest version any more.
+            UpdateLostError: The turn is over or ``parent`` is not the newest published version any more.
         """
         try:
             with self._writing() as session:
-                task = _task_row(session, task_id)
+                task = _task_row(session, task_id, lock=True)
                 if task.status == "done":
                     return _task(task)
                 lease = _hold(session, session_id)
-                if session.execute(select(func.max(VersionRow.number))).scalar_one() != parent:
+                newest = select(func.max(VersionRow.number))
+                if session.execute(newest.where(VersionRow.published)).scalar_one() != parent:
                     raise UpdateLostError("a newer ranker version came first; begin the update again")
-                _write_version(session, task, parent, made)
+                number = session.execute(newest).scalar_one() + 1
+                _write_version(session, task, parent, number, made)
                 lease.session_id = None
                 session.flush()
                 return _task(task)
@@ -372,7 +436,7 @@ class Store:
             UpdateLostError: A usable trial came in after all.
         """
         with self._writing() as session:
-            task = _task_row(session, task_id)
+            task = _task_row(session, task_id, lock=True)
             if task.status == "open":
                 statuses = (
                     session.execute(select(TrialRow.status).where(TrialRow.task_id == task_id))
@@ -406,6 +470,7 @@ def _create(session: Session, connection: Connection, first: FirstState) -> None
     Base.metadata.create_all(connection)
     session.add(SchemaRow(id=1, product=PRODUCT, version=SCHEMA_VERSION))
     session.add(LeaseRow(id=1))
+    session.add(CustomerRow(name=LOCAL))
     session.add(OfflineRow(id=1, base_id=first.base_id, blob=first.offline, sha256=_digest(first.offline)))
     session.add(
         VersionRow(
@@ -424,21 +489,33 @@ def _digest(blob: bytes) -> str:
     return hashlib.sha256(blob).hexdigest()
 
 
+_VERSIONS = select(
+    VersionRow.number,
+    VersionRow.parent,
+    VersionRow.experiment_id,
+    VersionRow.reason,
+    VersionRow.created,
+    VersionRow.published,
+    VersionRow.guard,
+).order_by(VersionRow.number.desc())
+
+
 def _by_status(session: Session, table: type[TaskRow] | type[TrialRow]) -> dict[str, int]:
     rows = session.execute(select(table.status, func.count()).group_by(table.status))
     return dict(rows.all())
 
 
-def _task_row(session: Session, task_id: str) -> TaskRow:
-    row = session.get(TaskRow, task_id)
+def _task_row(session: Session, task_id: str, lock: bool = False) -> TaskRow:
+    row = session.get(TaskRow, task_id, with_for_update=lock)
     if row is None:
-        raise PlatformError(f"the platform has no task {task_id}")
+        raise UnknownTaskError(f"the platform has no task {task_id}")
     return row
 
 
 def _task(row: TaskRow) -> TaskRecord:
     return TaskRecord(
         id=row.id,
+        customer=row.customer,
         experiment_id=row.experiment_id,
         space_key=row.space_key,
         space=json.loads(row.space_json),
@@ -457,7 +534,7 @@ def _task(row: TaskRow) -> TaskRecord:
 
 
 def _record(session: Session, trial: Trial) -> str:
-    task = _task_row(session, trial.task_id)
+    task = _task_row(session, trial.task_id, lock=True)
     row = session.execute(
         select(TrialRow).where(TrialRow.task_id == trial.task_id, TrialRow.trial_key == trial.trial_key)
     ).scalar_one_or_none()
@@ -488,13 +565,15 @@ def _hold(session: Session, session_id: str, lock: bool = True) -> LeaseRow:
     return lease
 
 
-def _write_version(session: Session, task: TaskRow, parent: int, made: NewVersion) -> None:
-    number = parent + 1
+def _write_version(session: Session, task: TaskRow, parent: int, number: int, made: NewVersion) -> None:
     session.add(
         VersionRow(
             number=number,
             parent=parent,
+            task_id=task.id,
             experiment_id=task.experiment_id,
+            published=made.published,
+            guard=made.guard,
             reason=f"update with {made.trials_used} trials",
             settings=dict(made.settings),
             ranker=made.ranker,
@@ -506,6 +585,8 @@ def _write_version(session: Session, task: TaskRow, parent: int, made: NewVersio
     session.add(FeatureRow(task_id=task.id, blob=made.features, sha256=_digest(made.features)))
     session.flush()
     for task_id, blob in made.transformations.items():
+        if not made.published and task_id != task.id:
+            continue
         session.merge(TransformationRow(task_id=task_id, version=number, blob=blob, sha256=_digest(blob)))
     task.status, task.finished = "done", now()
     task.version_before, task.version_after = parent, number

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, create_engine, inspect, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateTable
 
 from nni_hyperfd.errors import PlatformError, UpdateLostError
@@ -21,6 +24,7 @@ from nni_hyperfd.platform.store import FILE_NAME, Store
 
 FIRST = FirstState(ranker=b"ranker 0", omega=b"omega 0", offline=b"offline", base_id="base")
 TASK = NewTask(
+    customer="local",
     experiment_id="exp",
     space_key="space",
     space={"lr": {"_type": "choice", "_value": [0.1, 0.2]}},
@@ -227,9 +231,11 @@ def test_results_in_many_threads_are_all_kept(tmp_path: Path) -> None:
 COLUMNS = {
     "hyperfd_schema": "id product version created",
     "offline_data": "id base_id blob sha256 created",
-    "tasks": "id experiment_id space_key space_json flops_limit extractor_version phi status created finished "
+    "customers": "name token_sha256 created revoked",
+    "tasks": "id customer experiment_id space_key space_json flops_limit extractor_version phi status created finished "
     "version_before version_after trials_used trials_failed final_phi",
-    "ranker_versions": "number parent experiment_id reason settings ranker ranker_sha256 omega omega_sha256 created",
+    "ranker_versions": "number parent task_id experiment_id published guard reason settings ranker ranker_sha256 omega "
+    "omega_sha256 created",
     "experience": "id task_id trial_key parameters status ap test_ap heldout_ap seconds seed budget created",
     "offline_features": "task_id blob sha256",
     "transformations": "task_id version blob sha256",
@@ -237,10 +243,10 @@ COLUMNS = {
 }
 
 
-def test_the_tables_are_those_of_schema_version_1() -> None:
+def test_the_tables_are_those_of_schema_version_2() -> None:
     """Whoever changes a table raises SCHEMA_VERSION, adds a migration and a file of the old version as a test asset."""
     found = {name: " ".join(table.columns.keys()) for name, table in schema.Base.metadata.tables.items()}
-    assert (schema.SCHEMA_VERSION, found) == (1, COLUMNS)
+    assert (schema.SCHEMA_VERSION, found) == (2, COLUMNS)
 
 
 def test_the_tables_can_be_made_in_postgresql() -> None:
@@ -256,14 +262,14 @@ def test_an_older_state_is_brought_up_to_date_or_left_as_it_was(
     store.close()
     before = (tmp_path / FILE_NAME).read_bytes()
 
-    def to_2(connection: Connection) -> None:
+    def to_3(connection: Connection) -> None:
         connection.exec_driver_sql("CREATE TABLE extra (id INTEGER)")
         if fail:
             connection.exec_driver_sql("INSERT INTO nowhere VALUES (1)")
 
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
-    monkeypatch.setattr("nni_hyperfd.platform.store.SCHEMA_VERSION", 2)
-    monkeypatch.setitem(schema.MIGRATIONS, 1, to_2)
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", 3)
+    monkeypatch.setattr("nni_hyperfd.platform.store.SCHEMA_VERSION", 3)
+    monkeypatch.setitem(schema.MIGRATIONS, 2, to_3)
     fail = True
     with pytest.raises(PlatformError, match="nowhere"):
         Store(tmp_path)
@@ -271,9 +277,118 @@ def test_an_older_state_is_brought_up_to_date_or_left_as_it_was(
     fail = False
     assert len(Store(tmp_path).trials()) == 1
     with sqlite3.connect(tmp_path / FILE_NAME) as database:
-        assert database.execute("SELECT version FROM hyperfd_schema").fetchall() == [(2,)]
+        assert database.execute("SELECT version FROM hyperfd_schema").fetchall() == [(3,)]
         assert database.execute("SELECT * FROM extra").fetchall() == []
     database.close()
+
+
+def layout(path: Path) -> dict[str, object]:
+    """Columns, keys and foreign keys of every table, whatever the words in which they were declared."""
+    engine = create_engine(f"sqlite:///{path}")
+    eye = inspect(engine)
+
+    def sorted_text(items: Iterable[object]) -> list[str]:
+        return sorted(map(str, items))
+
+    found = {
+        table: (
+            [(c["name"], str(c["type"]), c["nullable"], c["primary_key"]) for c in eye.get_columns(table)],
+            sorted_text(u["column_names"] for u in eye.get_unique_constraints(table)),
+            sorted_text((i["name"], i["column_names"], i["unique"]) for i in eye.get_indexes(table)),
+            sorted_text(
+                (f["constrained_columns"], f["referred_table"], f["referred_columns"])
+                for f in eye.get_foreign_keys(table)
+            ),
+        )
+        for table in eye.get_table_names()
+    }
+    engine.dispose()
+    return found
+
+
+def test_a_state_of_schema_version_1_keeps_all_it_had(tmp_path: Path) -> None:
+    """The file was written by the last revision that had schema version 1."""
+    new_store(tmp_path / "new").close()
+    (tmp_path / "old").mkdir()
+    shutil.copy(Path(__file__).parent / "assets" / "schema1.sqlite", tmp_path / "old" / FILE_NAME)
+    for _ in range(2):
+        store = Store(tmp_path / "old")
+        done, still_open = store.task(store.find_task("exp").id), store.find_task("other")
+        assert (done.customer, done.status, done.version_after, done.final_phi) == (
+            "local",
+            "done",
+            1,
+            TASK.phi[::-1],
+        )
+        assert (still_open.customer, still_open.status, still_open.phi) == ("local", "open", TASK.phi)
+        assert [(t.trial_key, t.ap) for t in store.trials()] == [("a", 0.5), ("b", None), ("a", 0.25)]
+        assert [(v.number, v.parent, v.published) for v in store.versions()] == [
+            (1, 0, True),
+            (0, None, True),
+        ]
+        assert (store.ranker(1), store.omega(0)) == (b"ranker 1", b"omega 0")
+        assert (store.features(done.id), store.transformation(done.id)) == (b"features", b"Z")
+        assert [c.name for c in store.customers()] == ["local"]
+        store.close()
+    assert layout(tmp_path / "old" / FILE_NAME) == layout(tmp_path / "new" / FILE_NAME)
+    store = Store(tmp_path / "old")
+    assert store.take_lease("two", still_open.id, 60) == 0
+    both = replace(version(still_open.id, 2), transformations={done.id: b"Z new", still_open.id: b"Z2"})
+    assert store.commit_version("two", still_open.id, 1, both).version_after == 2
+    with pytest.raises(IntegrityError), store._writing() as session:  # foreign keys are looked after again
+        session.execute(text("UPDATE tasks SET customer = 'nobody'"))
+
+
+def test_customers_have_their_own_experiments(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    store.add_customer("ada", "digest")
+    with pytest.raises(PlatformError, match="already"):
+        store.add_customer("ada", "another")
+    mine, hers = store.open_task(TASK), store.open_task(replace(TASK, customer="ada"))
+    assert mine.id != hers.id
+    assert (store.find_task("exp"), store.find_task("exp", "ada")) == (mine, hers)
+    assert store.find_task("exp", "bob") is None
+    with pytest.raises(PlatformError, match="customer bob"):
+        store.open_task(replace(TASK, customer="bob"))
+    assert [(c.name, c.tasks, c.revoked) for c in store.customers()] == [("local", 1, None), ("ada", 1, None)]
+    assert (store.token_sha256("ada"), store.token_sha256("local"), store.token_sha256("bob")) == (
+        "digest",
+        None,
+        None,
+    )
+    store.revoke_customer("ada")
+    assert store.token_sha256("ada") is None
+    assert store.customers()[1].revoked is not None
+    for nobody in ("ada", "bob", "local"):
+        with pytest.raises(PlatformError, match="no customer"):
+            store.revoke_customer(nobody)
+    store.add_customer("ada", "new")
+    assert (store.token_sha256("ada"), store.find_task("exp", "ada")) == ("new", hers)
+
+
+def test_nothing_is_built_on_a_version_that_is_not_published(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    first, second = store.open_task(TASK), store.open_task(replace(TASK, experiment_id="other"))
+    store.take_lease("one", first.id, 60)
+    held = replace(version(first.id), published=False, guard='{"why": "worse"}')
+    assert store.commit_version("one", first.id, 0, held).version_after == 1
+    assert (store.newest().number, store.is_published(1), store.is_published(0)) == (0, False, True)
+    assert not store.is_published(7)
+    assert store.versions()[0].guard == '{"why": "worse"}'
+    store.take_lease("two", second.id, 60)
+    with pytest.raises(UpdateLostError):
+        store.commit_version("two", second.id, 1, version(second.id))
+    assert store.commit_version("two", second.id, 0, version(second.id, 2)).version_after == 2
+    assert [(v.number, v.parent, v.published) for v in store.versions()] == [
+        (2, 0, True),
+        (1, 0, False),
+        (0, None, True),
+    ]
+    assert store.newest().number == 2
+    third = store.open_task(replace(TASK, experiment_id="third"))
+    with pytest.raises(IntegrityError), store._writing() as session:  # the tables hold the chain, too
+        session.execute(text("UPDATE ranker_versions SET published = true"))
+    assert store.find_task("third") == third
 
 
 CREATE = """
