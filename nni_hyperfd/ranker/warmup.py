@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.ranker.batch import list_loss, require_finite, score_lists
-from nni_hyperfd.ranker.losses import ndcg, pad, triplet_loss
+from nni_hyperfd.ranker.held_out import SHARE, held_out_ndcg, hold_out
+from nni_hyperfd.ranker.losses import triplet_loss
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.seeding import seeded
@@ -37,7 +37,7 @@ class WarmUpReport:
 
 
 def warm_up(
-    ranker: Ranker, offline: OfflineData, settings: RankerSettings, seed: int, validation: float = 0.2
+    ranker: Ranker, offline: OfflineData, settings: RankerSettings, seed: int, validation: float = SHARE
 ) -> WarmUpReport:
     """Trains ``ranker`` in place with the ranking and triplet losses and fixes its input normalization.
 
@@ -63,19 +63,15 @@ def warm_up(
         for space, experience in offline.experience.items()
         for dataset, rows in experience.lists
     ]
-    known = sorted({dataset for _, dataset, _ in entries})
-    if len(known) < 2:
-        raise PlatformError(
-            f"Warm-up needs at least two offline data sets with two different APs each, but there are {len(known)}."
-        )
-    shuffled = torch.randperm(len(known), generator=generator).tolist()
-    count = min(max(1, round(validation * len(known))), len(known) - 1)
-    held_out = {known[i] for i in shuffled[:count]}
+    held_out = hold_out(offline, generator, validation)
     training = [entry for entry in entries if entry[1] not in held_out]
-    checking = [entry for entry in entries if entry[1] in held_out]
+
+    def validate() -> float:
+        found = held_out_ndcg(ranker, offline, pool, held_out, settings.images)
+        return math.fsum(found.values()) / len(found)
 
     optimizer = torch.optim.Adam(ranker.parameters(), lr=settings.learning_rate)
-    history = [_validate(ranker, offline, pool, checking, settings)]
+    history = [validate()]
     best, best_epoch = ranker.parameters_state(), 0
     with seeded(seed):
         for epoch in range(1, settings.warmup_epochs + 1):
@@ -86,7 +82,7 @@ def warm_up(
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-            history.append(_validate(ranker, offline, pool, checking, settings))
+            history.append(validate())
             if history[-1] > max(history[:-1]):
                 best, best_epoch = ranker.parameters_state(), epoch
             elif epoch - best_epoch >= settings.warmup_patience:
@@ -125,23 +121,3 @@ def _loss(
     return loss + settings.triplet_weight * triplet_loss(
         phi, phi_tilde, phi, different, settings.triplet_margin
     )
-
-
-@torch.no_grad()
-def _validate(
-    ranker: Ranker, offline: OfflineData, pool: Tensor, entries: list[_Entry], settings: RankerSettings
-) -> float:
-    """NDCG: mean over the lists of a space, then over spaces."""
-    ranker.eval()
-    datasets = sorted({dataset for _, dataset, _ in entries})
-    indices = offline.reference(settings.images)[datasets]
-    phi = ranker.extractor.forward_indexed(pool, indices, offline.statistics[datasets])
-    place = {dataset: i for i, dataset in enumerate(datasets)}
-    means = []
-    for space in dict.fromkeys(space for space, _, _ in entries):
-        own = [entry for entry in entries if entry[0] == space]
-        lists = [offline.experience[space].ranked(space, rows) for _, _, rows in own]
-        rows = score_lists(ranker, phi[[place[dataset] for _, dataset, _ in own]], lists)
-        scores, mask = pad(rows)
-        means.append(float(ndcg(scores, pad([entry.aps for entry in lists])[0], mask).nanmean()))
-    return math.fsum(means) / len(means)
