@@ -14,14 +14,10 @@ import torch
 from torch import Tensor
 
 from nni_hyperfd.errors import PlatformError, UpdateLostError
-from nni_hyperfd.metafeature.extractor import (
-    VARIANTS,
-    MetaFeatureExtractor,
-    backpropagate,
-    meta_feature,
-    samples,
-)
+from nni_hyperfd.metafeature.extractor import VARIANTS, MetaFeatureExtractor
 from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.metafeature.noise import Noise
+from nni_hyperfd.metafeature.view import ExactView, View
 from nni_hyperfd.platform import tensors
 from nni_hyperfd.platform.messages import (
     BeginUpdate,
@@ -55,10 +51,19 @@ class TaskClient:
         features: image-level features of the data; they stay here.
         base_id: of the base detector with which they were computed.
         seed: of the image samples; with the same one, the same numbers are sent.
+        noise: is put on everything that is computed from the images; None to send it as it is.
     """
 
-    def __init__(self, platform: PlatformAPI, features: ImageFeatures, base_id: str, seed: int = 0) -> None:
-        self._platform, self._features, self._base_id, self._seed = platform, features, base_id, seed
+    def __init__(
+        self,
+        platform: PlatformAPI,
+        features: ImageFeatures,
+        base_id: str,
+        seed: int = 0,
+        noise: Noise | None = None,
+    ) -> None:
+        self._platform, self._features, self._base_id = platform, features, base_id
+        self._seed, self._noise = seed, noise
 
     def subject(self, search_space: Mapping[str, Any], flops_limit: float = FLOPS_LIMIT) -> Subject:
         """What a recommendation is for: the space, and φ under the platform's newest extractor."""
@@ -66,7 +71,7 @@ class TaskClient:
         return build(
             Subject,
             space=dict(search_space),
-            phi=self._final_phi(_load(None, state), state.images),
+            phi=_numbers(self._view(_load(None, state), state.images).meta_feature()),
             extractor_version=state.version,
             base_id=self._base_id,
             flops_limit=flops_limit,
@@ -154,11 +159,9 @@ class TaskClient:
 
     def _run(self, task: Task, ticket: UpdateTicket) -> UpdateReceipt:
         extractor = _load(None, ticket.extractor)
-        generator = torch.Generator().manual_seed(self._seed)
-        drawn = samples(extractor, self._features, generator, ticket.extractor.images)
+        view = self._view(extractor, ticket.extractor.images)
         while ticket.step is not None:
-            # Both samples are drawn before the gradient is asked for, as their graphs are those of this step's θ_G.
-            phi, phi_tilde = next(drawn), next(drawn)
+            phi, phi_tilde = view.pair()
             answer = self._platform.send_features(
                 build(
                     FeatureStep,
@@ -168,9 +171,7 @@ class TaskClient:
                     phi_tilde=_numbers(phi_tilde),
                 )
             )
-            gradient = backpropagate(
-                extractor, [phi, phi_tilde], [torch.tensor(answer.phi), torch.tensor(answer.phi_tilde)]
-            )
+            gradient = view.gradient(torch.tensor(answer.phi), torch.tensor(answer.phi_tilde))
             ticket = self._platform.send_gradient(
                 build(
                     GradientStep,
@@ -185,13 +186,14 @@ class TaskClient:
                 CommitUpdate,
                 task_id=task.task_id,
                 session_id=ticket.session_id,
-                phi=self._final_phi(extractor, ticket.extractor.images),
+                phi=_numbers(self._view(extractor, ticket.extractor.images).meta_feature()),
             )
         )
 
-    def _final_phi(self, extractor: MetaFeatureExtractor, images: int) -> tuple[float, ...]:
-        generator = torch.Generator().manual_seed(self._seed)
-        return _numbers(meta_feature(extractor, self._features, generator, images))
+    def _view(self, extractor: MetaFeatureExtractor, images: int) -> View:
+        if self._noise is not None:
+            return self._noise.view(extractor, self._features)
+        return ExactView(extractor, self._features, torch.Generator().manual_seed(self._seed), images)
 
 
 def content_key(parameters: Mapping[str, Any], seed: int, budget: str) -> str:
