@@ -1,0 +1,352 @@
+"""A platform behind a network: the calls of METHOD.md §9 as HTTP requests.
+
+Every call may be repeated without harm, so a request whose answer does not come is sent again.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+import random
+import secrets
+import time
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import requests
+from requests.auth import AuthBase
+
+from nni_hyperfd.errors import PlatformAwayError, PlatformError, TrustError, UpdateLostError
+from nni_hyperfd.platform.ledger import Ledger, summary
+from nni_hyperfd.platform.messages import (
+    RANKER_BYTES_LIMIT,
+    BeginUpdate,
+    CommitUpdate,
+    ExtractorState,
+    FeatureGradient,
+    FeatureStep,
+    GradientStep,
+    Message,
+    OpenTask,
+    RankerState,
+    Recommendation,
+    RecommendRequest,
+    RecordReceipt,
+    Task,
+    TrialRecord,
+    UpdateReceipt,
+    UpdateTicket,
+    UpdateWait,
+    parse,
+)
+
+logger = logging.getLogger(__name__)
+
+PROTOCOL = "1"
+PAUSES = (0.5, 1.0, 2.0, 4.0)
+"""Seconds between one attempt of a call and the next."""
+LONGEST_PAUSE = 30.0
+"""Longest pause, in seconds, that a platform may ask for."""
+TIMEOUT = (10.0, 300.0)
+"""Seconds to connect, and of silence afterwards: an update on thousands of tasks thinks for minutes."""
+ANSWER_LIMIT = 2 * RANKER_BYTES_LIMIT
+"""Largest answer in bytes that is read."""
+
+_TRY_AGAIN = frozenset((429, 502, 503, 504))
+_AWAY = frozenset((429, 500, 502, 503, 504))
+_UPDATE_ANSWERS: dict[str, type[UpdateTicket | UpdateWait | UpdateReceipt]] = {
+    "ticket": UpdateTicket,
+    "wait": UpdateWait,
+    "receipt": UpdateReceipt,
+}
+
+M = TypeVar("M", bound=Message)
+
+
+class HTTPPlatform:
+    """Implements :class:`~nni_hyperfd.platform.messages.PlatformAPI`.
+
+    Certificates are verified; one of an authority of your own is trusted by its file's name in the environment variable
+    ``REQUESTS_CA_BUNDLE``.
+
+    Args:
+        url: such as ``https://platform.example:8443``; ``http://`` only on this machine itself.
+        token: that the platform's operator gave to this customer.
+        ledger: list of everything that is sent; None to keep none.
+
+    Raises:
+        PlatformError: A URL or a token that cannot be used.
+    """
+
+    def __init__(self, url: str, token: str, ledger: Ledger | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._ledger = ledger
+        self._patient = True
+        self._chance = random.Random()
+        self._session = requests.Session()
+        # As auth and not as a header, which a line of ~/.netrc would take the place of.
+        self._session.auth = _Bearer(token)
+        self._session.headers.update({"User-Agent": "nni-hyperfd", "X-HyperFD-Protocol": PROTOCOL})
+        # A proxy named in the environment has no business between two programs of one machine.
+        self._proxies = {"http": None, "https": None, "all": None} if _checked(url) else None
+
+    def close(self) -> None:
+        """Give up the connections."""
+        self._session.close()
+
+    # ------------------------------------------------------------------------------------------------ the calls
+
+    def extractor(self, version: int | None = None) -> ExtractorState:
+        """θ_G of ``version``, by default the newest."""
+        return self._understand(ExtractorState, self._get("extractor", "extractor", version=version))
+
+    def ranker_state(self, version: int | None = None) -> RankerState:
+        """The whole ranker of ``version``, by default the newest."""
+        return self._understand(RankerState, self._get("ranker_state", "ranker", version=version))
+
+    def find_task(self, experiment_id: str) -> Task | None:
+        """The task of an experiment, if there is one."""
+        answer = self._call(
+            "find_task", f"tasks/{quote(experiment_id, safe='')}", fields={"experiment_id": experiment_id}
+        )
+        return None if answer is None else self._understand(Task, answer)
+
+    def open_task(self, message: OpenTask) -> Task:
+        """Begin or find the task of an experiment."""
+        return self._understand(Task, self._post("open_task", message))
+
+    def recommend(self, message: RecommendRequest) -> Recommendation:
+        """Rank configurations; changes no state."""
+        return self._understand(Recommendation, self._post("recommend", message))
+
+    def record(self, message: TrialRecord) -> RecordReceipt:
+        """Keep a trial's outcome."""
+        return self._understand(RecordReceipt, self._post("record", message))
+
+    def begin_update(self, message: BeginUpdate) -> UpdateTicket | UpdateWait | UpdateReceipt:
+        """Start the experiment's update, or say that it must wait, or that it was done."""
+        answer = self._post("begin_update", message)
+        kind = _object(answer).get("kind")
+        if kind not in _UPDATE_ANSWERS:
+            raise PlatformError(
+                f"{self.url} answered begin_update with something unknown; update the package"
+            )
+        return self._understand(_UPDATE_ANSWERS[kind], answer)
+
+    def send_features(self, message: FeatureStep) -> FeatureGradient:
+        """First half of a step."""
+        return self._understand(FeatureGradient, self._post("send_features", message))
+
+    def send_gradient(self, message: GradientStep) -> UpdateTicket:
+        """Second half of a step; the answer says what comes next."""
+        return self._understand(UpdateTicket, self._post("send_gradient", message))
+
+    def commit(self, message: CommitUpdate) -> UpdateReceipt:
+        """Make the new version."""
+        return self._understand(UpdateReceipt, self._post("commit", message))
+
+    # ------------------------------------------------------------------------------------------------ the wire
+
+    def _get(self, call: str, path: str, **query: int | None) -> bytes:
+        fields = {name: value for name, value in query.items() if value is not None}
+        answer = self._call(call, path, query=fields, fields=fields)
+        if answer is None:
+            raise PlatformError(f"{self.url} has no {path}")
+        return answer
+
+    def _post(self, call: str, message: Message) -> bytes:
+        body = message.model_dump_json().encode()
+        answer = self._call(call, call, body=body, fields=summary(message))
+        if answer is None:
+            raise PlatformError(f"the platform {self.url} does not know this experiment")
+        return answer
+
+    def _understand(self, kind: type[M], answer: bytes) -> M:
+        try:
+            return parse(kind, answer)
+        except PlatformError as error:
+            raise TrustError(
+                f"the answer of {self.url} is not understood ({error}); update the package"
+            ) from None
+
+    def _call(
+        self,
+        call: str,
+        path: str,
+        *,
+        fields: dict[str, Any],
+        query: dict[str, int] | None = None,
+        body: bytes | None = None,
+    ) -> bytes | None:
+        """The answer to a request; None for a task that is not there.
+
+        Raises:
+            PlatformAwayError: The platform was not reached in several attempts, or cannot serve.
+            TrustError: Something else than the platform answered, or the platform does not know the token.
+            PlatformError: It refused the message.
+        """
+        if self._ledger is not None:
+            self._ledger.add(call, body or b"", fields)
+        headers = {}
+        if body is not None:
+            headers = {"Content-Type": "application/json", "Idempotency-Key": secrets.token_hex(16)}
+        # While a platform is away, each further call is one attempt: whoever waits for it has other things to do.
+        pauses = PAUSES if self._patient else ()
+        for pause in (*pauses, None):
+            wanted = 0.0
+            try:
+                status, answer, wanted = self._once(f"{self.url}/v1/{path}", headers, query, body)
+            except requests.exceptions.SSLError as error:
+                reason = self._insecure(error)
+            except (
+                requests.ConnectionError,
+                requests.Timeout,
+                requests.exceptions.ChunkedEncodingError,
+            ) as error:
+                reason = _reason(error)
+            except (requests.RequestException, OSError) as error:
+                raise TrustError(f"cannot ask {self.url}: {error}") from None
+            else:
+                if status not in _TRY_AGAIN:
+                    self._patient = status not in _AWAY
+                    return self._read(status, answer)
+                reason = self._told(status, answer)
+            if pause is not None:
+                time.sleep(max(pause * self._chance.uniform(0.75, 1.25), min(wanted, LONGEST_PAUSE)))
+        self._patient = False
+        raise PlatformAwayError(f"the platform {self.url} is away ({reason})")
+
+    def _once(
+        self, url: str, headers: dict[str, str], query: dict[str, int] | None, body: bytes | None
+    ) -> tuple[int, bytes, float]:
+        """Status, body, and the pause asked for in seconds."""
+        with self._session.request(
+            "GET" if body is None else "POST",
+            url,
+            params=query,
+            data=body,
+            headers=headers,
+            timeout=TIMEOUT,
+            proxies=self._proxies,
+            # Wherever a redirection leads, the token was not meant for it.
+            allow_redirects=False,
+            stream=True,
+        ) as answer:
+            content = bytearray()
+            for piece in answer.iter_content(2**16):
+                content += piece
+                if len(content) > ANSWER_LIMIT:
+                    raise TrustError(f"{self.url} answered with more than {ANSWER_LIMIT} bytes")
+            wanted = answer.headers.get("Retry-After", "")
+            return answer.status_code, bytes(content), float(wanted) if wanted.isdecimal() else 0.0
+
+    def _read(self, status: int, answer: bytes) -> bytes | None:
+        if status == 200:
+            return answer
+        kind, told = _object(answer).get("kind"), self._told(status, answer)
+        if status == 404 and kind == "no_task":
+            return None
+        if status == 409 and kind == "update_lost":
+            raise UpdateLostError(told)
+        if status in _AWAY:
+            raise PlatformAwayError(f"the platform {self.url} cannot serve ({told})")
+        if status == 401:
+            raise TrustError(
+                f"the platform {self.url} does not know the token; set HYPERFD_TOKEN to the one that its operator gave you"
+            )
+        if kind is None:
+            raise TrustError(
+                f"{self.url} does not answer like a platform of HyperFD (status {status}); check the address"
+            )
+        raise PlatformError(told)
+
+    def _told(self, status: int, answer: bytes) -> str:
+        """The platform's own sentence, or the status where there is none."""
+        message = _object(answer).get("message")
+        if not isinstance(message, str) or not message:
+            return f"status {status}"
+        return "".join(letter if letter.isprintable() else " " for letter in message[:500])
+
+    def _insecure(self, error: requests.exceptions.SSLError) -> str:
+        """Why the connection failed; a certificate that is not trusted will be no better the next time."""
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise TrustError(
+                f"the certificate of {self.url} is not trusted ({_reason(error)}); if its authority is your own, name "
+                "its file in the environment variable REQUESTS_CA_BUNDLE"
+            ) from None
+        return _reason(error)
+
+
+class _Bearer(AuthBase):
+    def __init__(self, token: str) -> None:
+        if not token or not token.isascii() or not token.isprintable() or " " in token:
+            raise PlatformError("the platform's token is empty or damaged; copy it again from its operator")
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+def is_url(location: str) -> bool:
+    """Whether a platform's location is the address of a server, and not a folder or a database."""
+    return location.startswith(("http://", "https://"))
+
+
+def _checked(url: str) -> bool:
+    """Whether a URL leads to this machine itself.
+
+    Raises:
+        PlatformError: It is malformed, holds a password, or would send the token in the clear.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise PlatformError(f"the platform's address {url[:200]} is malformed: {error}") from None
+    if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
+        raise PlatformError(f"the platform's address {url[:200]} must be like https://host:port")
+    if parts.username is not None or parts.password is not None:
+        raise PlatformError(
+            "the platform's address must not hold a name or password; set HYPERFD_TOKEN instead"
+        )
+    loopback = _is_loopback(host)
+    if parts.scheme == "http" and not loopback:
+        raise PlatformError(
+            f"http://{host} would send the token in the clear; use https:// for a platform on another machine"
+        )
+    return loopback
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _object(answer: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(answer)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _reason(error: Exception) -> str:
+    """The innermost reason of a failed request, such as "Connection refused"."""
+    if isinstance(error, requests.Timeout):
+        return "it did not answer in time"
+    inner: BaseException = error
+    while True:
+        reason = getattr(inner, "reason", None)
+        following = (
+            reason
+            if isinstance(reason, BaseException)
+            else next((argument for argument in inner.args if isinstance(argument, BaseException)), None)
+        )
+        if following is None:
+            break
+        inner = following
+    return str(getattr(inner, "strerror", None) or inner)[:200]

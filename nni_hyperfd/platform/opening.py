@@ -1,0 +1,37 @@
+"""One way to every platform: a folder, a database, or a server."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+from nni_hyperfd.errors import PlatformError
+from nni_hyperfd.platform import ledger, outbox
+from nni_hyperfd.platform.http import HTTPPlatform, is_url
+from nni_hyperfd.platform.kept import KeptRanker
+from nni_hyperfd.platform.messages import PlatformAPI
+from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.platform.steady import SteadyPlatform
+
+
+def open_platform(location: str, token: str | None, notes: Path, cache: Path) -> PlatformAPI:
+    """The platform at ``location``.
+
+    Args:
+        location: folder of the state, URL of a database, or ``https://host:port`` of a server.
+        token: for a server.
+        notes: folder for an experiment's ledger and outbox, if the platform is a server.
+        cache: folder for what can be downloaded again.
+
+    Raises:
+        PlatformError: the place holds something damaged, or the address or the token cannot be used.
+    """
+    if not is_url(location):
+        return Platform.open(location)
+    if not token:
+        raise PlatformError(
+            f"the platform {location} wants a token; set HYPERFD_TOKEN to the one that its operator gave you"
+        )
+    remote = HTTPPlatform(location, token, ledger.Ledger(notes / ledger.FILE_NAME))
+    kept = KeptRanker(cache / "platforms" / sha256(remote.url.encode()).hexdigest()[:16])
+    return SteadyPlatform(remote, kept, outbox.Outbox(notes / outbox.FILE_NAME))

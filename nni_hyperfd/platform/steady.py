@@ -1,0 +1,229 @@
+"""A platform behind a network, and what a customer does while it is away.
+
+Configurations are then ranked here, with the last ranker that the platform sent; results are kept in an outbox
+until the platform has them. A result goes into the outbox *before* it is sent, so there is one way for both.
+"""
+
+from __future__ import annotations
+
+import logging
+from hashlib import sha256
+from typing import TypeVar
+
+import torch
+
+from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PlatformError, TrustError
+from nni_hyperfd.platform.kept import KeptRanker
+from nni_hyperfd.platform.messages import (
+    BeginUpdate,
+    CommitUpdate,
+    ExtractorState,
+    FeatureGradient,
+    FeatureStep,
+    GradientStep,
+    OpenTask,
+    PlatformAPI,
+    RankerState,
+    Recommendation,
+    RecommendRequest,
+    RecordReceipt,
+    Subject,
+    Task,
+    TrialRecord,
+    UpdateReceipt,
+    UpdateTicket,
+    UpdateWait,
+    build,
+)
+from nni_hyperfd.platform.outbox import Outbox, Waiting
+from nni_hyperfd.platform.ranking import rank, read_space
+from nni_hyperfd.platform.session import extractor_state
+
+logger = logging.getLogger(__name__)
+
+PROVISIONAL = "away:"
+"""How ids of tasks begin that the platform has not heard of."""
+
+T = TypeVar("T")
+M = TypeVar("M", TrialRecord, BeginUpdate, CommitUpdate)
+
+
+class SteadyPlatform:
+    """Implements :class:`~nni_hyperfd.platform.messages.PlatformAPI` for one experiment.
+
+    Args:
+        remote: the platform itself.
+        kept: where its last ranker is kept.
+        outbox: of the experiment.
+    """
+
+    def __init__(self, remote: PlatformAPI, kept: KeptRanker, outbox: Outbox) -> None:
+        self._remote, self._kept, self._outbox = remote, kept, outbox
+        self._subjects: dict[str, Subject] = {}
+        self._task: Task | None = None
+        self._told_away = False
+
+    # ------------------------------------------------------------------------------------------------ looking
+
+    def extractor(self, version: int | None = None) -> ExtractorState:
+        """θ_G of ``version``, by default the newest, or the last one kept while the platform is away."""
+        try:
+            state = self._remote.extractor(version)
+        except PlatformAwayError as error:
+            return self._kept_extractor(version, error)
+        if version is None:
+            self._keep(state)
+        return state
+
+    def ranker_state(self, version: int | None = None) -> RankerState:
+        """The whole ranker of ``version``, by default the newest."""
+        return self._remote.ranker_state(version)
+
+    def find_task(self, experiment_id: str) -> Task | None:
+        """The task of an experiment, if there is one."""
+        return self._remote.find_task(experiment_id)
+
+    def _keep(self, extractor: ExtractorState) -> None:
+        if self._kept.version() == extractor.version:
+            return
+        try:
+            self._kept.keep(self._remote.ranker_state(extractor.version), extractor)
+        except (HyperFDError, OSError) as error:
+            logger.warning("The platform's ranker is not kept for a time when it is away: %s.", error)
+
+    def _kept_extractor(self, version: int | None, away: PlatformAwayError) -> ExtractorState:
+        ranker, number = self._kept.ranker(), self._kept.version()
+        if ranker is None or number is None or version not in (None, number):
+            raise away
+        self._told_away = True
+        logger.warning(
+            "Going on with the platform's ranker version %d, kept here: %s. Results wait on this disk for `hyperfd sync`.",
+            number,
+            away,
+        )
+        return extractor_state(ranker, number, self._kept.images())
+
+    # --------------------------------------------------------------------------------------- tasks and trials
+
+    def open_task(self, message: OpenTask) -> Task:
+        """Begin or find the task of an experiment, or a provisional one, which the platform hears of later."""
+        try:
+            task = self._task = self._remote.open_task(message)
+        except PlatformAwayError:
+            self._outbox.add(message)
+            task = build(
+                Task,
+                task_id=PROVISIONAL + sha256(message.experiment_id.encode()).hexdigest()[:32],
+                experiment_id=message.experiment_id,
+                space_key=read_space(message.subject.space, message.subject.flops_limit).key,
+                extractor_version=message.subject.extractor_version,
+                status="open",
+            )
+        self._subjects[task.task_id] = message.subject
+        return task
+
+    def recommend(self, message: RecommendRequest) -> Recommendation:
+        """Rank configurations, here while the platform is away, in the very way in which the platform does it."""
+        try:
+            if message.task_id is None or not message.task_id.startswith(PROVISIONAL):
+                return self._remote.recommend(message)
+            away = PlatformAwayError("the platform has not heard of this experiment yet")
+        except PlatformAwayError as error:
+            away = error
+        subject = message.subject or self._subjects.get(message.task_id or "")
+        ranker = self._kept.ranker()
+        if subject is None or ranker is None or self._kept.version() != subject.extractor_version:
+            raise away
+        space = read_space(subject.space, subject.flops_limit)
+        return rank(ranker, subject.extractor_version, space, torch.tensor(subject.phi), message)
+
+    def record(self, message: TrialRecord) -> RecordReceipt:
+        """Keep a trial's outcome: on the platform, or on this disk until the platform can be reached."""
+        # With its final address if there is one: whoever delivers it may not know what this process knows.
+        self._outbox.add(message if self._task is None else self._addressed(message))
+        try:
+            receipt = self.deliver().get(message.trial_key)
+        except PlatformAwayError as error:
+            if not self._told_away:
+                logger.warning("Results wait on this disk: %s.", error)
+            self._told_away, receipt = True, None
+        return receipt or build(
+            RecordReceipt, task_id=message.task_id, trial_key=message.trial_key, outcome="stored"
+        )
+
+    def deliver(self) -> dict[str, RecordReceipt]:
+        """Send whatever waits; what the platform has then waits no more. Returns receipts by trial key.
+
+        A message that the platform refuses is given up with an error in the log, and raised when all others are sent.
+
+        Raises:
+            PlatformAwayError: The platform is still away; what was not sent goes on waiting.
+            TrustError: Somebody else answers, or the token is not known; as before.
+            PlatformError: A message was refused.
+        """
+        receipts: dict[str, RecordReceipt] = {}
+        refused: PlatformError | None = None
+        with self._outbox.lock:
+            waiting = self._outbox.waiting()
+            left: list[Waiting] = []
+            try:
+                for place, message in enumerate(waiting):
+                    left = waiting[place:]
+                    try:
+                        if isinstance(message, OpenTask):
+                            self._task = self._remote.open_task(message)
+                        elif isinstance(message, TrialRecord):
+                            receipts[message.trial_key] = self._remote.record(self._addressed(message))
+                    except (PlatformAwayError, TrustError):
+                        raise
+                    except PlatformError as error:
+                        logger.error("The platform refused a message: %s.", error)
+                        refused = error
+                left = []
+            finally:
+                # Provisional addresses mean nothing without the message that opens the task.
+                first = [m for m in waiting if isinstance(m, OpenTask) and left and m not in left]
+                owed = [m for m in waiting if isinstance(m, BeginUpdate) and m not in left]
+                self._outbox.replace([*first, *left, *owed])
+        if self._told_away and waiting:
+            logger.info("The platform is back, and has all results.")
+            self._told_away = False
+        if refused is not None:
+            raise refused
+        return receipts
+
+    # ------------------------------------------------------------------------------------------------ updates
+
+    def begin_update(self, message: BeginUpdate) -> UpdateTicket | UpdateWait | UpdateReceipt:
+        """Start the experiment's update, when all results are delivered."""
+        self._outbox.add(message.model_copy(update={"takeover": False}))
+        self.deliver()
+        return self._settled(self._remote.begin_update(self._addressed(message)))
+
+    def send_features(self, message: FeatureStep) -> FeatureGradient:
+        """First half of a step."""
+        return self._remote.send_features(message)
+
+    def send_gradient(self, message: GradientStep) -> UpdateTicket:
+        """Second half of a step; the answer says what comes next."""
+        return self._remote.send_gradient(message)
+
+    def commit(self, message: CommitUpdate) -> UpdateReceipt:
+        """Make the new version."""
+        return self._settled(self._remote.commit(self._addressed(message)))
+
+    def _settled(self, answer: T) -> T:
+        """The experiment's update is not owed any more when there is a receipt for it."""
+        if isinstance(answer, UpdateReceipt):
+            with self._outbox.lock:
+                waiting = self._outbox.waiting()
+                self._outbox.replace([m for m in waiting if not isinstance(m, BeginUpdate)])
+        return answer
+
+    def _addressed(self, message: M) -> M:
+        """The message with the id by which the platform knows the task."""
+        if not message.task_id.startswith(PROVISIONAL):
+            return message
+        if self._task is None:
+            raise PlatformAwayError("the platform has not heard of this experiment yet")
+        return message.model_copy(update={"task_id": self._task.task_id})
