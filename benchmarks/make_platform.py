@@ -36,14 +36,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--table", type=Path, required=True, help="folder with offline_sets.json and offline tables"
+        "--table", type=Path, required=True, help="folder that table_inputs.py wrote, with offline tables"
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
     sets = OfflineSets.load(options.table / "offline_sets.json")
-    features = half(ImageFeatures.load(options.table / "server_features.safetensors"))
+    features = ImageFeatures.load(options.table / "features" / "server.safetensors")
     paths = [*options.table.glob("offline*.csv.gz"), *options.table.glob("offline*.jsonl")]
     table = LookupTable.merge(LookupTable.load(path) for path in sorted(paths))
     train = torch.tensor(json.loads((options.table / "server_train.json").read_text()))
@@ -96,11 +96,6 @@ def gather(space: Space, rows: list[Row], position: dict[str, int]) -> Experienc
         torch.tensor([place[row.configuration] for row in rows]),
         torch.tensor([row.heldout_ap for row in rows]),
     )
-
-
-def half(features: ImageFeatures) -> ImageFeatures:
-    """Features as float16: a third decimal nobody needs would double the size of the package."""
-    return ImageFeatures(features.gwap.half(), features.mean.half(), features.boxes)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,76 @@
+"""What goes beside the lookup tables: offline data sets out of the server's images, and what all data sets look like.
+
+    python benchmarks/table_inputs.py --server GROUPS WIDER200 --data CUSTOMER... --out benchmarks/tables
+
+Writes offline_sets.json (kept if it is there, because rows name its sets), server_train.json, and image-level features of the
+server and of each customer's training images, as float16. With these and the tables, `paper_experiments.py` needs no image.
+The tables themselves come from `hyperfd table build`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nni_hyperfd.benchmark.offline_sets import label_statistics, make_offline_sets
+from nni_hyperfd.benchmark.table import SERVER
+from nni_hyperfd.detection.dataset import FaceDataset, load_dataset
+from nni_hyperfd.detection.merge import merge
+from nni_hyperfd.detection.pixels import open_pixels
+from nni_hyperfd.detection.weights import BASES, base_detector
+from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.metafeature.profile import PROFILE_SIZE, profile_dataset, profile_images
+
+SETS, TRAIN, FEATURES = "offline_sets.json", "server_train.json", "features"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--server", type=Path, nargs="+", required=True)
+    parser.add_argument("--data", type=Path, nargs="*", default=[])
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = options.out / FEATURES
+    folder.mkdir(parents=True, exist_ok=True)
+    server = merge(SERVER, [load_dataset(each) for each in options.server])
+    store = open_pixels(server, 2 * PROFILE_SIZE)
+    features = profile_images(base_detector(BASES["standard"]), store, torch.arange(len(server.images)))
+    half(features).save(folder / f"{SERVER}.safetensors")
+    (options.out / TRAIN).write_text(json.dumps(sorted(server.splits["train"])))
+    if not (options.out / SETS).exists():
+        make_sets(server, features, options.out / SETS)
+    for each in options.data:
+        half(profile_dataset(load_dataset(each))).save(folder / f"{each.resolve().name}.safetensors")
+        print(each.resolve().name, flush=True)
+
+
+def make_sets(server: FaceDataset, features: ImageFeatures, path: Path) -> None:
+    """The sub-data-sets that clustering the server's images gives."""
+    split_of = {index: name for name, members in server.splits.items() for index in members}
+    boxes = [image.boxes[~image.ignored] for image in server.images]
+    sizes = np.array([(image.width, image.height) for image in server.images], dtype=np.float64)
+    matrices = {
+        "gwap": features.gwap.numpy(),
+        "mean": features.mean.numpy(),
+        "labels": label_statistics(boxes, sizes),
+    }
+    splits = [split_of[index] for index in range(len(server.images))]
+    found = make_offline_sets(matrices, splits, features.boxes.numpy())
+    found.save(path)
+    print(found.report)
+
+
+def half(features: ImageFeatures) -> ImageFeatures:
+    """Features as float16: a fourth digit nobody needs would double the size of the repository."""
+    return ImageFeatures(features.gwap.half(), features.mean.half(), features.boxes)
+
+
+if __name__ == "__main__":
+    main()
