@@ -241,13 +241,17 @@ class UpdateWait(Message):
 
 
 class UpdateReceipt(Message):
-    """The one update of an experiment; ``version_after`` is None where it had no usable result."""
+    """The one update of an experiment; ``version_after`` is None where it had no usable result.
+
+    A version that is not ``published`` is kept until an operator has looked at what the platform's guard said about it.
+    """
 
     kind: Literal["receipt"] = "receipt"
     task_id: Identifier
     experiment_id: Identifier
     version_before: Count
     version_after: Count | None
+    published: bool = True
     usable_trials: Count
     failed_trials: Count
 

@@ -48,6 +48,7 @@ from nni_hyperfd.platform.session import UpdateOrigin, UpdateSession, extractor_
 from nni_hyperfd.platform.store import Store
 from nni_hyperfd.platform.view import CustomerView
 from nni_hyperfd.ranker.blobs import pack, unpack
+from nni_hyperfd.ranker.guard import Guard, GuardReport, GuardSettings
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.settings import RankerSettings
@@ -76,18 +77,25 @@ class Platform:
         store: where everything is kept.
         settings: of the updates; the paper's by default.
         lease_seconds: how long an update may be silent before another one takes its turn.
+        guard: of the updates; what it objects to is kept and not published.
     """
 
     def __init__(
-        self, store: Store, settings: RankerSettings | None = None, lease_seconds: float = LEASE_SECONDS
+        self,
+        store: Store,
+        settings: RankerSettings | None = None,
+        lease_seconds: float = LEASE_SECONDS,
+        guard: GuardSettings | None = None,
     ) -> None:
         self._store = store
         self._settings = settings or RankerSettings()
+        self._guard_settings = guard or GuardSettings()
         self._lease_seconds = lease_seconds
         self._session: UpdateSession | None = None
         self._renewed = 0.0
         self._rankers: dict[int, Ranker] = {}
         self._offline: OfflineData | None = None
+        self._guard: Guard | None = None
 
     @classmethod
     def open(cls, location: str | Path, settings: RankerSettings | None = None) -> Platform:
@@ -107,9 +115,11 @@ class Platform:
         base_id: str,
         settings: RankerSettings | None = None,
         lease_seconds: float = LEASE_SECONDS,
+        guard: GuardSettings | None = None,
     ) -> Platform:
         """A platform with a version 0 of one's own; where there is a platform already, that one is opened."""
-        return cls(Store(location, lambda: first_state(ranker, offline, base_id)), settings, lease_seconds)
+        store = Store(location, lambda: first_state(ranker, offline, base_id))
+        return cls(store, settings, lease_seconds, guard)
 
     def close(self) -> None:
         """Give up an update under way and close the store."""
@@ -231,10 +241,10 @@ class Platform:
         with _WORKING:
             task = self._store.task(message.task_id)
             if task.status != "open":
-                return _receipt(task)
+                return self._receipt(task)
             trials = self._store.trials(task.id)
             if not any(trial.status == "ok" for trial in trials):
-                return _receipt(self._store.close_task(task.id, self._newest()))
+                return self._receipt(self._store.close_task(task.id, self._newest()))
             session_id = secrets.token_hex(16)
             wait = self._store.take_lease(session_id, task.id, self._lease_seconds, message.takeover)
             if wait > 0:
@@ -244,7 +254,7 @@ class Platform:
                 task = self._store.task(message.task_id)
                 if task.status != "open":  # the turn before this one was the same experiment's
                     self._store.release_lease(session_id)
-                    return _receipt(task)
+                    return self._receipt(task)
                 session = self._start(session_id, task, trials, message.seed)
                 ticket = session.advance()
                 self._store.renew_lease(session_id, self._lease_seconds)
@@ -275,18 +285,22 @@ class Platform:
     def commit(self, message: CommitUpdate) -> UpdateReceipt:
         """Make the new version, once; repeating it returns the same receipt.
 
+        A version that the guard objects to is kept, but nobody gets it and nothing is built on it until an operator
+        publishes it.
+
         Raises:
             UpdateLostError: The update is over, or a newer version came first; begin it again.
             PlatformError: Steps are left.
         """
         task = self._store.task(message.task_id)
         if task.status != "open":
-            return _receipt(task)
+            return self._receipt(task)
         with self._held_session(message.session_id) as session:
             origin = session.origin
             if origin.task_id != message.task_id:
                 raise PlatformError("the update to be committed is another experiment's")
             state = session.finish(message.phi)
+            verdict = self._judge(session.ranker, origin.parent)
             made = NewVersion(
                 ranker=session.ranker.to_bytes(),
                 omega=pack(IMPORTANCE, state.importance, {}),
@@ -296,8 +310,12 @@ class Platform:
                 final_phi=tuple(state.phi.tolist()),
                 trials_used=origin.trials_used,
                 trials_failed=origin.trials_failed,
+                published=verdict.passed,
+                guard=verdict.to_json(),
             )
-            receipt = _receipt(self._store.commit_version(session.id, origin.task_id, origin.parent, made))
+            receipt = self._receipt(
+                self._store.commit_version(session.id, origin.task_id, origin.parent, made)
+            )
             self._session = None
             return receipt
 
@@ -315,10 +333,37 @@ class Platform:
             CurrentTask(task.id, current),
             self._settings,
             seed,
+            self._offline_guard().held_out,
         )
         used = len(current.aps)
         origin = UpdateOrigin(task.id, parent, seed, used, len(trials) - used)
         return UpdateSession(session_id, origin, ranker, update, self._settings.images)
+
+    def _judge(self, made: Ranker, parent: int) -> GuardReport:
+        """Compare a new version with its parent and with the best published one."""
+        newest = self._store.newest()
+        if newest.number != parent:
+            raise UpdateLostError("a newer ranker version came first; begin the update again")
+        guard = self._offline_guard()
+        report = None if newest.guard is None else GuardReport.from_json(newest.guard)
+        if report is None:
+            best = guard.ndcg(self._kept_ranker(0))
+        else:
+            # Who publishes a version in spite of the guard says that things are to be measured by it from now on.
+            best = dict(report.best if report.passed else report.ndcg)
+        return guard.judge(made, self._kept_ranker(parent), best)
+
+    def _receipt(self, task: TaskRecord) -> UpdateReceipt:
+        return build(
+            UpdateReceipt,
+            task_id=task.id,
+            experiment_id=task.experiment_id,
+            version_before=task.version_before,
+            version_after=task.version_after,
+            published=task.version_after is None or self._store.is_published(task.version_after),
+            usable_trials=task.trials_used,
+            failed_trials=task.trials_failed,
+        )
 
     @contextmanager
     def _held_session(self, session_id: str) -> Iterator[UpdateSession]:
@@ -393,6 +438,11 @@ class Platform:
             self._offline = OfflineData.from_bytes(self._store.offline())
         return self._offline
 
+    def _offline_guard(self) -> Guard:
+        if self._guard is None:
+            self._guard = Guard(self._offline_data(), self._guard_settings, self._settings.images)
+        return self._guard
+
 
 def _space_of(task: TaskRecord) -> Space:
     return read_space(task.space, task.flops_limit)
@@ -406,16 +456,4 @@ def _task(task: TaskRecord) -> Task:
         space_key=task.space_key,
         extractor_version=task.extractor_version,
         status=task.status,
-    )
-
-
-def _receipt(task: TaskRecord) -> UpdateReceipt:
-    return build(
-        UpdateReceipt,
-        task_id=task.id,
-        experiment_id=task.experiment_id,
-        version_before=task.version_before,
-        version_after=task.version_after,
-        usable_trials=task.trials_used,
-        failed_trials=task.trials_failed,
     )

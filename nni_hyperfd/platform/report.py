@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +19,7 @@ class PlatformStatus:
     Args:
         location: where the state is.
         schema_version: layout of the state.
-        version: newest ranker version.
+        version: newest published ranker version.
         base_id: of the base detector whose features it understands.
         counts: tasks and trials by status.
         tasks_by_space: finished tasks of each search space, by its key.
@@ -42,6 +43,8 @@ class HistoryEntry:
         trials_used, trials_failed: how many results it was learnt from, and how many trials had none.
         best_ap: highest AP@50 on val among the experiment's trials.
         created: moment of the commit.
+        published: whether customers get it and updates build on it.
+        objections: what the guard said against it.
     """
 
     version: int
@@ -52,6 +55,8 @@ class HistoryEntry:
     trials_failed: int
     best_ap: float | None
     created: datetime
+    published: bool
+    objections: tuple[str, ...]
 
 
 def status(store: Store) -> PlatformStatus:
@@ -87,6 +92,8 @@ def history(store: Store) -> list[HistoryEntry]:
                 trials_failed=0 if task is None else task.trials_failed or 0,
                 best_ap=None if task is None else max(aps.get(task.id, []), default=None),
                 created=version.created,
+                published=version.published,
+                objections=() if version.guard is None else tuple(json.loads(version.guard)["reasons"]),
             )
         )
     return entries

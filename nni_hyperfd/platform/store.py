@@ -332,8 +332,9 @@ class Store:
             return [_task(row) for row in session.execute(query).scalars()]
 
     def learnt_tasks(self) -> list[str]:
-        """Ids of the finished tasks, in the order of their versions."""
-        query = select(TaskRow.id).where(TaskRow.status == "done").order_by(TaskRow.version_after)
+        """Ids of the finished tasks whose versions are published, in the order of these."""
+        query = select(TaskRow.id).join(VersionRow, VersionRow.number == TaskRow.version_after)
+        query = query.where(TaskRow.status == "done", VersionRow.published).order_by(VersionRow.number)
         with self._reading() as session:
             return list(session.execute(query).scalars())
 
@@ -428,6 +429,27 @@ class Store:
                 return _task(task)
         except IntegrityError:
             raise UpdateLostError("another update came first; begin the update again") from None
+
+    def publish(self, number: int) -> None:
+        """Let customers use a version that was kept back, and updates build on it; a published one is left as it is.
+
+        Raises:
+            PlatformError: There is no such version, or the platform has gone on without it.
+        """
+        with self._writing() as session:
+            session.execute(select(LeaseRow).with_for_update())  # no version is written meanwhile
+            row = session.get(VersionRow, number)
+            if row is None:
+                raise PlatformError(f"there is no ranker version {number}")
+            newest = session.execute(
+                select(func.max(VersionRow.number)).where(VersionRow.published)
+            ).scalar_one()
+            if not row.published and row.parent != newest:
+                raise PlatformError(
+                    f"version {number} was built on version {row.parent}, and the platform has gone on to version {newest} without it; "
+                    "its results are kept, but a new version of it cannot be made"
+                )
+            row.published = True
 
     def close_task(self, task_id: str, version: int) -> TaskRecord:
         """End a task that has no usable trial, without a new version; a finished one is returned as it is.

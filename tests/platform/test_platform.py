@@ -33,6 +33,7 @@ from nni_hyperfd.platform.ranking import read_space
 from nni_hyperfd.platform.store import FILE_NAME
 from nni_hyperfd.ranker.blobs import unpack
 from nni_hyperfd.ranker.encodings import encode
+from nni_hyperfd.ranker.guard import Guard, GuardSettings
 from nni_hyperfd.ranker.offline import OfflineData, RankedList
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.settings import RankerSettings
@@ -254,8 +255,9 @@ def test_the_split_update_equals_one_autograd_graph(
         )
         client.update(task)
 
+        held_out = Guard(offline, GuardSettings(), settings.images).held_out
         update = JoinedUpdate(
-            reference, offline, past, importance, CurrentTask(task.task_id, trials), settings, 0
+            reference, offline, past, importance, CurrentTask(task.task_id, trials), settings, 0, held_out
         )
         drawn = samples(reference.extractor, features, torch.Generator().manual_seed(0), 6)
         while update.steps_left:
