@@ -23,7 +23,7 @@ from nni_hyperfd.detection.evaluation import ap50, detect, evaluation_batches, g
 from nni_hyperfd.detection.pixels import open_pixels
 from nni_hyperfd.detection.training import cpu_autocast
 from nni_hyperfd.detection.weights import BASES, base_detector
-from nni_hyperfd.plugin.customer import Customer
+from nni_hyperfd.plugin.customer import Customer, platform_of
 from nni_hyperfd.plugin.settings import Settings
 from nni_hyperfd.spaces.space import standard_search_space
 
@@ -55,7 +55,7 @@ def measure(folder: Path, space: str, budget: str) -> dict:
     """AP@50 on test before and after, and each of the four trials."""
     with tempfile.TemporaryDirectory() as platform:
         settings = Settings.from_class_args({"data": str(folder), "platform": platform, "budget": 4})
-        recommended = Customer(settings, standard_search_space(space)).preview()
+        recommended = Customer(settings, standard_search_space(space), platform_of(settings)).preview()
     run = PairRunner({folder.name: folder})
     trials = []
     for configuration in recommended.configurations:

@@ -9,10 +9,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from nni_hyperfd.cli import detect, finish, lookup, recommend, register, status
+from nni_hyperfd.cli import detect, finish, ledger, lookup, recommend, register, status, sync
 from nni_hyperfd.errors import HyperFDError
 
-COMMANDS = (recommend, finish, status, register, detect, lookup)
+COMMANDS = (recommend, finish, sync, ledger, status, register, detect, lookup)
 """Each has ``add_to(commands)``, which adds its parsers and the function that they run."""
 
 

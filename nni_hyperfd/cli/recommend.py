@@ -52,7 +52,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(options: argparse.Namespace) -> None:
     """Print the recommendation."""
-    from nni_hyperfd.plugin.customer import Customer
+    from nni_hyperfd.plugin.customer import Customer, platform_of
 
     settings = Settings.from_class_args(
         {
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
             "cache_dir": options.cache,
         }
     ).resolved(Path.cwd())
-    customer = Customer(settings, _search_space(options.space))
+    customer = Customer(settings, _search_space(options.space), platform_of(settings))
     recommendation = customer.preview()
     ranked = [(number, "", each) for number, each in enumerate(recommendation.configurations, start=1)]
     if options.spares:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from nni_hyperfd.detection.dataset import load_dataset
+from nni_hyperfd.detection.pixels import default_cache_dir
 from nni_hyperfd.detection.weights import base_id
 from nni_hyperfd.errors import PluginError
 from nni_hyperfd.platform.client import TaskClient
-from nni_hyperfd.platform.messages import Recommendation, Task, UpdateReceipt
-from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.platform.messages import PlatformAPI, Recommendation, Task, UpdateReceipt
+from nni_hyperfd.platform.opening import open_platform
 from nni_hyperfd.plugin.metrics import Result
 from nni_hyperfd.plugin.profiling import profile_apart
 from nni_hyperfd.plugin.records import Training
@@ -22,16 +24,31 @@ from nni_hyperfd.threads import leave_cores_to_trials
 logger = logging.getLogger(__name__)
 
 
+def platform_of(settings: Settings, notes: Path | None = None) -> PlatformAPI:
+    """The platform that ``settings`` name.
+
+    Args:
+        notes: folder of the experiment, for its ledger and outbox; by default the cache, as for what is no experiment's.
+    """
+    cache = settings.cache_dir or default_cache_dir()
+    return open_platform(settings.platform, settings.token, notes or cache, cache)
+
+
 class Customer:
     """One data set and one search space, with a platform to ask.
 
     Everything that can be wrong is looked at before the expensive part, the image-level features.
 
+    Args:
+        settings: checked and with absolute paths.
+        search_space: as NNI gives it.
+        platform: where the recommendation comes from, and the results go.
+
     Raises:
         HyperFDError: the search space, the platform's state or the data cannot be used; one sentence says why.
     """
 
-    def __init__(self, settings: Settings, search_space: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Settings, search_space: Mapping[str, Any], platform: PlatformAPI) -> None:
         leave_cores_to_trials()
         self.settings = settings
         self.space = Space.from_search_space(search_space)
@@ -40,7 +57,6 @@ class Customer:
                 f"classArgs say space: {settings.space}, but the search space is of the kind {self.space.kind}; "
                 "name another searchSpaceFile, or leave space out."
             )
-        platform = Platform.open(settings.platform)
         # Not the settings' seed: the trials split the data by themselves and must come to the same split.
         dataset = load_dataset(settings.data, settings.format)
         logger.info("%s", dataset.report)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.platform.messages import BeginUpdate, Task, UpdateReceipt, build
-from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.plugin.customer import Customer
+from nni_hyperfd.platform.messages import BeginUpdate, Task, TrialRecord, UpdateReceipt, build
+from nni_hyperfd.platform.outbox import FILE_NAME as OUTBOX
+from nni_hyperfd.platform.outbox import Outbox
+from nni_hyperfd.platform.steady import SteadyPlatform
+from nni_hyperfd.plugin.customer import Customer, platform_of
 from nni_hyperfd.plugin.memo import Memo, Presence
 from nni_hyperfd.plugin.metrics import Result, read_metric
 from nni_hyperfd.plugin.records import Outcome, Records, Training
+from nni_hyperfd.plugin.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +62,8 @@ def finish_experiment(folder: Path) -> tuple[UpdateReceipt, bool]:
             f"experiment {records.experiment_id} has no recommendation of HyperFD, so there is nothing to finish: it used "
             "another tuner, or its tuner stopped too early."
         )
-    platform = Platform.open(memo.settings.platform)
+    settings = with_token(memo.settings, records)
+    platform = platform_of(settings, folder)
     task = platform.find_task(records.experiment_id)
     if task is not None and task.status == "done":
         receipt = platform.begin_update(build(BeginUpdate, task_id=task.task_id))
@@ -70,9 +75,43 @@ def finish_experiment(folder: Path) -> tuple[UpdateReceipt, bool]:
             f"the tuner of experiment {records.experiment_id} is alive (process {process}) and updates the platform by itself "
             f"after the last result; to end the experiment now, use `nnictl stop {records.experiment_id}`."
         )
-    customer = Customer(memo.settings, memo.search_space)
+    customer = Customer(settings, memo.search_space, platform)
     task = customer.open(records.experiment_id)
     return end_experiment(customer, task, _longest_trainings(records)), False
+
+
+def deliver(folder: Path) -> str:
+    """Send what the platform of an experiment has not heard of while it was away, and make the update if it is owed.
+
+    Returns:
+        One sentence for people.
+
+    Raises:
+        HyperFDError: the platform is still away, refused something, or the experiment is not one of this package.
+    """
+    records, memo = Records(folder), Memo.read(folder)
+    box = Outbox(folder / OUTBOX)
+    waiting = box.waiting()
+    if memo is None or not waiting:
+        return "nothing waits"
+    if any(isinstance(message, BeginUpdate) for message in waiting) and not Presence(folder).process_id():
+        receipt, _ = finish_experiment(folder)
+        return in_words(receipt)
+    platform = platform_of(with_token(memo.settings, records), folder)
+    assert isinstance(platform, SteadyPlatform), "only platforms behind a network have an outbox"
+    platform.deliver()
+    results = sum(isinstance(message, TrialRecord) for message in waiting)
+    return (
+        f"delivered {results} result{'s' if results != 1 else ''}; the update comes with the experiment's end"
+    )
+
+
+def with_token(settings: Settings, records: Records) -> Settings:
+    """Settings from the tuner's notes, which hold no token: it is in the environment or in NNI's own notes."""
+    arguments = (records.config().get("tuner") or records.config().get("advisor") or {}).get(
+        "classArgs"
+    ) or {}
+    return replace(settings, token=settings.token or arguments.get("token"))
 
 
 def _longest_trainings(records: Records) -> list[tuple[Mapping[str, Any], Result | None, Training]]:

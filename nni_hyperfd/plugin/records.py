@@ -116,6 +116,21 @@ def find_experiment(experiment_id: str, experiments: Path | None = None) -> Path
     )
 
 
+def all_experiments(experiments: Path | None = None) -> list[Path]:
+    """Folders of all NNI experiments on this machine; ``experiments`` as for :func:`find_experiment`."""
+    home = HOME.expanduser()
+    folders = [experiments] if experiments else [home, *_all_listed(home / ".experiment")]
+    found = {path.parent.parent.resolve() for folder in folders for path in folder.glob("*/db/nni.sqlite")}
+    return sorted(found)
+
+
+def _all_listed(experiment_list: Path) -> list[Path]:
+    try:
+        return [Path(entry["logDir"]) for entry in json.loads(experiment_list.read_text()).values()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
 def _listed(experiment_list: Path, experiment_id: str) -> Iterator[Path]:
     try:
         yield Path(json.loads(experiment_list.read_text())[experiment_id]["logDir"])

@@ -7,12 +7,13 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
 
-from nni_hyperfd.errors import HyperFDError, PluginError
+from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PluginError
 from nni_hyperfd.plugin.memo import Memo, Presence
 from nni_hyperfd.plugin.metrics import Result, read_metric
 from nni_hyperfd.plugin.page import Page
@@ -42,13 +43,14 @@ class Session:
 
     def __init__(self, folder: Path, settings: Settings, search_space: Mapping[str, Any], count: int) -> None:
         # Imported late: NNI waits ten seconds for the constructor of a tuner, and torch may take longer than that.
-        from nni_hyperfd.plugin.customer import Customer
+        from nni_hyperfd.plugin.customer import Customer, platform_of
 
         self.records = Records(folder)
         memo = Memo.read(folder)
         code = self.records.config().get("trialCodeDirectory") or "."
-        settings = memo.settings if memo else settings.resolved(Path(code))
-        self._customer = Customer(settings, search_space)
+        # A resumed experiment keeps its settings; only the token is not kept with them.
+        settings = replace(memo.settings, token=settings.token) if memo else settings.resolved(Path(code))
+        self._customer = Customer(settings, search_space, platform_of(settings, folder))
         self._task = self._customer.open(self.records.experiment_id)
         if memo is None:
             recommendation = self._customer.recommend(self._task, count)
@@ -89,6 +91,8 @@ class Session:
     def end(self, reason: str, outcomes: Iterable[tuple[int, Result | None, int | None]]) -> bool:
         """Update the platform, once in this process and, by the platform's care, once ever; False if it failed.
 
+        While a platform is away the experiment is over, too: its results wait on this disk.
+
         Args:
             reason: for the log.
             outcomes: place, result (None for a failure) and, where it was shortened, the epochs of the training.
@@ -105,6 +109,13 @@ class Session:
             ]
             try:
                 receipt = end_experiment(self._customer, self._task, trials)
+            except PlatformAwayError as error:
+                logger.error(
+                    "The results wait on this disk (%s): run `hyperfd sync %s` when the platform is back.",
+                    error,
+                    self.records.experiment_id,
+                )
+                return True
             except Exception as error:
                 if not isinstance(error, HyperFDError):
                     logger.exception("unexpected error")

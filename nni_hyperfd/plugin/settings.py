@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -11,14 +12,21 @@ from typing import Any
 
 from nni_hyperfd.errors import PluginError
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_PLATFORM = "~/.local/share/hyperfd"
 FORMATS = ("wider", "coco", "voc", "yolo", "retinaface", "csv")
 SPACES = ("hpo", "nas", "joint", "flat")
 
 
 def default_platform() -> str:
-    """Where the platform's state is unless named: ``HYPERFD_PLATFORM`` or ``~/.local/share/hyperfd``."""
+    """Where the platform is unless named: ``HYPERFD_PLATFORM`` or ``~/.local/share/hyperfd``."""
     return os.environ.get("HYPERFD_PLATFORM") or DEFAULT_PLATFORM
+
+
+def default_token() -> str | None:
+    """What a platform on a server knows this customer by: ``HYPERFD_TOKEN``."""
+    return os.environ.get("HYPERFD_TOKEN") or None
 
 
 @dataclass(frozen=True)
@@ -28,8 +36,10 @@ class Settings:
     Args:
         data: folder of annotated images. A relative path starts at NNI's ``trialCodeDirectory``, where the trial
             command starts too, so that both may name the folder in the same way; so does ``$NAME``.
-        platform: folder of the platform's state, made on first use, or a database URL; by default
-            ``HYPERFD_PLATFORM`` or ``~/.local/share/hyperfd``.
+        platform: folder of the platform's state, made on first use, the URL of a database, or of a server
+            (``https://host:port``); by default ``HYPERFD_PLATFORM`` or ``~/.local/share/hyperfd``.
+        token: for a platform on a server; by default ``HYPERFD_TOKEN``, which is the better place: NNI shows ``classArgs``
+            on its page and writes them into its logs.
         budget: B, results after which the experiment ends.
         exploration: share of the budget drawn from the second-best part of the ranking, 0 to 1.
         candidates: configurations sampled and ranked where a space is too large to rank all of it.
@@ -49,6 +59,7 @@ class Settings:
     format: str | None = None
     space: str | None = None
     cache_dir: Path | None = None
+    token: str | None = field(default_factory=default_token, repr=False)
 
     @classmethod
     def from_class_args(cls, arguments: Mapping[str, Any], also: tuple[str, ...] = ()) -> Settings:
@@ -72,6 +83,7 @@ class Settings:
             "format": _one_of(arguments, "format", FORMATS),
             "space": _one_of(arguments, "space", SPACES),
             "cache_dir": _path(arguments, "cache_dir"),
+            "token": _token(arguments),
         }
         return cls(**{key: value for key, value in values.items() if value is not None})
 
@@ -89,8 +101,8 @@ class Settings:
         )
 
     def as_class_args(self) -> dict[str, Any]:
-        """Plain values from which :meth:`from_class_args` makes equal settings."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        """Plain values from which :meth:`from_class_args` makes equal settings, but for the token, which is not to be kept."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "token"}
         return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
 
 
@@ -120,6 +132,18 @@ def _text(arguments: Mapping[str, Any], key: str) -> str | None:
         return None
     if not isinstance(value, str) or not value.strip():
         raise PluginError(f"classArgs: {key} must be a path, not {value!r}.")
+    return value
+
+
+def _token(arguments: Mapping[str, Any]) -> str | None:
+    value = arguments.get("token")
+    if value is not None and not (isinstance(value, str) and value.strip()):
+        # Without the value: this sentence is shown on NNI's page.
+        raise PluginError("classArgs: token must be the text that the platform's operator gave you.")
+    if value is not None:
+        logger.warning(
+            "classArgs hold the platform's token, which NNI shows on its page and writes into its logs; set HYPERFD_TOKEN instead."
+        )
     return value
 
 
