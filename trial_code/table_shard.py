@@ -2,7 +2,7 @@
 
 NNI hands it a shard, such as 3/8, and its rows go to table.jsonl in NNI's output folder; by hand:
 
-    python trial_code/table_shard.py --shard 3/8 --space hpo --data FOLDER... --budget smoke
+    python trial_code/table_shard.py --shard 3/8 --space hpo --data FOLDER...
 
 Whatever machine a trial ran on, `hyperfd table merge */table.jsonl --out FILE.csv.gz` puts the files together.
 """

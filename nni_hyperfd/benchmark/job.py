@@ -64,7 +64,7 @@ class Job:
     pairs: int = 1000
     per_set: int = 6
     configurations: int | None = None
-    budget: str = "smoke"
+    budget: str = "table"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -189,7 +189,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of the space (default: all 216 of hpo, a sample of 200 of nas)",
     )
-    parser.add_argument("--budget", default="smoke", help="training budget (default: %(default)s)")
+    parser.add_argument("--budget", default="table", help="training budget (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the trainings (default: %(default)s)")
 
 

@@ -101,7 +101,7 @@ def test_build_resume_merge_and_show(
     assert main(["table", "show", str(merged)]) == 0
     head, first, second = capsys.readouterr().out.rstrip().splitlines()
     assert head.split()[:2] == ["space", "data"]
-    assert first.split()[:6] == ["hpo", "faces", "smoke", "0", "2", "0"]
+    assert first.split()[:6] == ["hpo", "faces", "table", "0", "2", "0"]
     assert "(offline sets)" in second
 
 
