@@ -23,13 +23,22 @@ REQUIREMENTS = [
     "tqdm",
 ]
 
+SERVER_REQUIREMENTS = [  # of `hyperfd serve`
+    "fastapi>=0.110",
+    "prometheus-client",
+    "psycopg[binary]>=3.1",  # PostgreSQL in place of SQLite
+    "uvicorn>=0.30",
+]
+
 TEST_REQUIREMENTS = [
+    *SERVER_REQUIREMENTS,
     "pytest>=8",
     "hypothesis",
     "pycocotools",  # an independent count of average precision
     "onnx",
     "onnxruntime",
     "ruff==0.17.*",  # the formatter's output differs between minor versions
+    "schemathesis>=4",  # sends what the server's own description allows, and what it does not
 ]
 
 BENCH_REQUIREMENTS = [
@@ -48,6 +57,10 @@ setup(
     packages=find_packages(include=["nni_hyperfd", "nni_hyperfd.*"]),
     package_data={"nni_hyperfd": ["assets/**"]},
     install_requires=REQUIREMENTS,
-    extras_require={"test": TEST_REQUIREMENTS, "bench": BENCH_REQUIREMENTS},
+    extras_require={
+        "bench": BENCH_REQUIREMENTS,
+        "server": SERVER_REQUIREMENTS,
+        "test": TEST_REQUIREMENTS,
+    },
     entry_points={"console_scripts": ["hyperfd = nni_hyperfd.cli:main"]},
 )

@@ -9,10 +9,21 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from nni_hyperfd.cli import detect, finish, ledger, lookup, recommend, register, status, sync
+from nni_hyperfd.cli import (
+    customer,
+    detect,
+    finish,
+    ledger,
+    lookup,
+    recommend,
+    register,
+    serve,
+    status,
+    sync,
+)
 from nni_hyperfd.errors import HyperFDError
 
-COMMANDS = (recommend, finish, sync, ledger, status, register, detect, lookup)
+COMMANDS = (recommend, finish, sync, ledger, status, register, detect, lookup, serve, customer)
 """Each has ``add_to(commands)``, which adds its parsers and the function that they run."""
 
 

@@ -1,0 +1,240 @@
+"""The calls of :class:`~nni_hyperfd.platform.messages.PlatformAPI` as HTTP.
+
+``POST /v1/<call>`` takes a message and gives its answer, both as the JSON of ``messages``; what only reads is a GET.
+Whoever asks shows his token as ``Authorization: Bearer``.  Anything else than an answer is a
+:class:`~nni_hyperfd.platform.server.refusals.RefusalBody`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic.json_schema import models_json_schema
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from nni_hyperfd.errors import HyperFDError, PlatformAwayError
+from nni_hyperfd.platform.messages import (
+    FROM_CUSTOMER,
+    BeginUpdate,
+    CommitUpdate,
+    Count,
+    ExtractorState,
+    FeatureGradient,
+    FeatureStep,
+    GradientStep,
+    Identifier,
+    Message,
+    OpenTask,
+    PlatformAPI,
+    RankerState,
+    Recommendation,
+    RecommendRequest,
+    RecordReceipt,
+    Task,
+    TrialRecord,
+    UpdateReceipt,
+    UpdateTicket,
+    UpdateWait,
+    parse,
+)
+from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.platform.server.limits import Limits, Rates, check_work, read_body
+from nni_hyperfd.platform.server.metrics import Metrics
+from nni_hyperfd.platform.server.observer import Observer
+from nni_hyperfd.platform.server.refusals import Refusal, RefusalBody, refusal_of
+from nni_hyperfd.platform.server.tokens import customer_of
+from nni_hyperfd.platform.store import Store
+
+PROTOCOL = "1"
+"""What ``X-HyperFD-Protocol`` must say, where it says anything."""
+
+_CALLS: tuple[tuple[str, type[Message], Any], ...] = (
+    ("open_task", OpenTask, Task),
+    ("recommend", RecommendRequest, Recommendation),
+    ("record", TrialRecord, RecordReceipt),
+    ("begin_update", BeginUpdate, UpdateTicket | UpdateWait | UpdateReceipt),
+    ("send_features", FeatureStep, FeatureGradient),
+    ("send_gradient", GradientStep, UpdateTicket),
+    ("commit", CommitUpdate, UpdateReceipt),
+)
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    int(status): {"model": RefusalBody, "description": status.phrase}
+    for status in (
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.CONFLICT,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    )
+}
+_BEARER = HTTPBearer(auto_error=False, description="The token that `hyperfd customer add` has shown.")
+_log = logging.getLogger("hyperfd.server")
+
+
+def make_app(store: Store, platform: Platform, limits: Limits | None = None) -> FastAPI:
+    """The application of one server.
+
+    Args:
+        store: with the customers; the one that ``platform`` works on.
+        platform: that answers.
+        limits: for each customer.
+    """
+    limits = limits or Limits()
+    rates, metrics = Rates(limits), Metrics(store)
+    app = FastAPI(title="HyperFD platform", version=PROTOCOL, redoc_url=None)
+    app.openapi = functools.partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
+    app.add_middleware(Observer, metrics=metrics)
+    _add_refusals(app)
+
+    async def customer(
+        request: Request,
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+        protocol: Annotated[str, Header(alias="X-HyperFD-Protocol")] = PROTOCOL,
+    ) -> PlatformAPI:
+        """The platform as whoever shows a good token may use it; refused before his body is read."""
+        token = "" if credentials is None else credentials.credentials
+        name = await run_in_threadpool(customer_of, store, token)
+        if name is None:
+            raise Refusal(HTTPStatus.UNAUTHORIZED, "unauthorized", "show a token that this platform knows")
+        request.state.customer = name
+        rates.take(name)
+        if protocol != PROTOCOL:
+            raise Refusal(
+                HTTPStatus.UNPROCESSABLE_ENTITY, "refused", f"this platform speaks protocol {PROTOCOL} only"
+            )
+        return platform.for_customer(name)
+
+    View = Annotated[PlatformAPI, Depends(customer)]
+
+    def add_call(name: str, kind: type[Message], answer: Any) -> None:
+        async def call(request: Request, view: View) -> Response:
+            message = parse(kind, await read_body(request, limits))
+            if isinstance(message, RecommendRequest):
+                check_work(message, limits)
+            return _json(await run_in_threadpool(getattr(view, name), message))
+
+        app.add_api_route(
+            f"/v1/{name}",
+            call,
+            methods=["POST"],
+            name=name,
+            summary=(kind.__doc__ or "").split("\n")[0],
+            response_model=answer,
+            responses=_REFUSALS,
+            openapi_extra={
+                "requestBody": {
+                    "required": True,
+                    "content": {
+                        "application/json": {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}
+                    },
+                }
+            },
+        )
+
+    for name, kind, answer in _CALLS:
+        add_call(name, kind, answer)
+
+    @app.get("/v1/extractor", name="extractor", response_model=ExtractorState, responses=_REFUSALS)
+    async def extractor(view: View, version: Count | None = None) -> Response:
+        """The extractor of a ranker version, by default of the newest."""
+        return _json(await run_in_threadpool(view.extractor, version))
+
+    @app.get("/v1/ranker", name="ranker", response_model=RankerState, responses=_REFUSALS)
+    async def ranker(view: View, version: Count | None = None) -> Response:
+        """A whole ranker version, by default the newest."""
+        return _json(await run_in_threadpool(view.ranker_state, version))
+
+    @app.get("/v1/tasks/{experiment_id}", name="find_task", response_model=Task, responses=_REFUSALS)
+    async def find_task(view: View, experiment_id: Identifier) -> Response:
+        """The task of one of the customer's experiments."""
+        task = await run_in_threadpool(view.find_task, experiment_id)
+        if task is None:
+            raise Refusal(
+                HTTPStatus.NOT_FOUND, "no_task", f"experiment {experiment_id} has no task at this platform"
+            )
+        return _json(task)
+
+    @app.get("/healthz", name="health", responses={503: _REFUSALS[503]})
+    async def health() -> dict[str, str | int]:
+        """Whether the platform can read its state."""
+        return {"status": "ok", "version": (await run_in_threadpool(store.newest)).number}
+
+    @app.get("/metrics", name="metrics", response_class=Response, responses={503: _REFUSALS[503]})
+    async def prometheus() -> Response:
+        """Figures for Prometheus."""
+        return Response(await run_in_threadpool(metrics.text), media_type="text/plain; version=0.0.4")
+
+    return app
+
+
+def _json(answer: Message) -> Response:
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+def _refuse(refusal: Refusal) -> Response:
+    headers = {} if refusal.retry_after is None else {"Retry-After": str(max(1, round(refusal.retry_after)))}
+    if refusal.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    body = RefusalBody(kind=refusal.kind, message=refusal.message)
+    return Response(body.model_dump_json(), int(refusal.status), headers, media_type="application/json")
+
+
+def _add_refusals(app: FastAPI) -> None:
+    @app.exception_handler(Refusal)
+    async def refused(_: Request, refusal: Refusal) -> Response:
+        return _refuse(refusal)
+
+    @app.exception_handler(HyperFDError)
+    async def failed(_: Request, error: HyperFDError) -> Response:
+        if isinstance(error, PlatformAwayError):
+            _log.error("the state cannot be used", extra={"fields": {"cause": str(error)}})
+        return _refuse(refusal_of(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"][1:]))
+        message = f"{where} was refused: {first['msg']}"
+        return _refuse(Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "refused", message))
+
+    @app.exception_handler(HTTPException)
+    async def no_such_call(_: Request, error: HTTPException) -> Response:
+        answer = _refuse(
+            Refusal(HTTPStatus(error.status_code), "refused", f"this is no call: {error.detail}")
+        )
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(Exception)
+    async def broken(_: Request, __: Exception) -> Response:
+        """The server's own mistake, which uvicorn logs."""
+        return _refuse(
+            Refusal(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the platform made a mistake; tell its operator"
+            )
+        )
+
+
+def _openapi(app: FastAPI, plain: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """FastAPI's description and the messages that it does not read itself."""
+    if app.openapi_schema is None:
+        schema = plain()
+        _, messages = models_json_schema(
+            [(kind, "validation") for kind in FROM_CUSTOMER], ref_template="#/components/schemas/{model}"
+        )
+        schema["components"]["schemas"] |= messages["$defs"]
+        app.openapi_schema = schema
+    return app.openapi_schema

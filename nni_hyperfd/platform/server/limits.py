@@ -1,0 +1,144 @@
+"""How much a customer may ask of the server: how often, how large, how slowly."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import anyio
+from starlette.requests import ClientDisconnect, Request
+
+from nni_hyperfd.platform.messages import RecommendRequest
+from nni_hyperfd.platform.server.refusals import Refusal
+
+_NEIGHBORS = 1500
+"""About how many candidates a generation adds: the best 50, each changed in every place."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one customer may ask for.
+
+    Args:
+        rate: requests a second, on average; an update sends some hundred small ones in a row.
+        burst: requests at once.
+        body_bytes: largest body, counted after unpacking; a gradient of the extractor takes 0.27 MB.
+        body_seconds: longest time in which a body may arrive.
+        ranked: largest number of candidates that one recommendation looks at, all generations together; 20 000
+            architectures take about a second.
+    """
+
+    rate: float = 50.0
+    burst: int = 200
+    body_bytes: int = 4 * 2**20
+    body_seconds: float = 20.0
+    ranked: int = 20_000
+
+
+class Rates:
+    """A bucket of tokens for each customer: ``burst`` at most, ``rate`` more a second, one a request."""
+
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate, self._burst, self._clock = limits.rate, float(limits.burst), clock
+        self._buckets: dict[str, tuple[float, float]] = {}  # tokens, and when they were counted
+
+    def take(self, customer: str) -> None:
+        """Count one request; Refusal where it is one too many."""
+        moment = self._clock()
+        tokens, counted = self._buckets.get(customer, (self._burst, moment))
+        tokens = min(self._burst, tokens + (moment - counted) * self._rate)
+        enough = tokens >= 1.0
+        self._buckets[customer] = (tokens - 1.0 if enough else tokens, moment)
+        if not enough:
+            raise Refusal(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "too_many",
+                f"these are more than {self._rate:g} requests a second; wait and send it again",
+                retry_after=(1.0 - tokens) / self._rate,
+            )
+
+
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """The body of a request, unpacked.
+
+    It is counted while it comes in, so that no more than a little above the limit is ever held, whatever the header
+    says and however well it was packed.
+
+    Raises:
+        Refusal: It is too large, too slow, or not what its header says.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip"):
+        raise _malformed("a body may be packed by gzip only")
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > limits.body_bytes:
+        raise _too_large(limits)
+    unpacker = _Unpacker(limits) if encoding == "gzip" else None
+    body, received = bytearray(), 0
+    try:
+        with anyio.fail_after(limits.body_seconds):
+            async for chunk in request.stream():
+                received += len(chunk)
+                body += chunk if unpacker is None else unpacker.unpack(chunk, len(body))
+                if max(received, len(body)) > limits.body_bytes:
+                    raise _too_large(limits)
+    except TimeoutError:
+        raise Refusal(
+            HTTPStatus.REQUEST_TIMEOUT,
+            "too_slow",
+            f"the body did not arrive within {limits.body_seconds:g} seconds",
+        ) from None
+    except ClientDisconnect:
+        raise _malformed("the body ended too early") from None
+    if unpacker is not None:
+        unpacker.finish()
+    return bytes(body)
+
+
+def check_work(message: RecommendRequest, limits: Limits) -> None:
+    """Refuse a recommendation that would keep the server busy for long."""
+    if message.candidates + _NEIGHBORS * message.generations > limits.ranked:
+        raise _malformed(
+            f"{message.candidates} candidates and {message.generations} generations are more than this platform ranks at "
+            f"once ({limits.ranked}, where a generation counts as {_NEIGHBORS}); ask for fewer"
+        )
+
+
+class _Unpacker:
+    """One gzip stream, unpacked no further than the limit."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+
+    def unpack(self, chunk: bytes, so_far: int) -> bytes:
+        if self._stream.eof and chunk:
+            raise _malformed("something follows the packed body")
+        try:
+            part = self._stream.decompress(chunk, self._limits.body_bytes + 1 - so_far)
+        except zlib.error:
+            raise _malformed("the body is not what gzip makes") from None
+        if self._stream.unconsumed_tail:
+            raise _too_large(self._limits)
+        if self._stream.unused_data:
+            raise _malformed("something follows the packed body")
+        return part
+
+    def finish(self) -> None:
+        if not self._stream.eof:
+            raise _malformed("the packed body ended too early")
+
+
+def _malformed(message: str) -> Refusal:
+    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "refused", message)
+
+
+def _too_large(limits: Limits) -> Refusal:
+    return Refusal(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "too_large",
+        f"the body is larger than {limits.body_bytes} bytes",
+    )

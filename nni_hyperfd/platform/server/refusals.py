@@ -1,0 +1,72 @@
+"""What a customer gets in place of an answer: a status, a kind for his program and one sentence for himself."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Literal
+
+from pydantic import BaseModel
+
+from nni_hyperfd.errors import (
+    ForbiddenError,
+    HyperFDError,
+    PlatformAwayError,
+    UnknownTaskError,
+    UpdateLostError,
+)
+
+Kind = Literal[
+    "unauthorized",
+    "forbidden",
+    "no_task",
+    "refused",
+    "update_lost",
+    "too_slow",
+    "too_large",
+    "too_many",
+    "unavailable",
+    "internal",
+]
+
+
+class RefusalBody(BaseModel):
+    """The JSON of a refusal."""
+
+    kind: Kind
+    message: str
+
+
+class Refusal(Exception):
+    """A request that gets no answer of its kind.
+
+    Args:
+        status: of the HTTP response.
+        kind: for programs.
+        message: one sentence.
+        retry_after: seconds after which the same request may be taken.
+    """
+
+    def __init__(
+        self, status: HTTPStatus, kind: Kind, message: str, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.kind, self.message, self.retry_after = status, kind, message, retry_after
+
+
+def refusal_of(error: HyperFDError) -> Refusal:
+    """An error of the platform as a customer may see it."""
+    message = str(error)
+    if isinstance(error, ForbiddenError):
+        return Refusal(HTTPStatus.FORBIDDEN, "forbidden", message)
+    if isinstance(error, UnknownTaskError):
+        return Refusal(HTTPStatus.NOT_FOUND, "no_task", message)
+    if isinstance(error, UpdateLostError):
+        return Refusal(HTTPStatus.CONFLICT, "update_lost", message)
+    if isinstance(error, PlatformAwayError):  # its sentence names places on the server
+        return Refusal(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "unavailable",
+            "the platform's state cannot be read or written for now; nothing was changed, try again later",
+            retry_after=5.0,
+        )
+    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "refused", message)
