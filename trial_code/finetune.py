@@ -28,7 +28,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of annotated face images")
-    parser.add_argument("--budget", default="short", help="paper, short or smoke")
+    parser.add_argument("--budget", default="short", help="paper, short, smoke or table")
     parser.add_argument(
         "--config", type=configuration, help="configuration as JSON; without it, the one NNI hands over"
     )

@@ -30,6 +30,12 @@ class Budget:
     stop_after: int
     """Validations without gain before training stops."""
     batch_size: int = 32
+    anneal: bool = False
+    """Whether the learning rate falls linearly to almost nothing over the second half of the epochs."""
+
+    def rate_factor(self, epoch: int) -> float:
+        """What the learning rate of an epoch, counted from 1, is multiplied with."""
+        return min(1.0, 2 * (1 - epoch / (self.epochs + 1))) if self.anneal else 1.0
 
     def steps_per_epoch(self, train_images: int) -> int:
         """Optimizer steps of one epoch; at least one."""
@@ -42,6 +48,8 @@ BUDGETS = {
         Budget("paper", 640, 720, 1000, None, 10, 5, 8),
         Budget("short", 192, 224, 6, 512, 1, 2, 4),
         Budget("smoke", 128, 160, 4, 128, 1, 2, 4, batch_size=16),
+        # For lookup tables: thousands of trials, whose differences must not be those of their last few batches.
+        Budget("table", 96, 128, 6, 64, 6, 2, 4, anneal=True),
     )
 }
 

@@ -191,7 +191,7 @@ def fine_tune(
     started = time.monotonic()
     rng = np.random.default_rng(seed)
     train, rate = store.splits["train"], hyperparameters.learning_rate
-    samples = budget.validate_every * budget.steps_per_epoch(len(train)) * budget.batch_size
+    samples = budget.steps_per_epoch(len(train)) * budget.batch_size
     truth = {
         split: ground_truth(store, store.splits[split], budget.evaluation_size) for split in ("val", "test")
     }
@@ -203,13 +203,19 @@ def fine_tune(
             )
     best, state, val_detections = -1.0, engine.state(), None
     curve: list[Validation] = []
+    since: list[Losses] = []
     stale = 0
-    for epoch in range(budget.validate_every, budget.epochs + 1, budget.validate_every):
-        losses = engine.train(plan_crops(store, train, samples, hyperparameters.min_crop_ratio, rng), rate)
-        if not all(bool(torch.isfinite(part)) for part in losses):
-            raise NonFiniteLoss(losses)
+    for epoch in range(1, budget.epochs + 1):
+        plan = plan_crops(store, train, samples, hyperparameters.min_crop_ratio, rng)
+        since.append(engine.train(plan, rate * budget.rate_factor(epoch)))
+        if not all(bool(torch.isfinite(part)) for part in since[-1]):
+            raise NonFiniteLoss(since[-1])
+        if epoch % budget.validate_every:
+            continue
         found = engine.detect("val")
         ap = ap50(found, truth["val"])
+        losses = Losses(*(torch.stack(part).mean() for part in zip(*since)))
+        since.clear()
         curve.append(Validation(epoch, ap, ap > best, losses))
         if ap > best:
             best, state, val_detections, stale = ap, engine.state(), found, 0

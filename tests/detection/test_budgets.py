@@ -22,7 +22,7 @@ def test_an_epoch_has_a_step_however_few_images_there_are() -> None:
 
 
 def test_small_budgets_count_an_epoch_in_crops_not_in_images() -> None:
-    for name in ("short", "smoke"):
+    for name in ("short", "smoke", "table"):
         budget = get_budget(name)
         assert budget.epoch_images
         assert (
@@ -42,5 +42,5 @@ def test_every_budget_can_be_trained(budget) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(TrainingError, match=r"'long'.*paper, short, smoke"):
+    with pytest.raises(TrainingError, match=r"'long'.*paper, short, smoke, table"):
         get_budget("long")

@@ -33,12 +33,14 @@ SGD, ADAM = HyperParameters(), HyperParameters(optimizer="adam")
 
 
 class ScriptedEngine:
-    """Detects, after its n-th training, ``script[n]`` of the ten faces of a split; its one weight counts the trainings."""
+    """Detects, ``every * n`` trainings on, ``script[n]`` of the ten faces of a split; its one weight counts the trainings."""
 
     image_size = 64
 
-    def __init__(self, boxes: np.ndarray, script: Sequence[int], losses: Sequence[float] = ()) -> None:
-        self.model = nn.Linear(1, 1)
+    def __init__(
+        self, boxes: np.ndarray, every: int, script: Sequence[int], losses: Sequence[float] = ()
+    ) -> None:
+        self.model, self.every = nn.Linear(1, 1), every
         self.boxes, self.script, self.losses = boxes, script, losses
         self.rates: list[float] = []
         self.samples: list[int] = []
@@ -53,7 +55,7 @@ class ScriptedEngine:
         return Losses(torch.tensor(loss), torch.tensor(0.5), torch.tensor(0.25))
 
     def detect(self, split: str) -> Detections:
-        found = self.script[int(self.model.weight.detach()) - 1]
+        found = self.script[int(self.model.weight.detach()) // self.every - 1]
         return Detections(np.zeros(found, int), self.boxes[:found], np.linspace(0.9, 0.5, found))
 
     def state(self) -> dict[str, Tensor]:
@@ -68,7 +70,7 @@ def ten_faces(store_of: Callable[..., PixelStore]) -> PixelStore:
 
 
 def play(store: PixelStore, script: Sequence[int], budget: Budget, **options: Sequence[float]):
-    engine = ScriptedEngine(store.faces.boxes[0].numpy(), script, **options)
+    engine = ScriptedEngine(store.faces.boxes[0].numpy(), budget.validate_every, script, **options)
     budget = replace(budget, evaluation_size=100)
     return engine, fine_tune(engine, store, SGD, budget, seed=0)
 
@@ -78,30 +80,40 @@ LONG = Budget("long", 64, 100, 60, 32, 3, 2, 4)
 
 def test_training_runs_to_the_end_while_it_gains(ten_faces: PixelStore) -> None:
     engine, outcome = play(ten_faces, [1, 2, 3, 4, 5], replace(LONG, epochs=15))
-    assert engine.rates == [1e-3] * 5
+    assert engine.rates == [1e-3] * 15
     assert [point.epoch for point in outcome.curve] == [3, 6, 9, 12, 15]
     assert [point.ap for point in outcome.curve] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
     assert all(point.improved for point in outcome.curve)
     assert outcome.curve[0].losses == Losses(torch.tensor(1.0), torch.tensor(0.5), torch.tensor(0.25))
-    assert engine.samples == [3 * 32] * 5
+    assert engine.samples == [32] * 15
 
 
 def test_the_rate_falls_tenfold_after_patience_and_training_stops_later(ten_faces: PixelStore) -> None:
     engine, outcome = play(ten_faces, [5, 4, 5, 3, 2, 9, 9], LONG)
     # An equal AP is no gain. After the 2nd stale validation the rate falls; after the 4th, training ends.
-    assert engine.rates == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4, 1e-4])
+    assert engine.rates == pytest.approx([1e-3] * 9 + [1e-4] * 6)
     assert [point.improved for point in outcome.curve] == [True, False, False, False, False]
+
+
+def test_the_losses_of_a_point_are_the_mean_since_the_last_one(ten_faces: PixelStore) -> None:
+    _, outcome = play(ten_faces, [1, 2], replace(LONG, epochs=6), losses=[1.0, 2.0, 6.0, 0.0, 0.0, 0.5])
+    assert [float(point.losses.classification) for point in outcome.curve] == pytest.approx([3.0, 0.5 / 3])
+
+
+def test_annealing_lets_the_rate_fall_over_the_second_half(ten_faces: PixelStore) -> None:
+    engine, _ = play(ten_faces, [1, 2], replace(LONG, epochs=6, anneal=True))
+    assert engine.rates == pytest.approx([1e-3 * x for x in (1, 1, 1, 6 / 7, 4 / 7, 2 / 7)])
 
 
 def test_a_gain_starts_the_patience_anew(ten_faces: PixelStore) -> None:
     engine, _ = play(ten_faces, [5, 4, 6, 5, 4, 7, 1, 1, 1, 1], LONG)
-    assert engine.rates == pytest.approx([1e-3] * 5 + [1e-4] * 3 + [1e-5] * 2)
+    assert engine.rates == pytest.approx([1e-3] * 15 + [1e-4] * 9 + [1e-5] * 6)
 
 
 def test_the_papers_patience_is_five_and_its_end_eight(ten_faces: PixelStore) -> None:
     paper = replace(training_budget("paper"), batch_size=1)
     engine, outcome = play(ten_faces, [5] + [1] * 20, paper)
-    assert engine.rates == pytest.approx([1e-3] * 6 + [1e-4] * 3)
+    assert engine.rates == pytest.approx([1e-3] * 60 + [1e-4] * 30)
     assert outcome.curve[-1].epoch == 90
 
 
@@ -113,8 +125,8 @@ def training_budget(name: str) -> Budget:
 
 def test_the_best_weights_come_back_and_are_the_ones_tested(ten_faces: PixelStore) -> None:
     engine, outcome = play(ten_faces, [2, 7, 3, 1], replace(LONG, epochs=12))
-    assert float(outcome.state["weight"]) == 2
-    assert float(engine.model.weight.detach()) == 2
+    assert float(outcome.state["weight"]) == 2 * 3
+    assert float(engine.model.weight.detach()) == 2 * 3
     assert outcome.val_ap == outcome.test_ap == outcome.heldout_ap == pytest.approx(0.7)
     assert len(outcome.test_detections.scores) == 7
 
@@ -122,7 +134,7 @@ def test_the_best_weights_come_back_and_are_the_ones_tested(ten_faces: PixelStor
 def test_a_detector_that_never_finds_a_face_has_an_ap_of_zero(ten_faces: PixelStore) -> None:
     _, outcome = play(ten_faces, [0, 0, 0], replace(LONG, epochs=9))
     assert (outcome.val_ap, outcome.test_ap, outcome.heldout_ap) == (0, 0, 0)
-    assert float(outcome.state["weight"]) == 1
+    assert float(outcome.state["weight"]) == 3
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
