@@ -10,10 +10,11 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic.json_schema import models_json_schema
@@ -84,6 +85,17 @@ _BEARER = HTTPBearer(auto_error=False, description="The token that `hyperfd cust
 _log = logging.getLogger("hyperfd.server")
 
 
+@dataclass(frozen=True)
+class _Desk:
+    """What all calls of one server share; it is ``app.state.desk``."""
+
+    store: Store
+    platform: Platform
+    limits: Limits
+    rates: Rates
+    metrics: Metrics
+
+
 def make_app(store: Store, platform: Platform, limits: Limits | None = None) -> FastAPI:
     """The application of one server.
 
@@ -93,91 +105,102 @@ def make_app(store: Store, platform: Platform, limits: Limits | None = None) -> 
         limits: for each customer.
     """
     limits = limits or Limits()
-    rates, metrics = Rates(limits), Metrics(store)
+    desk = _Desk(store, platform, limits, Rates(limits), Metrics(store))
     app = FastAPI(title="HyperFD platform", version=PROTOCOL, redoc_url=None)
+    app.state.desk = desk
     app.openapi = functools.partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
-    app.add_middleware(Observer, metrics=metrics)
-    _add_refusals(app)
-
-    async def customer(
-        request: Request,
-        credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
-        protocol: Annotated[str, Header(alias="X-HyperFD-Protocol")] = PROTOCOL,
-    ) -> PlatformAPI:
-        """The platform as whoever shows a good token may use it; refused before his body is read."""
-        token = "" if credentials is None else credentials.credentials
-        name = await run_in_threadpool(customer_of, store, token)
-        if name is None:
-            raise Refusal(HTTPStatus.UNAUTHORIZED, "unauthorized", "show a token that this platform knows")
-        request.state.customer = name
-        rates.take(name)
-        if protocol != PROTOCOL:
-            raise Refusal(
-                HTTPStatus.UNPROCESSABLE_ENTITY, "refused", f"this platform speaks protocol {PROTOCOL} only"
-            )
-        return platform.for_customer(name)
-
-    View = Annotated[PlatformAPI, Depends(customer)]
-
-    def add_call(name: str, kind: type[Message], answer: Any) -> None:
-        async def call(request: Request, view: View) -> Response:
-            message = parse(kind, await read_body(request, limits))
-            if isinstance(message, RecommendRequest):
-                check_work(message, limits)
-            return _json(await run_in_threadpool(getattr(view, name), message))
-
-        app.add_api_route(
-            f"/v1/{name}",
-            call,
-            methods=["POST"],
-            name=name,
-            summary=(kind.__doc__ or "").split("\n")[0],
-            response_model=answer,
-            responses=_REFUSALS,
-            openapi_extra={
-                "requestBody": {
-                    "required": True,
-                    "content": {
-                        "application/json": {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}
-                    },
-                }
-            },
-        )
-
+    app.add_middleware(Observer, metrics=desk.metrics)
+    app.include_router(_reading)
     for name, kind, answer in _CALLS:
-        add_call(name, kind, answer)
-
-    @app.get("/v1/extractor", name="extractor", response_model=ExtractorState, responses=_REFUSALS)
-    async def extractor(view: View, version: Count | None = None) -> Response:
-        """The extractor of a ranker version, by default of the newest."""
-        return _json(await run_in_threadpool(view.extractor, version))
-
-    @app.get("/v1/ranker", name="ranker", response_model=RankerState, responses=_REFUSALS)
-    async def ranker(view: View, version: Count | None = None) -> Response:
-        """A whole ranker version, by default the newest."""
-        return _json(await run_in_threadpool(view.ranker_state, version))
-
-    @app.get("/v1/tasks/{experiment_id}", name="find_task", response_model=Task, responses=_REFUSALS)
-    async def find_task(view: View, experiment_id: Identifier) -> Response:
-        """The task of one of the customer's experiments."""
-        task = await run_in_threadpool(view.find_task, experiment_id)
-        if task is None:
-            raise Refusal(
-                HTTPStatus.NOT_FOUND, "no_task", f"experiment {experiment_id} has no task at this platform"
-            )
-        return _json(task)
-
-    @app.get("/healthz", name="health", responses={503: _REFUSALS[503]})
-    async def health() -> dict[str, str | int]:
-        """Whether the platform can read its state."""
-        return {"status": "ok", "version": (await run_in_threadpool(store.newest)).number}
-
-    @app.get("/metrics", name="metrics", response_class=Response, responses={503: _REFUSALS[503]})
-    async def prometheus() -> Response:
-        """Figures for Prometheus."""
-        return Response(await run_in_threadpool(metrics.text), media_type="text/plain; version=0.0.4")
-
+        _add_call(app, name, kind, answer)
+    _add_refusals(app)
     return app
+
+
+async def _customer(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+    protocol: Annotated[str, Header(alias="X-HyperFD-Protocol")] = PROTOCOL,
+) -> PlatformAPI:
+    """The platform as whoever shows a good token may use it; anybody else is refused before his body is read."""
+    desk: _Desk = request.app.state.desk
+    token = "" if credentials is None else credentials.credentials
+    name = await run_in_threadpool(customer_of, desk.store, token)
+    if name is None:
+        raise Refusal(HTTPStatus.UNAUTHORIZED, "unauthorized", "show a token that this platform knows")
+    request.state.customer = name
+    desk.rates.take(name)
+    if protocol != PROTOCOL:
+        raise Refusal(
+            HTTPStatus.UNPROCESSABLE_ENTITY, "refused", f"this platform speaks protocol {PROTOCOL} only"
+        )
+    return desk.platform.for_customer(name)
+
+
+_View = Annotated[PlatformAPI, Depends(_customer)]
+
+
+def _add_call(app: FastAPI, name: str, kind: type[Message], answer: Any) -> None:
+    async def call(request: Request, view: _View) -> Response:
+        limits = request.app.state.desk.limits
+        message = parse(kind, await read_body(request, limits))
+        if isinstance(message, RecommendRequest):
+            check_work(message, limits)
+        return _json(await run_in_threadpool(getattr(view, name), message))
+
+    schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
+    app.add_api_route(
+        f"/v1/{name}",
+        call,
+        methods=["POST"],
+        name=name,
+        summary=(kind.__doc__ or "").split("\n")[0],
+        response_model=answer,
+        responses=_REFUSALS,
+        openapi_extra={
+            "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}
+        },
+    )
+
+
+_reading = APIRouter()
+
+
+@_reading.get("/v1/extractor", name="extractor", response_model=ExtractorState, responses=_REFUSALS)
+async def _extractor(view: _View, version: Count | None = None) -> Response:
+    """The extractor of a ranker version, by default of the newest."""
+    return _json(await run_in_threadpool(view.extractor, version))
+
+
+@_reading.get("/v1/ranker", name="ranker", response_model=RankerState, responses=_REFUSALS)
+async def _ranker(view: _View, version: Count | None = None) -> Response:
+    """A whole ranker version, by default the newest."""
+    return _json(await run_in_threadpool(view.ranker_state, version))
+
+
+@_reading.get("/v1/tasks/{experiment_id}", name="find_task", response_model=Task, responses=_REFUSALS)
+async def _find_task(view: _View, experiment_id: Identifier) -> Response:
+    """The task of one of the customer's experiments."""
+    task = await run_in_threadpool(view.find_task, experiment_id)
+    if task is None:
+        raise Refusal(
+            HTTPStatus.NOT_FOUND, "no_task", f"experiment {experiment_id} has no task at this platform"
+        )
+    return _json(task)
+
+
+@_reading.get("/healthz", name="health", responses={503: _REFUSALS[503]})
+async def _health(request: Request) -> dict[str, str | int]:
+    """Whether the platform can read its state."""
+    newest = await run_in_threadpool(request.app.state.desk.store.newest)
+    return {"status": "ok", "version": newest.number}
+
+
+@_reading.get("/metrics", name="metrics", response_class=Response, responses={503: _REFUSALS[503]})
+async def _metrics(request: Request) -> Response:
+    """Figures for Prometheus."""
+    text = await run_in_threadpool(request.app.state.desk.metrics.text)
+    return Response(text, media_type="text/plain; version=0.0.4")
 
 
 def _json(answer: Message) -> Response:
