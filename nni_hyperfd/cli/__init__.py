@@ -10,11 +10,13 @@ import warnings
 from collections.abc import Sequence
 
 from nni_hyperfd.cli import (
+    backup,
     customer,
     detect,
     finish,
     ledger,
     lookup,
+    publish,
     recommend,
     register,
     serve,
@@ -23,7 +25,20 @@ from nni_hyperfd.cli import (
 )
 from nni_hyperfd.errors import HyperFDError
 
-COMMANDS = (recommend, finish, sync, ledger, status, register, detect, lookup, serve, customer)
+COMMANDS = (
+    recommend,
+    finish,
+    sync,
+    ledger,
+    status,
+    register,
+    detect,
+    lookup,
+    serve,
+    customer,
+    publish,
+    backup,
+)
 """Each has ``add_to(commands)``, which adds its parsers and the function that they run."""
 
 

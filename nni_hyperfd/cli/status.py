@@ -56,7 +56,14 @@ def run(options: argparse.Namespace) -> None:
             entry.trials_failed,
             "" if entry.best_ap is None else f"{entry.best_ap:.4f}",
             entry.created.astimezone().strftime("%Y-%m-%d %H:%M"),
+            "" if entry.published else "kept back",
         )
         for entry in history
     ]
-    print(table(("version", "experiment", "space", "results", "failed", "best AP@50", "made"), rows))
+    print(table(("version", "experiment", "space", "results", "failed", "best AP@50", "made", ""), rows))
+    for entry in history:
+        if not entry.published:
+            print(f"\nVersion {entry.version} is kept back: {'; '.join(entry.objections)}.")
+            print(
+                f"Nobody gets it and nothing is built on it; `hyperfd publish {entry.version}` would change that."
+            )

@@ -148,6 +148,14 @@ class Store:
         with self._errors(), Session(engine) as session, session.begin():
             yield session
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A connection that sees the state of one moment, whatever is written meanwhile."""
+        postgresql = self._engine.dialect.name == "postgresql"
+        options = {"isolation_level": "REPEATABLE READ"} if postgresql else {}
+        with self._errors(), self._engine.execution_options(**options).connect() as connection:
+            yield connection
+
     # ----------------------------------------------------------------------------------------------- versions
 
     def newest(self) -> VersionInfo:

@@ -44,6 +44,11 @@ def in_words(receipt: UpdateReceipt) -> str:
     failed = f" ({receipt.failed_trials} failed)" if receipt.failed_trials else ""
     if receipt.version_after is None:
         return f"no usable result{failed}, so the platform stays at version {receipt.version_before}"
+    if not receipt.published:
+        return (
+            f"the platform keeps {learned}{failed} and made version {receipt.version_after} of them, but does not use it until its "
+            "operator has looked at it"
+        )
     return f"the platform learned from {learned}{failed} and went from version {receipt.version_before} to {receipt.version_after}"
 
 

@@ -1,0 +1,55 @@
+"""``hyperfd backup`` and ``hyperfd restore``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nni_hyperfd.plugin.settings import default_platform
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add both parsers."""
+    saving = commands.add_parser(
+        "backup",
+        help="write a platform's state to a file",
+        description="Writes the whole state of a platform to a new file, and its checksum to FILE.sha256. The platform may be at work meanwhile, and may live in SQLite or PostgreSQL.",
+    )
+    saving.set_defaults(run=save)
+    restoring = commands.add_parser(
+        "restore",
+        help="make a platform from such a file",
+        description="Makes a platform from a backup, in a folder or at a database URL; so a backup is also the way from SQLite to PostgreSQL. Stop the processes that use the platform before.",
+    )
+    restoring.add_argument("--force", action="store_true", help="replace the platform that is there")
+    restoring.set_defaults(run=restore)
+    for parser in (saving, restoring):
+        parser.add_argument("file", type=Path, metavar="FILE")
+        parser.add_argument(
+            "--platform",
+            default=default_platform(),
+            help="folder or database URL of the platform's state (default: %(default)s)",
+        )
+
+
+def save(options: argparse.Namespace) -> None:
+    """Write the backup and say what is in it."""
+    from nni_hyperfd.platform.backup import backup
+
+    backup(options.platform, options.file)
+    print(f"Wrote {options.file} ({options.file.stat().st_size / 2**20:.1f} MB) and its checksum.")
+
+
+def restore(options: argparse.Namespace) -> None:
+    """Restore and say where the platform stands."""
+    from nni_hyperfd.platform import backup
+    from nni_hyperfd.platform.store import Store
+
+    backup.restore(options.file, options.platform, options.force)
+    store = Store(options.platform)
+    counts = store.counts()
+    print(
+        f"The platform is at version {store.newest().number}, with {counts.done_tasks + counts.open_tasks + counts.closed_tasks} "
+        f"tasks and {counts.usable_trials} results."
+    )
+    store.close()
