@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -25,14 +26,42 @@ from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space
 
 
+@dataclass(frozen=True)
+class WarmUp:
+    """A ranker before the first task.
+
+    Args:
+        parameters: of the ranker, by name.
+        ndcg: mean NDCG on the lists that the warm-up held out.
+    """
+
+    parameters: dict[str, Tensor]
+    ndcg: float
+
+
 @dataclass(eq=False)
 class _Prepared:
-    """What all seeds share."""
+    """What all seeds and all methods with one extractor and one warm-up share."""
 
-    experience: Experience
     offline: OfflineData
     encodings: Encodings
-    warm: dict[int, dict[str, Tensor]]
+    warm: dict[tuple[Variant, RankerSettings, int], WarmUp]
+
+
+_PREPARED: WeakKeyDictionary[Experience, dict[str, _Prepared]] = WeakKeyDictionary()
+
+
+_AFTER_WARM_UP = (
+    "batches",
+    "lists",
+    "ratio",
+    "synaptic_weight",
+    "synaptic_damping",
+    "mode",
+    "transform",
+    "transform_iterations",
+)
+"""Settings that the warm-up does not look at."""
 
 
 class HyperFD(Rival):
@@ -46,6 +75,9 @@ class HyperFD(Rival):
         oracle: Keeps the images of past tasks at hand (Table 3).
         name: In the results.
         warm_ups: Distinct warm-ups; further seeds use them again, in other orders of tasks. One a seed by default.
+
+    Attributes:
+        ndcg: Of the warm-up that the run began with, see :class:`WarmUp`.
     """
 
     def __init__(
@@ -61,19 +93,23 @@ class HyperFD(Rival):
         self.name = name  # type: ignore[misc]
         self._space, self._settings, self._variant = space, settings or RankerSettings(), variant
         self._exploration, self._oracle, self._warm_ups = exploration, oracle, warm_ups
-        self._prepared: _Prepared | None = None
 
     def reset(self, experience: Experience, seed: int) -> None:
-        if self._prepared is None or self._prepared.experience is not experience:
-            self._prepared = self._prepare(experience)
+        by_space = _PREPARED.setdefault(experience, {})
+        if self._space.key not in by_space:
+            by_space[self._space.key] = self._prepare(experience)
+        self._prepared = by_space[self._space.key]
         self._seed = seed
-        self._ranker = self._warm_ranker(seed if self._warm_ups is None else seed % self._warm_ups)
+        warm = self._warm_up(seed if self._warm_ups is None else seed % self._warm_ups)
+        self.ndcg = warm.ndcg
+        self._ranker = self._fresh_ranker(0)
+        self._ranker.load(warm.parameters)
+        self._ranker.eval()
         self._importance: dict[str, Tensor] = {}
         self._past: list[PastTask] = []
 
     def search(self, task: Task) -> None:
         prepared = self._prepared
-        assert prepared is not None, "reset comes first"
         generator = torch.Generator().manual_seed(self._draw(0))
         features = features_of(task.profile)
         phi = meta_feature(self._ranker.extractor, features, generator, self._settings.images)
@@ -87,7 +123,6 @@ class HyperFD(Rival):
 
     def _update(self, task: Task, features: ImageFeatures, candidates: Encodings) -> None:
         prepared, settings = self._prepared, self._settings
-        assert prepared is not None
         done = [trial for trial in task.trials if not np.isnan(trial.ap)]
         tried = torch.tensor([trial.index for trial in done])
         trials = RankedList(self._space.key, candidates[tried], torch.tensor([trial.ap for trial in done]))
@@ -136,19 +171,20 @@ class HyperFD(Rival):
             torch.from_numpy(experience.aps[rows, columns]).float(),
         )
         members = [torch.from_numpy(np.asarray(profile.members)) for profile in experience.profiles]
-        return _Prepared(experience, OfflineData(source, members, {self._space.key: known}), encodings, {})
+        return _Prepared(OfflineData(source, members, {self._space.key: known}), encodings, {})
 
-    def _warm_ranker(self, seed: int) -> Ranker:
-        prepared = self._prepared
-        assert prepared is not None
-        ranker = Ranker.build({self._space.key: EncoderShape.of(self._space)}, seed, self._variant)
-        if seed in prepared.warm:
-            ranker.load(prepared.warm[seed])
-            ranker.eval()
-        else:
-            warm_up(ranker, prepared.offline, self._settings, seed)
-            prepared.warm[seed] = ranker.parameters_state()
-        return ranker
+    def _fresh_ranker(self, seed: int) -> Ranker:
+        return Ranker.build({self._space.key: EncoderShape.of(self._space)}, seed, self._variant)
+
+    def _warm_up(self, seed: int) -> WarmUp:
+        """Done once for an experience: methods that differ only in what follows begin with the same ranker."""
+        same = replace(self._settings, **{name: getattr(RankerSettings(), name) for name in _AFTER_WARM_UP})
+        key = self._variant, same, seed
+        if key not in self._prepared.warm:
+            ranker = self._fresh_ranker(seed)
+            report = warm_up(ranker, self._prepared.offline, self._settings, seed)
+            self._prepared.warm[key] = WarmUp(ranker.parameters_state(), max(report.ndcg))
+        return self._prepared.warm[key]
 
     def _draw(self, purpose: int) -> int:
         """A seed for one purpose in one task of one run."""

@@ -44,10 +44,14 @@ def test_it_sees_only_what_was_paid_for_and_learns_from_that(scenario: Scenario)
     assert searched(strong, scenario, unseen) != searched(strong, scenario, scenario.choose)
 
 
-def test_runs_repeat_and_budgets_share_a_warm_up(scenario: Scenario) -> None:
+def test_runs_repeat_and_share_a_warm_up(scenario_of: Callable[..., Scenario]) -> None:
+    scenario = scenario_of(tasks=3, offline=30)
     rival = HyperFD(standard_space("hpo"), QUICK, warm_ups=1)
     first = run(rival, scenario, budgets=(2, 4), seeds=(0, 1)).rank
-    assert len(rival._prepared.warm) == 1  # type: ignore[union-attr]
+    frozen = HyperFD(standard_space("hpo"), replace(QUICK, mode="freeze_all"), warm_ups=1)
+    run(frozen, scenario, budgets=(2,), seeds=(0,))
+    assert len(rival._prepared.warm) == 1
+    assert 0 < frozen.ndcg == rival.ndcg <= 1
     np.testing.assert_array_equal(run(rival, scenario, budgets=(2, 4), seeds=(0, 1)).rank, first)
     alone = HyperFD(standard_space("hpo"), QUICK, warm_ups=1)
     np.testing.assert_array_equal(run(alone, scenario, budgets=(4,), seeds=(1,)).rank[0, 0], first[1, 1])
