@@ -5,14 +5,15 @@
         --rounds 16 --rate 1e-3 --out bases/
 
 Training starts from random weights, or from other weights by parameter remapping, is resumed from --out when
-interrupted, and writes NAME.safetensors (convolutions
-as float16) with NAME.json: AP@50 on the held-out server images and, with no fine-tuning, on every --report folder.
+interrupted, and writes NAME.safetensors (convolutions as float16) with NAME.json: AP@50 on the held-out server images
+and, with no fine-tuning, on every --report folder.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -29,11 +30,12 @@ from nni_hyperfd.detection.remap import remap
 from nni_hyperfd.detection.retinaface import RetinaFace
 from nni_hyperfd.detection.training import CPUEngine
 from nni_hyperfd.detection.weights import BASES, load_detector, save_detector
+from nni_hyperfd.errors import HyperFDError
 
 MAX_SIDE = 1024
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -49,6 +51,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
+    try:
+        run(options)
+    except HyperFDError as error:
+        print(f"pretrain.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(options: argparse.Namespace) -> None:
+    """Trains, evaluates and saves one base."""
     options.out.mkdir(parents=True, exist_ok=True)
     budget, schedule = get_budget("short"), Schedule(rounds=options.rounds, peak_rate=options.rate)
     store = open_pixels(merge("server", [load_dataset(folder) for folder in options.data]), MAX_SIDE)
@@ -111,4 +123,4 @@ def evaluate(model: RetinaFace, store, split: str, size: int, device: str) -> fl
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""AP@50 after fine-tuning with the default configuration: every data set, several seeds, learning curves.
+
+    python benchmarks/accuracy.py --data SELFIES CARTOON_D ... [--budget short] [--seeds 3] [--sheets FOLDER]
+
+Finished trainings are kept in the results file, so an interrupted run goes on. ``--sheets`` draws the detections on six
+test images of every set, to look at; pictures of people do not belong in a repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import torch
+
+from nni_hyperfd.detection.budgets import Budget, get_budget
+from nni_hyperfd.detection.dataset import load_dataset
+from nni_hyperfd.detection.evaluation import ap50, ground_truth
+from nni_hyperfd.detection.picture import draw_detections
+from nni_hyperfd.detection.pixels import PixelStore, open_pixels
+from nni_hyperfd.detection.training import CPUEngine, fine_tune
+from nni_hyperfd.detection.weights import BASES, base_detector
+from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, nargs="+", required=True)
+    parser.add_argument("--budget", default="short")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--sheets", type=Path, help="folder for pictures of the detections")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / f"accuracy_{options.budget}.json"
+    rows = json.loads(path.read_text()) if path.exists() else {}
+    # Seed by seed, so that a run cut short has seen every data set.
+    for seed in range(options.seeds):
+        for folder in options.data:
+            key = f"{folder.name}/{seed}"
+            if key not in rows:
+                rows[key] = measure(folder, get_budget(options.budget), seed, options.sheets)
+                path.write_text(json.dumps(rows, indent=1))
+                print(key, {name: rows[key][name] for name in ("base_test", "val", "test")}, flush=True)
+    table = markdown(rows)
+    path.with_suffix(".md").write_text(table)
+    draw_curves(rows, path.with_suffix(".png"))
+    print(table)
+
+
+def measure(folder: Path, budget: Budget, seed: int, sheets: Path | None) -> dict:
+    """One training with the default configuration; the base's own AP stands at epoch 0 of the curve."""
+    store = open_pixels(load_dataset(folder), 2 * max(budget.image_size, budget.evaluation_size))
+    started = time.process_time()
+    engine = CPUEngine(base_detector(BASES["standard"]), store, DEFAULT_HYPERPARAMETERS, budget)
+    base = {split: ap50(engine.detect(split), truth_of(store, split, budget)) for split in ("val", "test")}
+    outcome = fine_tune(engine, store, DEFAULT_HYPERPARAMETERS, budget, seed)
+    if sheets and seed == 0:
+        sheets.mkdir(parents=True, exist_ok=True)
+        truth = truth_of(store, "test", budget)
+        picture = sheets / f"{folder.name}.png"
+        draw_detections(picture, store, "test", outcome.test_detections, truth, budget.evaluation_size)
+    return {
+        "base_test": round(base["test"], 4),
+        "val": round(outcome.val_ap, 4),
+        "test": round(outcome.test_ap, 4),
+        "curve": [[0, round(base["val"], 4)]]
+        + [[point.epoch, round(point.ap, 4)] for point in outcome.curve],
+        "processor_seconds": round(time.process_time() - started, 1),
+    }
+
+
+def truth_of(store: PixelStore, split: str, budget: Budget):
+    return ground_truth(store, store.splits[split], budget.evaluation_size)
+
+
+def grouped(rows: dict[str, dict]) -> dict[str, list[dict]]:
+    """Rows by data set, in the order of the first seed."""
+    groups: dict[str, list[dict]] = {}
+    for key, row in rows.items():
+        groups.setdefault(key.split("/")[0], []).append(row)
+    return groups
+
+
+def markdown(rows: dict[str, dict]) -> str:
+    """Mean ± standard deviation over seeds."""
+    lines = [
+        "| data set | base, test | fine-tuned, val | fine-tuned, test | seeds |",
+        "|---|---|---|---|---|",
+    ]
+    for name, group in grouped(rows).items():
+        val, test = (spread([row[split] for row in group]) for split in ("val", "test"))
+        lines.append(f"| {name} | {group[0]['base_test']:.3f} | {val} | {test} | {len(group)} |")
+    return "\n".join(lines) + "\n"
+
+
+def spread(values: list[float]) -> str:
+    deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{deviation}"
+
+
+def draw_curves(rows: dict[str, dict], path: Path) -> None:
+    """AP@50 on val over the epochs, a small panel a data set, a line a seed."""
+    groups = grouped(rows)
+    columns = 4
+    lines = -(-len(groups) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(2.6 * columns, 1.9 * lines), squeeze=False, sharex=True, layout="constrained"
+    )
+    for axis in axes.flat:
+        axis.set_visible(False)
+    for axis, (name, group) in zip(axes.flat, groups.items()):
+        axis.set_visible(True)
+        for row in group:
+            axis.plot(*zip(*row["curve"]), linewidth=1.2)
+        axis.set_title(name, fontsize=9)
+        axis.tick_params(labelsize=7)
+        axis.set_ylim(0, 1)
+        axis.grid(alpha=0.3)
+    figure.supxlabel("epoch (0: the base as it is shipped)", fontsize=8)
+    figure.supylabel("AP@50 on val", fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
