@@ -23,6 +23,10 @@ REQUIREMENTS = [
     "tqdm",
 ]
 
+PRIVACY_REQUIREMENTS = [
+    "opacus>=1.5",  # states the epsilon of the noise; lighter here than dp-accounting, which holds attrs below 24
+]
+
 SERVER_REQUIREMENTS = [  # of `hyperfd serve`
     "fastapi>=0.110",
     "prometheus-client",
@@ -31,6 +35,7 @@ SERVER_REQUIREMENTS = [  # of `hyperfd serve`
 ]
 
 TEST_REQUIREMENTS = [
+    *PRIVACY_REQUIREMENTS,
     *SERVER_REQUIREMENTS,
     "pytest>=8",
     "hypothesis",
@@ -59,6 +64,7 @@ setup(
     install_requires=REQUIREMENTS,
     extras_require={
         "bench": BENCH_REQUIREMENTS,
+        "privacy": PRIVACY_REQUIREMENTS,
         "server": SERVER_REQUIREMENTS,
         "test": TEST_REQUIREMENTS,
     },

@@ -44,6 +44,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     parser.add_argument("--cache", metavar="FOLDER", help="folder for image-level features")
     parser.add_argument(
+        "--privacy-noise",
+        type=float,
+        default=0.0,
+        metavar="Z",
+        help="noise multiplier, as privacy_noise in classArgs (default: 0, no noise)",
+    )
+    parser.add_argument(
         "--spares", action="store_true", help="show those too that would replace failed trials"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -64,6 +71,7 @@ def run(options: argparse.Namespace) -> None:
             "seed": options.seed,
             "format": options.format,
             "cache_dir": options.cache,
+            "privacy_noise": options.privacy_noise,
         }
     ).resolved(Path.cwd())
     customer = Customer(settings, _search_space(options.space), platform_of(settings))

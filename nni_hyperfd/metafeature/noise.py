@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import hmac
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from types import ModuleType
@@ -47,6 +47,12 @@ CLIP = 8.0
 
 GRADIENT_CLIP = 32.0
 """Longest gradient of one image per unit of ∂L/∂φ; those of the shipped G lie between 24 and 36."""
+
+ORDERS = tuple(1 + 10 ** (tenth / 10) for tenth in range(-40, 41))
+"""Of Rényi differential privacy: those near 1 matter where ε is large, and large ones where it is small."""
+
+DATA_DIGITS, QUESTION_DIGITS = 16, 32
+"""Lengths of the names by which answers are kept."""
 
 CHUNK = 64
 """Images whose gradients are in memory at once, 0.2 MB each."""
@@ -78,24 +84,24 @@ class NoiseSettings:
                 raise DataError(f"Privacy noise: {name} is {value!r}; it must be a finite number above 0.")
 
 
-def epsilon(multiplier: float, questions: int, delta: float = DELTA) -> float:
-    """ε of that many answers together, at most; by Opacus' accountant of Rényi differential privacy.
+def epsilon(answers: Mapping[float, int], delta: float = DELTA) -> float:
+    """ε of all answers together, at most; by Opacus' accountant of Rényi differential privacy.
 
     Args:
-        multiplier: z.
-        questions: number of Gaussian mechanisms, each of which may depend on the answers before it.
+        answers: noise multiplier -> number of Gaussian mechanisms with it, each of which may depend on the ones before.
         delta: δ.
 
     Raises:
         DataError: Opacus is not installed.
     """
-    if questions == 0:
+    if not any(answers.values()):
         return 0.0
     rdp = accountant()
-    # Orders near 1 matter where ε is large, and large ones where it is small.
-    orders = [1 + 10 ** (exponent / 10) for exponent in range(-40, 41)]
-    spent = rdp.compute_rdp(q=1.0, noise_multiplier=multiplier, steps=questions, orders=orders)
-    return float(rdp.get_privacy_spent(orders=orders, rdp=spent, delta=delta)[0])
+    spent = sum(
+        np.asarray(rdp.compute_rdp(q=1.0, noise_multiplier=multiplier, steps=count, orders=ORDERS))
+        for multiplier, count in answers.items()
+    )
+    return float(rdp.get_privacy_spent(orders=ORDERS, rdp=spent, delta=delta)[0])
 
 
 def accountant() -> ModuleType:
@@ -121,7 +127,7 @@ def clip_rows(rows: Tensor, norm: float) -> Tensor:
     found = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
     if not found.isfinite().all():
         rows = torch.where(found.isfinite(), rows, 0.0)
-    return rows * (norm / found.nan_to_num().clamp(min=norm)).to(rows.dtype)
+    return rows * (norm / found).clamp(max=1.0).nan_to_num().to(rows.dtype)
 
 
 def noised(clean: Tensor, sensitivity: float, multiplier: float, generator: np.random.Generator) -> Tensor:
@@ -136,20 +142,15 @@ class Noise:
     Args:
         settings: how much.
         secret: never leaves this machine; whoever has it can take the noise off.
-        release: called with the key of a question before it is answered; keys that were there before cost nothing.
+        keep: called with names of the data and of a question before that is answered for the first time here.
     """
 
     def __init__(
-        self, settings: NoiseSettings, secret: bytes, release: Callable[[str], None] | None = None
+        self, settings: NoiseSettings, secret: bytes, keep: Callable[[str, str], None] | None = None
     ) -> None:
         self.settings = settings
-        self._secret, self._release = secret, release
+        self._secret, self._keep = secret, keep
         self._asked: set[bytes] = set()
-
-    @property
-    def questions(self) -> int:
-        """Different questions that were answered so far."""
-        return len(self._asked)
 
     def view(self, extractor: MetaFeatureExtractor, features: ImageFeatures) -> NoisyView:
         """``features`` as they may be seen.
@@ -159,14 +160,18 @@ class Noise:
         """
         return NoisyView(self, extractor, features)
 
-    def answer(self, *question: bytes) -> np.random.Generator:
-        """The noise of one question; the same for the same question, and unpredictable without the secret."""
-        # The lengths keep two questions apart whose parts differ only in where they are cut.
-        message = b"".join(len(part).to_bytes(8, "big") + part for part in question)
-        key = hmac.digest(self._secret, message + repr(self.settings).encode(), "sha256")
+    def answer(self, data: bytes, question: bytes) -> np.random.Generator:
+        """The noise of one answer; the same for the same question, and unpredictable without the secret.
+
+        Args:
+            data: digest of the data set.
+            question: digest of G and of what is asked of it.
+        """
+        about = hmac.digest(self._secret, data, "sha256")
+        key = hmac.digest(self._secret, about + question + repr(self.settings).encode(), "sha256")
         if key not in self._asked:
-            if self._release is not None:
-                self._release(sha256(key).hexdigest())
+            if self._keep is not None:
+                self._keep(about.hex()[:DATA_DIGITS], sha256(key).hexdigest()[:QUESTION_DIGITS])
             self._asked.add(key)
         # All 256 bits go in: torch's generator would keep 32 of them, few enough to try them all.
         return np.random.default_rng(int.from_bytes(key, "big"))
@@ -246,8 +251,8 @@ class NoisyView:
     def _ask(self, kind: str, *arguments: Tensor) -> np.random.Generator:
         extractor = self._extractor
         state = [tensor for _, tensor in sorted(extractor.state_dict().items())]
-        about = f"{kind} {extractor.variant}".encode()
-        return self._noise.answer(about, self._data, _digest(state), _digest(arguments))
+        what = f"{kind} {extractor.variant}".encode()
+        return self._noise.answer(self._data, sha256(what + _digest([*state, *arguments])).digest())
 
 
 def _halves(rows: Tensor) -> tuple[Tensor, Tensor]:

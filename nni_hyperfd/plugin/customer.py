@@ -15,6 +15,7 @@ from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.messages import PlatformAPI, Recommendation, Task, UpdateReceipt
 from nni_hyperfd.platform.opening import open_platform
 from nni_hyperfd.plugin.metrics import Result
+from nni_hyperfd.plugin.privacy import KeptNoise
 from nni_hyperfd.plugin.profiling import profile_apart
 from nni_hyperfd.plugin.records import Training
 from nni_hyperfd.plugin.settings import Settings
@@ -57,10 +58,13 @@ class Customer:
                 f"classArgs say space: {settings.space}, but the search space is of the kind {self.space.kind}; "
                 "name another searchSpaceFile, or leave space out."
             )
+        self._noise = KeptNoise(settings.privacy_noise) if settings.privacy_noise else None
         # Not the settings' seed: the trials split the data by themselves and must come to the same split.
         dataset = load_dataset(settings.data, settings.format)
         logger.info("%s", dataset.report)
-        self._client = TaskClient(platform, profile_apart(dataset, settings), base_id(), settings.seed)
+        features = profile_apart(dataset, settings)
+        noise = None if self._noise is None else self._noise.noise
+        self._client = TaskClient(platform, features, base_id(), settings.seed, noise)
 
     def preview(self) -> Recommendation:
         """The ranked configurations, leaving no trace on the platform."""
@@ -70,7 +74,9 @@ class Customer:
 
     def open(self, experiment_id: str) -> Task:
         """Begin the task of an experiment, or find it again."""
-        return self._client.open(experiment_id, self.space.search_space, self.space.flops_limit)
+        task = self._client.open(experiment_id, self.space.search_space, self.space.flops_limit)
+        self._say_what_was_spent()
+        return task
 
     def recommend(self, task: Task, count: int) -> Recommendation:
         """``count`` configurations for a task, and spares."""
@@ -92,7 +98,14 @@ class Customer:
 
     def update(self, task: Task) -> UpdateReceipt:
         """Let the platform learn from the task, once."""
-        return self._client.update(task)
+        try:
+            return self._client.update(task)
+        finally:
+            self._say_what_was_spent()
+
+    def _say_what_was_spent(self) -> None:
+        if self._noise is not None:
+            logger.info("%s", self._noise)
 
     def _options(self) -> dict[str, Any]:
         settings = self.settings

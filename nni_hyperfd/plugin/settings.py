@@ -48,6 +48,8 @@ class Settings:
         space: kind that the search space must have, as a check: hpo, nas, joint or flat.
         cache_dir: where image-level features are kept between experiments; by default ``HYPERFD_CACHE`` or
             ``~/.cache/hyperfd``. It never leaves this machine.
+        privacy_noise: noise multiplier of the Gaussian mechanism on φ and on gradients; 0 sends both as they are. The log says
+            which (ε, δ) it amounts to. Needs the extra ``privacy`` of this package.
     """
 
     data: Path
@@ -59,6 +61,7 @@ class Settings:
     format: str | None = None
     space: str | None = None
     cache_dir: Path | None = None
+    privacy_noise: float = 0.0
     token: str | None = field(default_factory=default_token, repr=False)
 
     @classmethod
@@ -77,12 +80,13 @@ class Settings:
             "data": Path(_text(arguments, "data")),
             "platform": _text(arguments, "platform"),
             "budget": whole_number(arguments, "budget", 1, 1000),
-            "exploration": _share(arguments, "exploration"),
+            "exploration": _number(arguments, "exploration", 1),
             "candidates": whole_number(arguments, "candidates", 1, 100_000),
             "seed": whole_number(arguments, "seed", 0, 2**63 - 1),
             "format": _one_of(arguments, "format", FORMATS),
             "space": _one_of(arguments, "space", SPACES),
             "cache_dir": _path(arguments, "cache_dir"),
+            "privacy_noise": _number(arguments, "privacy_noise", 1000),
             "token": _token(arguments),
         }
         return cls(**{key: value for key, value in values.items() if value is not None})
@@ -163,12 +167,12 @@ def whole_number(arguments: Mapping[str, Any], key: str, low: int, high: int) ->
     return value
 
 
-def _share(arguments: Mapping[str, Any], key: str) -> float | None:
+def _number(arguments: Mapping[str, Any], key: str, high: float) -> float | None:
     value = arguments.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise PluginError(f"classArgs: {key} must be a number from 0 to 1, not {value!r}.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= high:
+        raise PluginError(f"classArgs: {key} must be a number from 0 to {high:g}, not {value!r}.")
     return float(value)
 
 

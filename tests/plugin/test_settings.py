@@ -43,6 +43,9 @@ def test_a_misspelled_key_is_answered_with_the_nearest_one_and_the_whole_list() 
         ({"data": "d", "format": "pascal"}, "format must be one of wider, coco, voc"),
         ({"data": "d", "space": "HPO"}, "space must be one of hpo, nas, joint, flat"),
         ({"data": "d", "cache_dir": 7}, "cache_dir must be a path"),
+        ({"data": "d", "privacy_noise": -1}, "privacy_noise must be a number from 0 to 1000, not -1"),
+        ({"data": "d", "privacy_noise": True}, "privacy_noise must be a number from 0 to 1000, not True"),
+        ({"data": "d", "privacy_noise": "5"}, "privacy_noise must be a number from 0 to 1000, not '5'"),
     ],
 )
 def test_values_out_of_range_are_refused(arguments: dict[str, object], message: str) -> None:
