@@ -14,6 +14,7 @@ REQUIREMENTS = [
     "scikit-learn",
     "pillow",
     "pyyaml",
+    "requests",
     "sqlalchemy>=2",
     "pydantic>=2",
     "safetensors>=0.4",
@@ -44,6 +45,7 @@ TEST_REQUIREMENTS = [
     "onnxruntime",
     "ruff==0.17.*",  # the formatter's output differs between minor versions
     "schemathesis>=4",  # sends what the server's own description allows, and what it does not
+    "trustme",  # certificates for tests of TLS
 ]
 
 BENCH_REQUIREMENTS = [

@@ -17,7 +17,14 @@ from urllib.parse import quote, urlsplit
 import requests
 from requests.auth import AuthBase
 
-from nni_hyperfd.errors import PlatformAwayError, PlatformError, TrustError, UpdateLostError
+from nni_hyperfd.errors import (
+    ForbiddenError,
+    PlatformAwayError,
+    PlatformError,
+    TrustError,
+    UnknownTaskError,
+    UpdateLostError,
+)
 from nni_hyperfd.platform.ledger import Ledger, summary
 from nni_hyperfd.platform.messages import (
     RANKER_BYTES_LIMIT,
@@ -53,8 +60,8 @@ TIMEOUT = (10.0, 300.0)
 ANSWER_LIMIT = 2 * RANKER_BYTES_LIMIT
 """Largest answer in bytes that is read."""
 
-_TRY_AGAIN = frozenset((429, 502, 503, 504))
-_AWAY = frozenset((429, 500, 502, 503, 504))
+_TRY_AGAIN = frozenset((408, 429, 502, 503, 504))
+_AWAY = _TRY_AGAIN | {500}
 _UPDATE_ANSWERS: dict[str, type[UpdateTicket | UpdateWait | UpdateReceipt]] = {
     "ticket": UpdateTicket,
     "wait": UpdateWait,
@@ -159,7 +166,7 @@ class HTTPPlatform:
         body = message.model_dump_json().encode()
         answer = self._call(call, call, body=body, fields=summary(message))
         if answer is None:
-            raise PlatformError(f"the platform {self.url} does not know this experiment")
+            raise UnknownTaskError(f"the platform {self.url} does not know this experiment")
         return answer
 
     def _understand(self, kind: type[M], answer: bytes) -> M:
@@ -249,6 +256,8 @@ class HTTPPlatform:
             return None
         if status == 409 and kind == "update_lost":
             raise UpdateLostError(told)
+        if status == 403 and kind == "forbidden":
+            raise ForbiddenError(told)
         if status in _AWAY:
             raise PlatformAwayError(f"the platform {self.url} cannot serve ({told})")
         if status == 401:
