@@ -55,13 +55,18 @@ def add_space(ranker: Ranker, space: Space) -> None:
 def rank(
     ranker: Ranker, version: int, space: Space, phi: Tensor, request: RecommendRequest
 ) -> Recommendation:
-    """The configurations to try for φ [64], and spares, by ``ranker``; it depends on nothing else.
+    """The configurations to try for φ [64], and spares, by ``ranker``, which stays as it was; it depends on nothing else.
 
     Raises:
         SpaceError: The space has fewer configurations than candidates are asked for.
     """
+    known = space.key in ranker.shapes
     add_space(ranker, space)
-    candidates, scores = _score(ranker, space, phi, request)
+    try:
+        candidates, scores = _score(ranker, space, phi, request)
+    finally:
+        if not known:  # or else a ranker that is kept in memory would grow with every space that anybody asks about
+            ranker.remove_space(space.key)
     generator = torch.Generator().manual_seed(request.seed)
     chosen = recommend(scores, request.budget, request.exploration, generator).tolist()
     rest = [i for i in scores.argsort(descending=True, stable=True).tolist() if i not in set(chosen)]

@@ -50,6 +50,10 @@ class Ranker(nn.Module):
                 self.encoders[space.key] = shape.build()
             self.shapes[space.key] = shape
 
+    def remove_space(self, key: str) -> None:
+        """Forgets the encoder of a space."""
+        del self.encoders[key], self.shapes[key]
+
     def encoder(self, key: str) -> nn.Module:
         """H of the space with this key.
 
