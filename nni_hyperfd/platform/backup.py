@@ -16,10 +16,11 @@ from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from sqlalchemy import Connection, RowMapping, Table, create_engine, insert, select
+from sqlalchemy import Connection, RowMapping, Table, insert, select
 from sqlalchemy.exc import DBAPIError
 
 from nni_hyperfd.errors import PlatformAwayError, PlatformError
+from nni_hyperfd.platform.database import database_engine
 from nni_hyperfd.platform.schema import Base, found_version
 from nni_hyperfd.platform.sqlite import sqlite_engine
 from nni_hyperfd.platform.store import FILE_NAME, Store
@@ -95,7 +96,7 @@ def restore(file: Path, location: str | Path, force: bool = False) -> None:
 def _writing(location: str | Path) -> Iterator[Connection]:
     """One transaction on the database at ``location``, whether there is a platform in it or not."""
     if "://" in str(location):
-        engine = create_engine(str(location), hide_parameters=True)
+        engine = database_engine(str(location))
     else:
         folder = Path(location).expanduser()
         folder.mkdir(parents=True, exist_ok=True)

@@ -65,7 +65,8 @@ def rank(
     try:
         candidates, scores = _score(ranker, space, phi, request)
     finally:
-        if not known:  # or else a ranker that is kept in memory would grow with every space that anybody asks about
+        if not known:
+            # Or else a ranker that is kept in memory would grow with every space that anybody asks about.
             ranker.remove_space(space.key)
     generator = torch.Generator().manual_seed(request.seed)
     chosen = recommend(scores, request.budget, request.exploration, generator).tolist()

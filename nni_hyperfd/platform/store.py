@@ -19,11 +19,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, func, select, update
+from sqlalchemy import Connection, func, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from nni_hyperfd.errors import PlatformAwayError, PlatformError, UnknownTaskError, UpdateLostError
+from nni_hyperfd.platform.database import database_engine
 from nni_hyperfd.platform.records import (
     Counts,
     CustomerInfo,
@@ -72,7 +73,7 @@ class Store:
         self.location = str(location)
         start: Callable[[], FirstState] | FirstState | None = first
         if "://" in self.location:
-            self._engine = create_engine(self.location)
+            self._engine = database_engine(self.location)
             self.location = self._engine.url.render_as_string(hide_password=True)
         else:
             path = _file_in(Path(location).expanduser())

@@ -207,31 +207,23 @@ def _json(answer: Message) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-def _refuse(refusal: Refusal) -> Response:
-    headers = {} if refusal.retry_after is None else {"Retry-After": str(max(1, round(refusal.retry_after)))}
-    if refusal.status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
-    body = RefusalBody(kind=refusal.kind, message=refusal.message)
-    return Response(body.model_dump_json(), int(refusal.status), headers, media_type="application/json")
-
-
 def _add_refusals(app: FastAPI) -> None:
     @app.exception_handler(Refusal)
     async def refused(_: Request, refusal: Refusal) -> Response:
-        return _refuse(refusal)
+        return refusal.response()
 
     @app.exception_handler(HyperFDError)
     async def failed(_: Request, error: HyperFDError) -> Response:
         if isinstance(error, PlatformAwayError):
             _log.error("the state cannot be used", extra={"fields": {"cause": str(error)}})
-        return _refuse(refusal_of(error))
+        return refusal_of(error).response()
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"][1:]))
         message = f"{where} was refused: {first['msg']}"
-        return _refuse(Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "refused", message))
+        return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "refused", message).response()
 
     @app.exception_handler(HTTPException)
     async def no_such_call(_: Request, error: HTTPException) -> Response:
@@ -240,15 +232,6 @@ def _add_refusals(app: FastAPI) -> None:
         )
         answer.headers.update(error.headers or {})
         return answer
-
-    @app.exception_handler(Exception)
-    async def broken(_: Request, __: Exception) -> Response:
-        """The server's own mistake, which uvicorn logs."""
-        return _refuse(
-            Refusal(
-                HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the platform made a mistake; tell its operator"
-            )
-        )
 
 
 def _openapi(app: FastAPI, plain: Callable[[], dict[str, Any]]) -> dict[str, Any]:
