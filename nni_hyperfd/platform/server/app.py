@@ -227,9 +227,8 @@ def _add_refusals(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def no_such_call(_: Request, error: HTTPException) -> Response:
-        answer = _refuse(
-            Refusal(HTTPStatus(error.status_code), "refused", f"this is no call: {error.detail}")
-        )
+        refusal = Refusal(HTTPStatus(error.status_code), "refused", f"this is no call: {error.detail}")
+        answer = refusal.response()
         answer.headers.update(error.headers or {})
         return answer
 

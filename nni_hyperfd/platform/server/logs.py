@@ -1,7 +1,7 @@
 """Logs as JSON, a line an event.
 
 A line says who asked for what and how it ended; it holds no token, no body, no address with a query, and no sentence
-of a refusal, which may quote what a customer sent.
+of a refusal or an error, which may quote what a customer sent.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 from datetime import datetime, timezone
 from typing import Any
 
@@ -35,6 +36,7 @@ class JSONFormatter(logging.Formatter):
             "event": record.getMessage(),
             **getattr(record, "fields", {}),
         }
-        if record.exc_info:
-            line["trace"] = self.formatException(record.exc_info)
+        if record.exc_info and record.exc_info[0] is not None:
+            line["error"] = record.exc_info[0].__name__
+            line["trace"] = "".join(traceback.format_tb(record.exc_info[2]))
         return json.dumps(line)

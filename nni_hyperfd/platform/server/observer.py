@@ -1,18 +1,23 @@
-"""Looks on while requests are answered: one line in the log and one count in the metrics for each."""
+"""Looks on while requests are answered: one line in the log and one count in the metrics for each, mistakes too."""
 
 from __future__ import annotations
 
 import re
 import time
+from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nni_hyperfd.platform.server.logs import REQUESTS
 from nni_hyperfd.platform.server.metrics import Metrics
+from nni_hyperfd.platform.server.refusals import Refusal
 
 _KEY = re.compile(rb"[A-Za-z0-9_:.-]{1,128}")
 _LOST = 499
 """What is counted where the client went away before there was an answer."""
+_MISTAKE = Refusal(
+    HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the platform made a mistake; tell its operator"
+)
 
 
 class Observer:
@@ -26,7 +31,7 @@ class Observer:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start, status, sent, received = time.monotonic(), _LOST, 0, 0
+        start, status, sent, received = time.monotonic(), None, 0, 0
 
         async def watched_receive() -> Message:
             nonlocal received
@@ -43,16 +48,18 @@ class Observer:
 
         try:
             await self._app(scope, watched_receive, watched_send)
-        except BaseException:
-            status = 500
-            raise
+        except Exception:
+            REQUESTS.exception("mistake")
+            if status is not None:
+                raise
+            await _MISTAKE.response()(scope, receive, watched_send)
         finally:
             seconds = time.monotonic() - start
             call = getattr(scope.get("route"), "name", "other")
-            self._metrics.count(call, status, seconds)
+            self._metrics.count(call, status or _LOST, seconds)
             fields = {
                 "call": call,
-                "status": status,
+                "status": status or _LOST,
                 "customer": scope.get("state", {}).get("customer"),
                 "milliseconds": round(seconds * 1000, 1),
                 "bytes_in": received,

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Literal
 
 from pydantic import BaseModel
+from starlette.responses import Response
 
 from nni_hyperfd.errors import (
     ForbiddenError,
@@ -51,6 +52,14 @@ class Refusal(Exception):
     ) -> None:
         super().__init__(message)
         self.status, self.kind, self.message, self.retry_after = status, kind, message, retry_after
+
+    def response(self) -> Response:
+        """As HTTP has it."""
+        headers = {} if self.retry_after is None else {"Retry-After": str(max(1, round(self.retry_after)))}
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = "Bearer"
+        body = RefusalBody(kind=self.kind, message=self.message)
+        return Response(body.model_dump_json(), int(self.status), headers, media_type="application/json")
 
 
 def refusal_of(error: HyperFDError) -> Refusal:
