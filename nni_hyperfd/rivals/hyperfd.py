@@ -11,8 +11,9 @@ from torch import Tensor
 
 from nni_hyperfd.benchmark.table import parameters_of
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.metafeature.extractor import Variant, backpropagate, meta_feature, samples
+from nni_hyperfd.metafeature.extractor import Variant, samples
 from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.metafeature.view import ExactView, View
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import Encodings, encode
 from nni_hyperfd.ranker.offline import Experience as OfflineExperience
@@ -108,11 +109,18 @@ class HyperFD(Rival):
         self._importance: dict[str, Tensor] = {}
         self._past: list[PastTask] = []
 
+    def meta_features(self, profile: Profile, count: int) -> Tensor:
+        """φ [count, 64] of a data set by the run's present extractor, each from another sample of its images."""
+        generator = torch.Generator().manual_seed(self._draw(3))
+        drawn = samples(self._ranker.extractor, features_of(profile), generator, self._settings.images)
+        with torch.no_grad():
+            return torch.stack([next(drawn) for _ in range(count)])
+
     def search(self, task: Task) -> None:
         prepared = self._prepared
         generator = torch.Generator().manual_seed(self._draw(0))
         features = features_of(task.profile)
-        phi = meta_feature(self._ranker.extractor, features, generator, self._settings.images)
+        phi = self.view(features, generator).meta_feature()
         candidates = prepared.encodings[: task.candidates]
         scores = self._ranker.predict(self._space.key, phi, candidates)
         recommended = recommend(scores, task.budget, self._exploration, generator).tolist()
@@ -120,6 +128,10 @@ class HyperFD(Rival):
         # Only reached by failed trainings: their places go to the next best.
         task.evaluate_ranking(scores.argsort(descending=True, stable=True).tolist())
         self._update(task, features, candidates)
+
+    def view(self, features: ImageFeatures, generator: torch.Generator) -> View:
+        """What the run's present extractor says of a data set's images; a variant may say less."""
+        return ExactView(self._ranker.extractor, features, generator, self._settings.images)
 
     def _update(self, task: Task, features: ImageFeatures, candidates: Encodings) -> None:
         prepared, settings = self._prepared, self._settings
@@ -136,18 +148,16 @@ class HyperFD(Rival):
             settings,
             self._draw(1),
         )
-        generator = torch.Generator().manual_seed(self._draw(2))
-        extractor = self._ranker.extractor
+        view = self.view(features, torch.Generator().manual_seed(self._draw(2)))
         while update.steps_left:
             if not update.wants_current:
                 update.begin_step()
                 update.finish_step({})
                 continue
-            drawn = samples(extractor, features, generator, settings.images)
-            pair = [next(drawn), next(drawn)]
-            gradients = update.begin_step(*pair)
-            update.finish_step(backpropagate(extractor, pair, [g for g in gradients if g is not None]))
-        state = update.finish(meta_feature(extractor, features, generator, settings.images))
+            phi, phi_tilde = update.begin_step(*view.pair())
+            assert phi is not None and phi_tilde is not None, "the step wants the current task"
+            update.finish_step(view.gradient(phi, phi_tilde))
+        state = update.finish(view.meta_feature())
         self._importance = state.importance
         kept = features if self._oracle else None
         self._past.append(PastTask(key, trials, state.phi, state.offline_phi, features=kept))

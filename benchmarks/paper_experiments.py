@@ -1,0 +1,384 @@
+"""The HyperFD paper's experiments on the committed lookup tables: benchmarks/results/paper.md with figures and single results.
+
+    python benchmarks/paper_experiments.py                    # runs what is missing, then writes the page
+    python benchmarks/paper_experiments.py --only table1 figure3
+    python benchmarks/paper_experiments.py --show             # writes the page from the stored runs alone
+
+Every run (space, measure, method, budget, seed) is kept in benchmarks/results/paper/*.json and made again only when the
+table or the method's settings change. Needs no images and one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from nni_hyperfd.benchmark import figures, page
+from nni_hyperfd.benchmark.inputs import Inputs
+from nni_hyperfd.benchmark.methods import VARIANT_SEEDS, Method, methods
+from nni_hyperfd.benchmark.protocol import BUDGETS, Outcome, Scenario, expected_rank_at_random
+from nni_hyperfd.benchmark.runs import Laboratory
+from nni_hyperfd.benchmark.scenario import PAPER, POOLED, Measure
+from nni_hyperfd.rivals.hyperfd import HyperFD
+from nni_hyperfd.spaces.space import standard_space
+
+ROOT = Path(__file__).parents[1]
+RIVALS = (
+    "random",
+    "best-on-server",
+    "mean-rank",
+    "portfolio",
+    "gp-prior",
+    "tr-automl",
+    "hyperstar",
+    "scot",
+    "tpe",
+    "optuna-tpe",
+)
+OURS = ("hyperfd",)
+VARIANTS = ("hyperfd (resnet)", "hyperfd (statistics)", "hyperfd (mse)")
+ABLATIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "table2": ("Table 2: continual learning", ("latest data only", "frozen extractor", "frozen ranker")),
+    "table3": ("Table 3: transformation", ("no transformation", "the paper's iteration", "oracle")),
+    "table4": ("Table 4: losses", ("no triplet loss", "no synaptic intelligence")),
+    "table5": (
+        "Table 5: meta-feature extractor",
+        ("no labels", "no gwap", "no pyramid", "no statistics", "no attention"),
+    ),
+    "table6": (
+        "Table 6: warm-up and augmentation (and exploration)",
+        ("no warm-up", "no augmentation", "hyperfd, no exploration"),
+    ),
+}
+CURVES = ("best-on-server", "mean-rank", "portfolio", "gp-prior", "tr-automl", "hyperstar", "scot", *OURS)
+CURVE_BUDGETS = (2, 4, 6, 8, 10)
+CURVE_SEEDS = 2
+FIRST_SEEDS = 2
+ORDERS = 50
+SAMPLES = 30
+"""Meta-features of each data set in Figure 5."""
+
+POOLED_WORDS = "tried, chosen and ranked by the AP over val and test pooled"
+PAPER_WORDS = "chosen by val, ranked by test"
+
+
+@dataclass
+class Bench:
+    """Everything at hand: inputs, methods, and one laboratory for each space and measure."""
+
+    inputs: Inputs
+    methods: Mapping[str, Method]
+    folder: Path
+    quick: bool
+    measure: bool
+    deadline: float
+    most: int = 10**6
+    """Seeds of a method that trains, in this round."""
+
+    @cached_property
+    def spaces(self) -> list[str]:
+        return self.inputs.spaces()
+
+    @cached_property
+    def laboratories(self) -> dict[tuple[str, str], Laboratory]:
+        return {
+            (space, measure.name): self._laboratory(space, measure)
+            for space in self.spaces
+            for measure in (POOLED, PAPER)
+        }
+
+    def _laboratory(self, space: str, measure: Measure) -> Laboratory:
+        scenario = self.inputs.scenario(space, measure)
+        label = f"{space}-{'pooled' if measure is POOLED else 'paper'}"
+        folder = self.folder / ("quick" if self.quick else "paper")
+        kind = standard_space(space)  # type: ignore[arg-type]
+        return Laboratory(scenario, kind, folder, label, self.measure, self.deadline)
+
+    def at(self, space: str, measure: Measure = POOLED) -> Laboratory:
+        return self.laboratories[space, measure.name]
+
+    def outcome(
+        self, space: str, name: str, measure: Measure = POOLED, budgets: Sequence[int] = (4,), seeds: int = 0
+    ) -> Outcome | None:
+        """One method's outcome; ``seeds`` is the number of a method that trains, if it is not the usual one."""
+        method = self.methods[name]
+        wanted = min(seeds or method.seeds, self.most) if method.trains else method.seeds
+        found = self.at(space, measure).outcome(method, budgets, 1 if self.quick else wanted)
+        logging.info("%s, %s: %s", space, measure.name, name)
+        return found
+
+    def outcomes(
+        self, space: str, names: Sequence[str], measure: Measure = POOLED, seeds: int = 0
+    ) -> dict[str, Outcome | None]:
+        """Outcomes at B = 4 by name."""
+        return {name: self.outcome(space, name, measure, seeds=seeds) for name in names}
+
+    def compared(
+        self,
+        space: str,
+        found: Mapping[str, Outcome | None],
+        measure: Measure = POOLED,
+        ndcg: Mapping[str, float | None] | None = None,
+    ) -> str:
+        """One line a method; for missing ones it says why."""
+        laboratory = self.at(space, measure)
+        return page.comparison(space, found, lambda name: laboratory.absent(self.methods[name]), ndcg)
+
+    def image(self, name: str) -> Path:
+        return self.folder / ("quick" if self.quick else "paper") / f"{name}.png"
+
+
+def table1(bench: Bench) -> str:
+    """All methods, both measures, who is ahead of whom."""
+    text = ""
+    for space in bench.spaces:
+        found = bench.outcomes(space, (*RIVALS, *VARIANTS, *OURS))
+        chance = expected_rank_at_random(bench.at(space).scenario, 4)
+        text += f"### {space.upper()}, {POOLED_WORDS}\n\n{bench.compared(space, found)}\n"
+        text += f"Random search is expected at {chance:.2f} %.\n\n"
+        for name in OURS:
+            if (ours := found[name]) is not None:
+                others = [each for key, each in found.items() if each is not None and key != name]
+                text += f"`{name}` against each of them, paired by seed and order:\n\n{page.duels(ours, others)}\n"
+        other = bench.outcomes(space, (*RIVALS, *OURS), PAPER, VARIANT_SEEDS)
+        text += f"### {space.upper()}, {PAPER_WORDS}\n\n{bench.compared(space, other, PAPER)}\n"
+    return text
+
+
+def ablation(name: str) -> Callable[[Bench], str]:
+    """One of the paper's Tables 2 to 6."""
+    names = (*ABLATIONS[name][1], "hyperfd")
+
+    def table(bench: Bench) -> str:
+        text = ""
+        for space in bench.spaces:
+            found = bench.outcomes(space, names)
+            laboratory = bench.at(space)
+            ndcg = (
+                {each: laboratory.ndcg(bench.methods[each]) for each in names} if name == "table5" else None
+            )
+            text += f"### {space.upper()}\n\n{bench.compared(space, found, ndcg=ndcg)}\n"
+            if (full := found["hyperfd"]) is not None:
+                others = [each for key, each in found.items() if each is not None and key != "hyperfd"]
+                text += f"The full method against each, on the same seeds:\n\n{page.duels(full, others)}\n"
+        return text
+
+    return table
+
+
+def figure3(bench: Bench) -> str:
+    """Rank against budget."""
+    panels: dict[str, list[Outcome]] = {}
+    chance: dict[str, list[float]] = {}
+    for space in bench.spaces:
+        laboratory = bench.at(space)
+        chance[space] = [expected_rank_at_random(laboratory.scenario, budget) for budget in BUDGETS]
+        panels[space] = []
+        for name in CURVES:
+            budgets = CURVE_BUDGETS if bench.methods[name].trains else BUDGETS
+            found = bench.outcome(
+                space, name, budgets=budgets[:2] if bench.quick else budgets, seeds=CURVE_SEEDS
+            )
+            if found is not None:
+                panels[space].append(found)
+    figures.budgets(panels, chance, bench.image("figure3"))
+    rows = [
+        [
+            space,
+            each.method,
+            *(
+                f"{each.rank[each.budgets.index(b)].mean():.1f}" if b in each.budgets else "–"
+                for b in BUDGETS
+            ),
+        ]
+        for space, outcomes in panels.items()
+        for each in outcomes
+    ]
+    rows += [[space, "random (exact)", *(f"{value:.1f}" for value in chance[space])] for space in panels]
+    table = page.lines(["space", "method", *(f"B = {b}" for b in BUDGETS)], rows)
+    return f"![rank against budget]({link(bench, 'figure3')})\n\n{table}\nMethods that train have {CURVE_SEEDS} seeds here, the others {bench.methods['random'].seeds}.\n"
+
+
+def figure4(bench: Bench) -> str:
+    """Orders of tasks."""
+    panels: dict[str, list[Outcome]] = {}
+    for space in bench.spaces:
+        found = [bench.outcome(space, name, seeds=ORDERS) for name in OURS]
+        panels[space] = [each for each in found if each is not None]
+    scenarios = {space: bench.at(space).scenario for space in bench.spaces}
+    figures.orders(panels, scenarios, bench.image("figure4"))
+    rows = []
+    for space, outcomes in panels.items():
+        for each in outcomes:
+            means = each.rank[0].mean(axis=1)
+            share = (means < expected_rank_at_random(scenarios[space], 4)).mean()
+            spread = f"{means.mean():.2f} ± {means.std():.2f}"
+            rows.append(
+                [
+                    space,
+                    each.method,
+                    str(len(means)),
+                    spread,
+                    f"{means.min():.2f}",
+                    f"{means.max():.2f}",
+                    f"{100 * share:.0f} %",
+                ]
+            )
+    head = [
+        "space",
+        "method",
+        "orders",
+        "mean ± deviation",
+        "best",
+        "worst",
+        "better than random's expectation",
+    ]
+    return f"![distribution over orders]({link(bench, 'figure4')})\n\n{page.lines(head, rows)}"
+
+
+def figure5(bench: Bench) -> str:
+    """Meta-features of the customers after the warm-up alone."""
+    panels = {}
+    for space in bench.spaces:
+        scenario, method = bench.at(space).scenario, bench.methods["hyperfd"]
+        rival = method.make(standard_space(space))  # type: ignore[arg-type]
+        assert isinstance(rival, HyperFD)
+        rival.reset(scenario.experience, 0)
+        panels[space] = {
+            name: rival.meta_features(profile, SAMPLES).numpy()
+            for name, profile in zip(scenario.tasks, scenario.profiles)
+        }
+    figures.meta_features(panels, bench.image("figure5"))
+    return f"![t-SNE of meta-features]({link(bench, 'figure5')})\n\n{SAMPLES} samples of images from each customer, before any customer was seen.\n"
+
+
+def by_data_set(bench: Bench) -> str:
+    """Table 13 of the appendix."""
+    text = ""
+    for space in bench.spaces:
+        found = bench.outcomes(space, (*RIVALS, *OURS))
+        shown = [each for each in found.values() if each is not None]
+        text += f"### {space.upper()}\n\n{page.by_data_set(bench.at(space).scenario, shown)}\n"
+    return text
+
+
+def the_table(bench: Bench) -> str:
+    """What was measured, how noisy it is, and how alike the data sets are."""
+    text = ""
+    scenarios: dict[str, Scenario] = {}
+    for space in bench.spaces:
+        scenario = scenarios[space] = bench.at(space).scenario
+        experience = scenario.experience
+        known = (~torch.tensor(experience.aps).isnan()).sum(1).tolist()
+        offline = len(experience.data_sets) - (experience.server is not None)
+        minutes = (
+            sum(
+                row.seconds
+                for table in (bench.inputs.customers, bench.inputs.offline)
+                for row in table.select(space=space)
+            )
+            / 60
+        )
+        text += (
+            f"**{space.upper()}**: {len(scenario.tasks)} customers × {experience.candidates} configurations; "
+            f"{sum(known[:offline])} pairs on {offline} offline sets"
+            f"{'' if experience.server is None else f'; {known[-1]} configurations on the server as a whole'}; "
+            f"{minutes:.0f} processor minutes of training.\n\n"
+        )
+        text += page.table_facts(scenario, bench.at(space, PAPER).scenario) + "\n"
+    for space in bench.spaces:
+        pooled = bench.inputs.noise(space)
+        across = bench.inputs.noise(space, "val_ap", "test_ap")
+        text += page.noise_sentence(space, pooled, across, scenarios[space]) + "\n"
+    found = figures.correlations(scenarios, bench.image("correlations"))
+    for space, matrix in found.items():
+        tasks = len(scenarios[space].tasks)
+        among = matrix[:tasks, :tasks][~torch.eye(tasks, dtype=torch.bool).numpy()]
+        text += f"Rankings of two customers correlate with {among.mean():.2f} on average in {space.upper()} (lowest {among.min():.2f})"
+        text += f", with the server's {matrix[tasks, :tasks].mean():.2f}.\n" if len(matrix) > tasks else ".\n"
+    return text + f"\n![correlation of rankings]({link(bench, 'correlations')})\n"
+
+
+def link(bench: Bench, name: str) -> str:
+    return str(bench.image(name).relative_to(bench.folder))
+
+
+EXPERIMENTS: Mapping[str, tuple[str, Callable[[Bench], str]]] = {
+    "table": ("The lookup table", the_table),
+    "table1": ("Table 1: all methods", table1),
+    "sets": ("Results on each data set (Table 13)", by_data_set),
+    **{name: (title, ablation(name)) for name, (title, _) in ABLATIONS.items()},
+    "figure3": ("Figure 3: budgets", figure3),
+    "figure5": ("Figure 5: meta-features", figure5),
+    "figure4": ("Figure 4: orders of tasks", figure4),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, default=list(EXPERIMENTS))
+    parser.add_argument("--quick", action="store_true", help="one seed, hardly any training: does it run?")
+    parser.add_argument("--show", action="store_true", help="make no run, write the page from stored ones")
+    parser.add_argument("--inputs", type=Path, default=ROOT / "benchmarks" / "tables")
+    parser.add_argument("--tables", type=Path, nargs="+", help="by default *.csv.gz in --inputs")
+    parser.add_argument("--budget", default="table", help="training budget of the rows to use")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after this long")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore", FutureWarning)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    tables = options.tables or sorted(options.inputs.glob("*.csv.gz"))
+    bench = Bench(
+        Inputs.load(options.inputs, tables, options.budget),
+        methods(options.quick),
+        options.out,
+        options.quick,
+        not options.show,
+        time.monotonic() + 60 * options.minutes,
+    )
+    bench.image("x").parent.mkdir(parents=True, exist_ok=True)
+    whole = options.only == list(EXPERIMENTS)
+    path = options.out / ("quick.md" if options.quick else "paper.md" if whole else "part.md")
+    # A page with few seeds is there early; a second round completes it.
+    for most in (FIRST_SEEDS, bench.most):
+        bench.most = most
+        sections = [f"## {EXPERIMENTS[name][0]}\n\n{EXPERIMENTS[name][1](bench)}" for name in options.only]
+        path.write_text(f"{head(bench, options.budget)}\n" + "\n".join(sections), encoding="utf-8")
+        logging.info("%s", path)
+
+
+def head(bench: Bench, budget: str) -> str:
+    """What the page is about."""
+    stored = [
+        laboratory.stored(method).seconds
+        for laboratory in bench.laboratories.values()
+        for method in bench.methods.values()
+    ]
+    return f"""# The paper's experiments on our lookup table
+
+Made by `python benchmarks/paper_experiments.py` from `benchmarks/tables/`; all single runs are in `paper/`. They took
+{sum(stored) / 60:.0f} processor minutes, the trainings of the table (budget `{budget}`) not counted.
+
+* *rank %*: position of the best configuration found among all of the table, mean over data sets and seeds; lower is better.
+  "±" is the standard error over seeds (a seed is another warm-up and another order of the data sets), "± tasks" the
+  standard error over data sets, that is, how much the mean would move with other data sets of the kind.
+* *ΔAP*: AP points gained over random search at the same budget, summed over the data sets.
+* Four trials a data set unless a budget is named. All methods see the same experience, the same orders, and only the AP they paid for.
+* Methods that train a network have fewer seeds than those that do not; the column says how many.
+* Rows of *paper* were measured by the paper's authors on eleven other data sets, with longer trainings: compare orders, not digits.
+"""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Every method of the comparison by the name it has on the results page, and how many seeds it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nni_hyperfd.errors import DataError
+from nni_hyperfd.ranker.settings import RankerSettings
+from nni_hyperfd.rivals.base import Experience, Rival
+from nni_hyperfd.rivals.best_on_server import BestOnServer
+from nni_hyperfd.rivals.gp_prior import GPPrior
+from nni_hyperfd.rivals.hyperfd import HyperFD
+from nni_hyperfd.rivals.hyperstar import HyperSTAR, HyperSTARSettings
+from nni_hyperfd.rivals.mean_rank import MeanRank
+from nni_hyperfd.rivals.optuna_tpe import OptunaTPE
+from nni_hyperfd.rivals.portfolio import Portfolio
+from nni_hyperfd.rivals.random_search import RandomSearch
+from nni_hyperfd.rivals.scot import SCoT
+from nni_hyperfd.rivals.tpe import TPE
+from nni_hyperfd.rivals.tr_automl import TrAutoML
+from nni_hyperfd.spaces.space import Space
+
+SEEDS = 20
+"""Seeds of the protocol. One order of tasks costs HyperFD some hundred steps of training, so its variants have fewer."""
+VARIANT_SEEDS = 3
+WARM_UPS = 3
+"""Distinct warm-ups; a seed beyond these begins with one of them again, in another order of tasks."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One line of a table.
+
+    Args:
+        name: On the page.
+        make: For a search space.
+        settings: What its results depend on beside the scenario; stored runs with others are not used.
+        seeds: Runs at each budget.
+        trains: Whether a run takes seconds rather than milliseconds.
+    """
+
+    name: str
+    make: Callable[[Space], Rival]
+    settings: str
+    seeds: int = SEEDS
+    trains: bool = False
+
+
+class _OnServerAlone(HyperFD):
+    """Table 6 without augmentation: the server's images are one data set, and nothing else is known.
+
+    A warm-up needs something to stop by, so the configurations are dealt into two lists of that one data set.
+    """
+
+    _alone: tuple[Experience, Experience] | None = None
+
+    def reset(self, experience: Experience, seed: int) -> None:
+        if self._alone is None or self._alone[0] is not experience:
+            self._alone = experience, server_alone(experience)
+        super().reset(self._alone[1], seed)
+
+
+def server_alone(experience: Experience) -> Experience:
+    """The server's own row as two data sets with the same images, each with every other configuration.
+
+    Raises:
+        DataError: There is no such row.
+    """
+    if experience.server is None:
+        raise DataError("the table has no rows of 'server', all that is known without augmentation")
+    row = experience.aps[experience.server]
+    halves = np.full((2, len(row)), np.nan)
+    known = np.flatnonzero(~np.isnan(row))
+    halves[0, known[::2]], halves[1, known[1::2]] = row[known[::2]], row[known[1::2]]
+    profile = experience.profiles[experience.server]
+    return replace(
+        experience, data_sets=("server/0", "server/1"), profiles=(profile,) * 2, aps=halves, server=None
+    )
+
+
+def methods(quick: bool = False) -> Mapping[str, Method]:
+    """All methods by name.
+
+    Args:
+        quick: Hardly any training, to see whether everything runs; the figures mean nothing.
+    """
+    base = RankerSettings(batches=2, warmup_epochs=2) if quick else RankerSettings()
+    star = HyperSTARSettings(warmup_steps=5, task_steps=1) if quick else HyperSTARSettings()
+    found = [Method(kind.name, lambda space, kind=kind: kind(), kind.name) for kind in _SIMPLE]
+    found.append(Method("hyperstar", lambda space: HyperSTAR(star), repr(star), 8, trains=True))
+
+    def add(name: str, count: int = VARIANT_SEEDS, kind: type[HyperFD] = HyperFD, **changes: object) -> None:
+        options = {key: changes.pop(key) for key in ("variant", "exploration", "oracle") if key in changes}
+        settings = replace(base, **changes)
+
+        def make(space: Space) -> Rival:
+            return kind(space, settings, name=name, warm_ups=WARM_UPS, **options)
+
+        found.append(Method(name, make, f"{settings} {options} {WARM_UPS} {kind.__name__}", count, True))
+
+    add("hyperfd", SEEDS)
+    add("hyperfd (resnet)", variant="resnet")
+    add("hyperfd (statistics)", variant="statistics")
+    add("hyperfd (mse)", loss="mse")
+    add("hyperfd, no exploration", exploration=0.0)
+    add("latest data only", mode="latest_only")
+    add("frozen extractor", mode="freeze_extractor")
+    add("frozen ranker", SEEDS, mode="freeze_all")
+    add("no transformation", transform="none")
+    add("the paper's iteration", transform="iterative")
+    add("oracle", oracle=True)
+    add("no triplet loss", triplet_weight=0.0)
+    add("no synaptic intelligence", synaptic_weight=0.0)
+    add("no labels", variant="no_labels")
+    add("no gwap", variant="no_gwap")
+    add("no pyramid", variant="last_level")
+    add("no statistics", variant="no_statistics")
+    add("no attention", variant="no_attention")
+    add("no warm-up", warmup_epochs=0)
+    add("no augmentation", kind=_OnServerAlone)
+    return {method.name: method for method in found}
+
+
+_SIMPLE: tuple[type[Rival], ...] = (
+    RandomSearch,
+    BestOnServer,
+    MeanRank,
+    Portfolio,
+    GPPrior,
+    TrAutoML,
+    SCoT,
+    TPE,
+    OptunaTPE,
+)
