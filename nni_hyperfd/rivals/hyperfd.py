@@ -154,9 +154,8 @@ class HyperFD(Rival):
                 update.begin_step()
                 update.finish_step({})
                 continue
-            phi, phi_tilde = update.begin_step(*view.pair())
-            assert phi is not None and phi_tilde is not None, "the step wants the current task"
-            update.finish_step(view.gradient(phi, phi_tilde))
+            answers = [answer for answer in update.begin_step(*view.pair()) if answer is not None]
+            update.finish_step(view.gradient(*answers))
         state = update.finish(view.meta_feature())
         self._importance = state.importance
         kept = features if self._oracle else None
