@@ -348,14 +348,12 @@ def _reason(error: Exception) -> str:
     if isinstance(error, requests.Timeout):
         return "it did not answer in time"
     inner: BaseException = error
-    while True:
-        reason = getattr(inner, "reason", None)
-        following = (
-            reason
-            if isinstance(reason, BaseException)
-            else next((argument for argument in inner.args if isinstance(argument, BaseException)), None)
-        )
-        if following is None:
-            break
+    while following := _cause(inner):
         inner = following
     return str(getattr(inner, "strerror", None) or inner)[:200]
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """requests and urllib3 wrap an error as ``reason``, as an argument, or by ``raise from``."""
+    inside = [getattr(error, "reason", None), *error.args, error.__cause__]
+    return next((one for one in inside if isinstance(one, BaseException) and one is not error), None)
