@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from nni_hyperfd.cli.ledger import said
 from nni_hyperfd.cli.table import table
+from nni_hyperfd.platform.http import is_url
 from nni_hyperfd.plugin.settings import FORMATS, Settings, default_platform
+
+if TYPE_CHECKING:
+    from nni_hyperfd.plugin.customer import Customer
 
 STANDARD = ("hpo", "nas", "joint")
 
@@ -40,7 +45,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--format", choices=FORMATS, help="annotation format (default: recognized)")
     parser.add_argument(
-        "--platform", default=default_platform(), help="folder of the platform's state (default: %(default)s)"
+        "--platform",
+        default=default_platform(),
+        help="folder of the platform's state, or https://host:port of a server, for which HYPERFD_TOKEN must be set (default: %(default)s)",
     )
     parser.add_argument("--cache", metavar="FOLDER", help="folder for image-level features")
     parser.add_argument(
@@ -52,6 +59,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     parser.add_argument(
         "--spares", action="store_true", help="show those too that would replace failed trials"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what would leave this machine, for this command and for an experiment, and send none of it",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -75,6 +87,9 @@ def run(options: argparse.Namespace) -> None:
         }
     ).resolved(Path.cwd())
     customer = Customer(settings, _search_space(options.space), platform_of(settings))
+    if options.dry_run:
+        _rehearse(customer)
+        return
     recommendation = customer.preview()
     ranked = [(number, "", each) for number, each in enumerate(recommendation.configurations, start=1)]
     if options.spares:
@@ -100,6 +115,19 @@ def run(options: argparse.Namespace) -> None:
         for number, role, each in ranked
     ]
     print(table(("", "score", "configuration", ""), rows))
+
+
+def _rehearse(customer: Customer) -> None:
+    request, planned = customer.rehearse()
+    body = request.model_dump_json()
+    where = customer.settings.platform
+    if not is_url(where):
+        print(f"The platform {where} works in this process: in truth nothing leaves it for a server.\n")
+    print(f"This command would send one message ({len(body)} bytes), `recommend`:\n\n{body}\n")
+    print(f"An experiment with a budget of {customer.settings.budget} would send:\n")
+    rows = [(one.call, one.times, one.entry.bytes, said(one.entry.fields)) for one in planned]
+    print(table(("call", "how often", "bytes", "what it says"), rows))
+    print("\nNone of this was sent; only the platform's ranker was asked for.")
 
 
 def _search_space(name: str) -> dict[str, Any]:

@@ -7,7 +7,9 @@ import dataclasses
 import json
 
 from nni_hyperfd.cli.table import table
-from nni_hyperfd.plugin.settings import default_platform
+from nni_hyperfd.errors import PluginError
+from nni_hyperfd.platform.http import HTTPPlatform, is_url
+from nni_hyperfd.plugin.settings import default_platform, default_token
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -18,7 +20,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description="Shows what a platform knows.",
     )
     parser.add_argument(
-        "--platform", default=default_platform(), help="folder of the platform's state (default: %(default)s)"
+        "--platform",
+        default=default_platform(),
+        help="folder of the platform's state, or https://host:port of a server, which tells its version (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -26,6 +30,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(options: argparse.Namespace) -> None:
     """Print the status; a place without a platform is left as it is."""
+    if is_url(options.platform):
+        _ask(options)
+        return
     # Not through the platform itself, which would load torch.
     from nni_hyperfd.platform import report
     from nni_hyperfd.platform.store import Store
@@ -67,3 +74,16 @@ def run(options: argparse.Namespace) -> None:
             print(
                 f"Nobody gets it and nothing is built on it; `hyperfd publish {entry.version}` would change that."
             )
+
+
+def _ask(options: argparse.Namespace) -> None:
+    """What a server tells a customer; what others have taught it is its operator's to see."""
+    token = default_token()
+    if token is None:
+        raise PluginError("set HYPERFD_TOKEN to the token that the platform's operator gave you")
+    state = HTTPPlatform(options.platform, token).extractor()
+    if options.json:
+        print(json.dumps({"location": options.platform, "version": state.version}))
+        return
+    print(f"Platform    {options.platform}")
+    print(f"Version     {state.version}")

@@ -37,6 +37,7 @@ from nni_hyperfd.platform.messages import (
     UpdateTicket,
     build,
 )
+from nni_hyperfd.platform.rehearsal import Planned, rehearse
 from nni_hyperfd.spaces.architecture import FLOPS_LIMIT
 
 WAIT_LIMIT = 900.0
@@ -77,12 +78,23 @@ class TaskClient:
             flops_limit=flops_limit,
         )
 
+    def request(
+        self, search_space: Mapping[str, Any], budget: int, flops_limit: float = FLOPS_LIMIT, **options: Any
+    ) -> RecommendRequest:
+        """What :meth:`preview` sends; ``options`` are further fields of RecommendRequest."""
+        subject = self.subject(search_space, flops_limit)
+        return build(RecommendRequest, subject=subject, budget=budget, **options)
+
     def preview(
         self, search_space: Mapping[str, Any], budget: int, flops_limit: float = FLOPS_LIMIT, **options: Any
     ) -> Recommendation:
-        """Recommendation that leaves no trace on the platform; ``options`` are further fields of RecommendRequest."""
-        subject = self.subject(search_space, flops_limit)
-        return self._platform.recommend(build(RecommendRequest, subject=subject, budget=budget, **options))
+        """Recommendation that leaves no trace on the platform."""
+        return self._platform.recommend(self.request(search_space, budget, flops_limit, **options))
+
+    def rehearse(self, request: RecommendRequest) -> list[Planned]:
+        """What an experiment that begins with ``request`` would send."""
+        # A gradient has the extractor's own size, but for the buffers of the normalization.
+        return rehearse(request, len(self._platform.extractor().tensors))
 
     def open(
         self, experiment_id: str, search_space: Mapping[str, Any], flops_limit: float = FLOPS_LIMIT

@@ -12,8 +12,9 @@ from nni_hyperfd.detection.pixels import default_cache_dir
 from nni_hyperfd.detection.weights import base_id
 from nni_hyperfd.errors import PluginError
 from nni_hyperfd.platform.client import TaskClient
-from nni_hyperfd.platform.messages import PlatformAPI, Recommendation, Task, UpdateReceipt
+from nni_hyperfd.platform.messages import PlatformAPI, Recommendation, RecommendRequest, Task, UpdateReceipt
 from nni_hyperfd.platform.opening import open_platform
+from nni_hyperfd.platform.rehearsal import Planned
 from nni_hyperfd.plugin.metrics import Result
 from nni_hyperfd.plugin.privacy import KeptNoise
 from nni_hyperfd.plugin.profiling import profile_apart
@@ -71,6 +72,13 @@ class Customer:
         return self._client.preview(
             self.space.search_space, self.settings.budget, self.space.flops_limit, **self._options()
         )
+
+    def rehearse(self) -> tuple[RecommendRequest, list[Planned]]:
+        """What :meth:`preview` would send, and what a whole experiment would; only the ranker is asked for."""
+        request = self._client.request(
+            self.space.search_space, self.settings.budget, self.space.flops_limit, **self._options()
+        )
+        return request, self._client.rehearse(request)
 
     def open(self, experiment_id: str) -> Task:
         """Begin the task of an experiment, or find it again."""
