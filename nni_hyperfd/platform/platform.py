@@ -58,6 +58,9 @@ from nni_hyperfd.spaces.space import Space
 LEASE_SECONDS = 120.0
 """How long an update may be silent before another one takes its turn."""
 
+UPDATE_SECONDS = 1800.0
+"""How long an update may take in all: who sends a step every minute would otherwise keep the others waiting for hours."""
+
 WAIT_SECONDS = 2.0
 """How soon a waiting customer should ask again."""
 
@@ -92,7 +95,7 @@ class Platform:
         self._guard_settings = guard or GuardSettings()
         self._lease_seconds = lease_seconds
         self._session: UpdateSession | None = None
-        self._renewed = 0.0
+        self._begun = self._renewed = 0.0
         self._rankers: dict[int, Ranker] = {}
         self._offline: OfflineData | None = None
         self._guard: Guard | None = None
@@ -258,7 +261,7 @@ class Platform:
                 session = self._start(session_id, task, trials, message.seed)
                 ticket = session.advance()
                 self._store.renew_lease(session_id, self._lease_seconds)
-                self._renewed = time.monotonic()
+                self._begun = self._renewed = time.monotonic()
             self._session = session
             return ticket
 
@@ -388,6 +391,10 @@ class Platform:
 
     def _keep_turn(self, session_id: str) -> None:
         """Notices when the turn is over, and lengthens it now and then: each time would cost a write to the disk."""
+        if time.monotonic() - self._begun > UPDATE_SECONDS:
+            raise UpdateLostError(
+                f"this update took longer than {UPDATE_SECONDS / 60:g} minutes; begin it again"
+            )
         if time.monotonic() - self._renewed < self._lease_seconds / 4:
             self._store.check_lease(session_id)
         else:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic.json_schema import models_json_schema
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError
@@ -66,6 +66,9 @@ _CALLS: tuple[tuple[str, type[Message], Any], ...] = (
     ("send_gradient", GradientStep, UpdateTicket),
     ("commit", CommitUpdate, UpdateReceipt),
 )
+_QUICK = frozenset(("open_task", "record"))
+"""Calls that only touch the store."""
+_PATIENT_THREADS = 24
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     int(status): {"model": RefusalBody, "description": status.phrase}
     for status in (
@@ -87,13 +90,17 @@ _log = logging.getLogger("hyperfd.server")
 
 @dataclass(frozen=True)
 class _Desk:
-    """What all calls of one server share; it is ``app.state.desk``."""
+    """What all calls of one server share; it is ``app.state.desk``.
+
+    Calls that may wait for an update have threads of their own, so that there is always one left to keep a result.
+    """
 
     store: Store
     platform: Platform
     limits: Limits
     rates: Rates
     metrics: Metrics
+    patient: CapacityLimiter
 
 
 def make_app(store: Store, platform: Platform, limits: Limits | None = None) -> FastAPI:
@@ -105,7 +112,7 @@ def make_app(store: Store, platform: Platform, limits: Limits | None = None) -> 
         limits: for each customer.
     """
     limits = limits or Limits()
-    desk = _Desk(store, platform, limits, Rates(limits), Metrics(store))
+    desk = _Desk(store, platform, limits, Rates(limits), Metrics(store), CapacityLimiter(_PATIENT_THREADS))
     app = FastAPI(title="HyperFD platform", version=PROTOCOL, redoc_url=None)
     app.state.desk = desk
     app.openapi = functools.partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
@@ -125,7 +132,7 @@ async def _customer(
     """The platform as whoever shows a good token may use it; anybody else is refused before his body is read."""
     desk: _Desk = request.app.state.desk
     token = "" if credentials is None else credentials.credentials
-    name = await run_in_threadpool(customer_of, desk.store, token)
+    name = await to_thread.run_sync(customer_of, desk.store, token)
     if name is None:
         raise Refusal(HTTPStatus.UNAUTHORIZED, "unauthorized", "show a token that this platform knows")
     request.state.customer = name
@@ -142,11 +149,12 @@ _View = Annotated[PlatformAPI, Depends(_customer)]
 
 def _add_call(app: FastAPI, name: str, kind: type[Message], answer: Any) -> None:
     async def call(request: Request, view: _View) -> Response:
-        limits = request.app.state.desk.limits
-        message = parse(kind, await read_body(request, limits))
+        desk: _Desk = request.app.state.desk
+        message = parse(kind, await read_body(request, desk.limits))
         if isinstance(message, RecommendRequest):
-            check_work(message, limits)
-        return _json(await run_in_threadpool(getattr(view, name), message))
+            check_work(message, desk.limits)
+        threads = None if name in _QUICK else desk.patient
+        return _json(await to_thread.run_sync(getattr(view, name), message, limiter=threads))
 
     schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
     app.add_api_route(
@@ -167,21 +175,22 @@ _reading = APIRouter()
 
 
 @_reading.get("/v1/extractor", name="extractor", response_model=ExtractorState, responses=_REFUSALS)
-async def _extractor(view: _View, version: Count | None = None) -> Response:
+async def _extractor(request: Request, view: _View, version: Count | None = None) -> Response:
     """The extractor of a ranker version, by default of the newest."""
-    return _json(await run_in_threadpool(view.extractor, version))
+    threads = request.app.state.desk.patient
+    return _json(await to_thread.run_sync(view.extractor, version, limiter=threads))
 
 
 @_reading.get("/v1/ranker", name="ranker", response_model=RankerState, responses=_REFUSALS)
 async def _ranker(view: _View, version: Count | None = None) -> Response:
     """A whole ranker version, by default the newest."""
-    return _json(await run_in_threadpool(view.ranker_state, version))
+    return _json(await to_thread.run_sync(view.ranker_state, version))
 
 
 @_reading.get("/v1/tasks/{experiment_id}", name="find_task", response_model=Task, responses=_REFUSALS)
 async def _find_task(view: _View, experiment_id: Identifier) -> Response:
     """The task of one of the customer's experiments."""
-    task = await run_in_threadpool(view.find_task, experiment_id)
+    task = await to_thread.run_sync(view.find_task, experiment_id)
     if task is None:
         raise Refusal(
             HTTPStatus.NOT_FOUND, "no_task", f"experiment {experiment_id} has no task at this platform"
@@ -192,14 +201,14 @@ async def _find_task(view: _View, experiment_id: Identifier) -> Response:
 @_reading.get("/healthz", name="health", responses={503: _REFUSALS[503]})
 async def _health(request: Request) -> dict[str, str | int]:
     """Whether the platform can read its state."""
-    newest = await run_in_threadpool(request.app.state.desk.store.newest)
+    newest = await to_thread.run_sync(request.app.state.desk.store.newest)
     return {"status": "ok", "version": newest.number}
 
 
 @_reading.get("/metrics", name="metrics", response_class=Response, responses={503: _REFUSALS[503]})
 async def _metrics(request: Request) -> Response:
     """Figures for Prometheus."""
-    text = await run_in_threadpool(request.app.state.desk.metrics.text)
+    text = await to_thread.run_sync(request.app.state.desk.metrics.text)
     return Response(text, media_type="text/plain; version=0.0.4")
 
 

@@ -219,6 +219,20 @@ def test_gradients_that_do_not_fit_are_refused(service: Service) -> None:
     assert ada.post("send_gradient", turn | {"tensors": text}).status_code == 200, "the update itself goes on"
 
 
+def test_an_update_that_is_drawn_out_loses_its_turn(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, bob = service.customer("ada"), service.customer("bob")
+    ticket = ada.begin("exp")
+    waiting = bob.open("exp")
+    bob.post("record", bob.trial(waiting))
+    assert bob.post("begin_update", {"task_id": waiting}).json()["kind"] == "wait"
+    monkeypatch.setattr("nni_hyperfd.platform.platform.UPDATE_SECONDS", 0.0)
+    turn = {"session_id": ticket["session_id"], "step": ticket["step"], "phi": PHI, "phi_tilde": PHI}
+    check(ada.post("send_features", turn), 409, "update_lost", "longer than")
+    assert bob.post("begin_update", {"task_id": waiting}).json()["kind"] == "ticket"
+
+
 # ------------------------------------------------------------------------------------------------------------ bodies
 
 

@@ -21,6 +21,7 @@ import pytest
 from nni_hyperfd.cli import main
 from nni_hyperfd.errors import PlatformAwayError, PlatformError, UpdateLostError
 from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.platform.backup import backup, restore
 from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.records import FirstState, NewTask, NewVersion, Trial
@@ -333,6 +334,24 @@ def test_a_state_of_schema_version_1_keeps_all_it_had(url: str) -> None:
     other = store.open_task(replace(TASK, customer="ada"))
     store.take_lease("one", other.id, 60)
     assert store.commit_version("one", other.id, 1, made(other.id)).version_after == 2
+    store.close()
+
+
+def test_a_backup_goes_from_one_database_to_another(cluster: Cluster, url: str, tmp_path: Path) -> None:
+    store = Store(url, lambda: FIRST)
+    task = store.open_task(TASK)
+    store.record(trial(task.id))
+    store.take_lease("one", task.id, 60)
+    done = store.commit_version("one", task.id, 0, made(task.id))
+    backup(url, tmp_path / "state.sqlite")
+    other = cluster.url()
+    restore(tmp_path / "state.sqlite", other)
+    copy = Store(other)
+    assert (copy.task(task.id), copy.trials(), copy.versions()) == (done, store.trials(), store.versions())
+    assert copy.record(trial(copy.open_task(replace(TASK, experiment_id="new")).id)) == "stored", (
+        "it goes on counting"
+    )
+    copy.close()
     store.close()
 
 
