@@ -12,7 +12,6 @@ round-trip through JSON (bytes as base64), and refuse what they do not know.
 from __future__ import annotations
 
 import json
-import math
 import re
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
@@ -41,6 +40,8 @@ RANKER_BYTES_LIMIT = 64 * 2**20
 """Largest ranker; version 0 has 1.2 MB, and every new kind of search space adds an encoder of up to 0.5 MB."""
 SPACE_BYTES_LIMIT = 256 * 2**10
 """Largest search space as JSON text."""
+NUMBER_IN_SPACE_LIMIT = 1e12
+"""Largest magnitude of a number in a search space, and so in a configuration."""
 KEYS_LIMIT = 256
 """Most keys of one configuration."""
 
@@ -80,7 +81,7 @@ Word = Annotated[
 """The value of a categorical hyper-parameter: a short word, without a path separator."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
-Finite = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-NUMBER_IN_SPACE_LIMIT, le=NUMBER_IN_SPACE_LIMIT, allow_inf_nan=False)]
 Entry = Annotated[float, Field(ge=-NUMBER_LIMIT, le=NUMBER_LIMIT, allow_inf_nan=False)]
 Vector = Annotated[tuple[Entry, ...], Field(min_length=PHI_SIZE, max_length=PHI_SIZE)]
 """Exactly 64 finite numbers: φ, φ̃, or a gradient with respect to one of them."""
@@ -134,7 +135,11 @@ def _check_space_node(node: JsonValue, depth: int) -> None:
 
 
 def _check_choice(value: JsonValue, depth: int) -> None:
-    if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+    if isinstance(value, bool | int | float):
+        if not abs(value) <= NUMBER_IN_SPACE_LIMIT:  # NaN is not
+            raise ValueError(
+                f"a number of the search space is not finite or larger than {NUMBER_IN_SPACE_LIMIT:g}"
+            )
         return
     if not (isinstance(value, str) and _fits(_WORD, value)):
         raise ValueError(f"the search space value {str(value)[:80]!r} is neither a number nor a short word")
