@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PlatformError, TrustError
+from nni_hyperfd.errors import HyperFDError, PlatformAwayError, TrustError
 from nni_hyperfd.platform.kept import KeptRanker
 from nni_hyperfd.platform.messages import (
     BeginUpdate,
@@ -159,10 +159,10 @@ class SteadyPlatform:
         Raises:
             PlatformAwayError: The platform is still away; what was not sent goes on waiting.
             TrustError: Somebody else answers, or the token is not known; as before.
-            PlatformError: A message was refused.
+            HyperFDError: A message was refused.
         """
         receipts: dict[str, RecordReceipt] = {}
-        refused: PlatformError | None = None
+        refused: HyperFDError | None = None
         with self._outbox.lock:
             waiting = self._outbox.waiting()
             left: list[Waiting] = []
@@ -176,7 +176,7 @@ class SteadyPlatform:
                             receipts[message.trial_key] = self._remote.record(self._addressed(message))
                     except (PlatformAwayError, TrustError):
                         raise
-                    except PlatformError as error:
+                    except HyperFDError as error:
                         logger.error("The platform refused a message: %s.", error)
                         refused = error
                 left = []

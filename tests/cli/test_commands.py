@@ -12,6 +12,8 @@ import yaml
 
 from nni_hyperfd.cli import main
 from nni_hyperfd.cli.table import table
+from nni_hyperfd.platform import http
+from nni_hyperfd.platform.messages import RecommendRequest
 from nni_hyperfd.platform.store import Store
 
 
@@ -57,6 +59,28 @@ def test_recommend_prints_ranked_configurations_and_leaves_no_trace(
     assert main([*command, "--spares"]) == 0
     assert capsys.readouterr().out.count("spare") == len(content["spares"]) >= 3
     assert Store(platform).counts().open_tasks == 0
+
+
+def test_a_dry_run_says_what_would_leave(
+    platform: Path, drawn_faces: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["recommend", "--data", str(drawn_faces), "--platform", str(platform), "--budget", "3"]
+    assert main([*command, "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "works in this process" in printed
+    message = RecommendRequest.model_validate_json(
+        next(line for line in printed.splitlines() if line.startswith("{"))
+    )
+    assert message.budget == 3
+    assert message.subject is not None
+    assert len(message.subject.phi) == 64
+    calls = ("open_task", "recommend", "record", "begin_update", "send_features", "send_gradient", "commit")
+    rows = {line.split()[0] for line in printed.splitlines() if line}
+    assert set(calls) <= rows
+    assert printed.rstrip().endswith("None of this was sent; only the platform's ranker was asked for.")
+    assert Store(platform).counts().open_tasks == 0
+    assert main(["ledger", "--cache", str(platform)]) == 0
+    assert "No message has left this machine" in capsys.readouterr().out
 
 
 def test_recommend_takes_any_search_space_file(
@@ -117,6 +141,20 @@ def test_status_shows_versions_and_makes_nothing(
     assert [entry["version"] for entry in content["versions"]] == [0]
     assert main(["status", "--platform", str(tmp_path / "none")]) == 1
     assert not (tmp_path / "none").exists()
+
+
+def test_status_of_a_server_needs_a_token_and_a_server(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(http, "PAUSES", ())
+    monkeypatch.delenv("HYPERFD_TOKEN", raising=False)
+    assert main(["status", "--platform", "https://127.0.0.1:9"]) == 1
+    assert "set HYPERFD_TOKEN" in capsys.readouterr().err
+    monkeypatch.setenv("HYPERFD_TOKEN", "me.secret")
+    assert main(["status", "--platform", "https://127.0.0.1:9"]) == 1
+    assert "is away (Connection refused)" in capsys.readouterr().err
+    assert main(["status", "--platform", "http://192.0.2.1"]) == 1
+    assert "would send the token in the clear" in capsys.readouterr().err
 
 
 def test_finish_of_an_unknown_experiment(

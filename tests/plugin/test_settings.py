@@ -78,3 +78,21 @@ def test_environment_variables_name_paths_as_they_do_in_the_trial_command(
     assert Settings(Path("$FACES/train")).resolved(tmp_path).data == Path("/somewhere/train")
     with pytest.raises(PluginError, match="'\\$NO_FACES', and that environment variable is not set"):
         Settings(Path("$NO_FACES")).resolved(tmp_path)
+
+
+def test_the_token_is_kept_nowhere(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.delenv("HYPERFD_TOKEN", raising=False)
+    assert Settings.from_class_args({"data": "/faces"}).token is None
+    monkeypatch.setenv("HYPERFD_TOKEN", "me.secret")
+    settings = Settings.from_class_args({"data": "/faces"})
+    assert settings.token == "me.secret"
+    assert not caplog.records
+    written = Settings.from_class_args({"data": "/faces", "token": "me.other"})
+    assert written.token == "me.other"
+    assert "set HYPERFD_TOKEN instead" in caplog.text
+    for text in (repr(settings), repr(written), str(written.as_class_args()), caplog.text):
+        assert "secret" not in text
+        assert "other" not in text
+    with pytest.raises(PluginError) as caught:
+        Settings.from_class_args({"data": "/faces", "token": ["me.other"]})
+    assert "other" not in str(caught.value)

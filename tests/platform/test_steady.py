@@ -1,0 +1,200 @@
+"""A platform that comes and goes: every result arrives, and none counts twice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PlatformError, TrustError
+from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.platform.client import TaskClient
+from nni_hyperfd.platform.kept import KeptRanker
+from nni_hyperfd.platform.messages import PlatformAPI, TrialRecord
+from nni_hyperfd.platform.outbox import Outbox
+from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.platform.steady import SteadyPlatform
+from nni_hyperfd.spaces.space import standard_search_space
+
+HPO = standard_search_space("hpo")
+BASE_ID = "base0"
+HERE, NO_REQUEST, NO_ANSWER = "here", "no request", "no answer"
+
+
+class Flaky:
+    """A platform to which a request, or from which an answer, gets lost as ``fates`` say; then it is there."""
+
+    def __init__(self, platform: PlatformAPI, fates: list[str]) -> None:
+        self._platform, self.fates = platform, fates
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            fate = self.fates.pop(0) if self.fates else HERE
+            if fate == NO_REQUEST:
+                raise PlatformAwayError("away")
+            answer = getattr(self._platform, name)(*arguments)
+            if fate == NO_ANSWER:
+                raise PlatformAwayError("away")
+            return answer
+
+        return call
+
+
+Steady = Callable[..., SteadyPlatform]
+
+
+@pytest.fixture
+def steady(tmp_path: Path, platform: Platform) -> Steady:
+    """Makes what a new process of the customer has: the kept ranker and the outbox are those of the one before."""
+
+    def make(fates: list[str], experiment: str = "exp") -> SteadyPlatform:
+        folder = tmp_path / experiment
+        return SteadyPlatform(
+            Flaky(platform, fates), KeptRanker(tmp_path / "kept"), Outbox(folder / "outbox.jsonl")
+        )
+
+    return make
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+)
+@given(
+    fates=st.lists(st.sampled_from([HERE, NO_REQUEST, NO_ANSWER]), max_size=12),
+    restart=st.integers(0, 4),
+    number=st.uuids(),
+)
+def test_whatever_gets_lost_every_result_arrives_once(
+    platform: Platform, features: ImageFeatures, steady: Steady, fates: list[str], restart: int, number: Any
+) -> None:
+    experiment = f"exp{number.hex}"
+    steady([]).extractor()  # seen once, as with `hyperfd recommend`
+    api = steady(fates, experiment)
+    client = TaskClient(api, features, BASE_ID)
+    task = client.open(experiment, HPO)
+    chosen = client.recommend(task, budget=4).configurations
+    aps = (0.5, None, 0.25, 0.75)
+    for place, (entry, ap) in enumerate(zip(chosen, aps)):
+        if place == restart:  # a new process goes on, with whatever is left of the fates
+            api = steady(fates, experiment)
+            client = TaskClient(api, features, BASE_ID)
+            task = client.open(experiment, HPO)
+        assert client.record(task, entry.parameters, ap).outcome in ("stored", "known")
+    fates.clear()
+    api.deliver()
+    stored = platform.find_task(experiment)
+    assert stored is not None
+    found = {trial.ap: dict(trial.parameters) for trial in platform.trials(stored.task_id)}
+    assert found == {ap: dict(entry.parameters) for entry, ap in zip(chosen, aps)}
+    assert len(platform.trials(stored.task_id)) == 4
+    assert Outbox(api._outbox._path).waiting() == []
+
+
+def test_a_ranking_made_here_is_the_platforms(
+    platform: Platform, features: ImageFeatures, steady: Steady
+) -> None:
+    expected = TaskClient(platform, features, BASE_ID).preview(HPO, budget=4, seed=3)
+    steady([]).extractor()
+    away = TaskClient(steady([NO_REQUEST] * 9), features, BASE_ID)
+    assert away.preview(HPO, budget=4, seed=3) == expected
+    assert away.recommend(away.open("exp", HPO), budget=4, seed=3) == expected
+
+
+def test_the_update_waits_for_the_results(
+    platform: Platform, features: ImageFeatures, steady: Steady, tmp_path: Path
+) -> None:
+    steady([]).extractor()
+    api = steady([NO_REQUEST] * 5)  # extractor, open_task, three deliveries
+    client = TaskClient(api, features, BASE_ID)
+    task = client.open("exp", HPO)
+    assert task.task_id.startswith("away:")
+    entries = client.recommend(task, budget=2).configurations
+    for entry, ap in zip(entries, (0.5, 0.25)):
+        client.record(task, entry.parameters, ap)
+    with pytest.raises(PlatformAwayError):
+        client.update(task)
+    box = Outbox(tmp_path / "exp" / "outbox.jsonl")
+    assert [type(message).__name__ for message in box.waiting()] == [
+        "OpenTask",
+        "TrialRecord",
+        "TrialRecord",
+        "BeginUpdate",
+    ]
+    receipt = client.update(task)
+    assert (receipt.version_after, receipt.usable_trials) == (1, 2)
+    assert box.waiting() == []
+    assert client.update(task) == receipt
+    assert platform.status().version == 1
+
+
+def test_a_refused_result_does_not_hold_up_the_others(
+    platform: Platform, features: ImageFeatures, steady: Steady
+) -> None:
+    api = steady([])
+    client = TaskClient(api, features, BASE_ID)
+    task = client.open("exp", HPO)
+    entry = client.recommend(task, budget=1).configurations[0]
+    foreign = TrialRecord(task_id=task.task_id, trial_key="k", parameters={"lr": 17.0}, status="ok", ap=0.5)
+    api._outbox.add(foreign)
+    with pytest.raises(HyperFDError):
+        client.record(task, entry.parameters, 0.5)
+    assert [trial.ap for trial in platform.trials(task.task_id)] == [0.5]
+    assert api._outbox.waiting() == []
+
+
+def test_somebody_elses_answer_is_no_reason_to_forget_a_result(
+    platform: Platform, features: ImageFeatures, steady: Steady
+) -> None:
+    api = steady([])
+    client = TaskClient(api, features, BASE_ID)
+    task = client.open("exp", HPO)
+    entry = client.recommend(task, budget=1).configurations[0]
+    remote, api._remote = api._remote, Suspect()
+    with pytest.raises(TrustError):
+        client.record(task, entry.parameters, 0.5)
+    api._remote = remote
+    api.deliver()
+    assert [trial.ap for trial in platform.trials(task.task_id)] == [0.5]
+
+
+class Suspect:
+    """A hotel's page in the platform's place."""
+
+    def record(self, message: TrialRecord) -> None:
+        raise TrustError("this does not answer like a platform")
+
+
+def test_only_a_whole_ranker_is_kept(platform: Platform, steady: Steady, tmp_path: Path) -> None:
+    steady([]).extractor()
+    (file,) = (tmp_path / "kept").glob("*.safetensors")
+    assert KeptRanker(tmp_path / "kept").version() == 0
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(PlatformAwayError):
+        steady([NO_REQUEST]).extractor()
+
+
+def test_a_full_disk_does_not_hold_up_an_experiment_that_needs_nothing_kept(
+    platform: Platform, steady: Steady, disk_full_after: Callable[[int], Any], tmp_path: Path
+) -> None:
+    with disk_full_after(100_000):
+        assert steady([]).extractor() == platform.extractor()
+    assert KeptRanker(tmp_path / "kept").version() is None
+
+
+def test_a_torn_outbox_is_never_seen(tmp_path: Path, disk_full_after: Callable[[int], Any]) -> None:
+    box = Outbox(tmp_path / "outbox.jsonl")
+    first = TrialRecord(task_id="t", trial_key="a", parameters={"lr": 0.1}, status="ok", ap=0.5)
+    box.add(first)
+    size = os.path.getsize(tmp_path / "outbox.jsonl")
+    with disk_full_after(size + 20), pytest.raises(PlatformError, match="cannot be written"):
+        box.add(first.model_copy(update={"trial_key": "b"}))
+    assert box.waiting() == [first]
+    box.add(first.model_copy(update={"trial_key": "b"}))
+    assert len(box.waiting()) == 2
