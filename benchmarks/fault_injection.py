@@ -121,13 +121,13 @@ def ended(child: int, seconds: float) -> int | None:
         time.sleep(0.002)
 
 
-def kill(child: int) -> bool:
-    """``kill -9``; says whether the process was still there."""
-    if ended(child, 0) is not None:
-        return False
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return True
+def kill(child: int) -> int | None:
+    """``kill -9``; None, or the exit status of a process that had ended before."""
+    status = ended(child, 0)
+    if status is None:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    return status
 
 
 @dataclass
@@ -218,7 +218,7 @@ class Arena:
             return fork(work)
 
         began = time.monotonic()
-        clients = [start(i) for i in range(count)]
+        clients: dict[int, int] = {i: start(i) for i in range(count)}
         faults: list[str] = []
         moment, killed = 0.0, False
         if not alive:
@@ -227,10 +227,14 @@ class Arena:
             gaps = self._gaps.get("update" if stage > RESULTS else "call", [0.1])
             moment = share * statistics.median(gaps[-9:])
             time.sleep(moment)
-            victim = clients[0]
             if kind.startswith("server"):
-                victim, self._servers[0].child = self._servers[0].child or 0, None
-            killed = kill(victim)
+                killed = kill(self._servers[0].child or 0) is None
+                self._servers[0].child = None
+            else:
+                status = kill(clients.pop(0))
+                killed = status is None
+                if status:
+                    faults.append("experiment 0 failed before anybody was killed")
         state, more = self._look(number, reports, ended_all=False)
         faults += more
         if kind.startswith("server") and not alive:
@@ -238,7 +242,7 @@ class Arena:
         elif killed:
             clients[0] = start(0)
         restarts = 0
-        for i, client in enumerate(clients):
+        for i, client in clients.items():
             while (status := ended(client, PATIENCE)) != 0:
                 if status is None or restarts == 5:
                     faults.append(f"experiment {i} does not end ({status})")

@@ -44,7 +44,7 @@ from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.spaces.space import Space, standard_space
 
-OPEN = GuardSettings(step=math.inf, total=math.inf)
+OPEN = GuardSettings(noise=math.inf)
 """Publishes everything."""
 
 HPO = standard_space("hpo")
@@ -98,8 +98,7 @@ def read(results: Path) -> Found:
 
 
 def objected(rows: list[Row]) -> bool:
-    shipped = GuardSettings()
-    return any(row["step"] > shipped.step or row["total"] > shipped.total for row in rows)
+    return any(row["objections"] for row in rows)
 
 
 def known_customers(offline: OfflineData, space: Space, guard: Guard) -> list[Customer]:
@@ -150,6 +149,7 @@ def sequence(
             rows.append(
                 {
                     "published": version.published,
+                    "objections": objections(report),
                     "step": max(report.parent[s] - report.ndcg[s] for s in report.ndcg),
                     "total": max(report.best[s] - report.ndcg[s] for s in report.ndcg),
                     "ndcg": dict(report.ndcg),
@@ -158,6 +158,17 @@ def sequence(
             )
         platform.close()
     return rows
+
+
+def objections(report: GuardReport) -> int:
+    """How many the guard as shipped has, whatever the one at work has."""
+    return sum(
+        reference[space] - value > allowed
+        for space, value in report.ndcg.items()
+        for reference, allowed in zip(
+            (report.parent, report.best), GuardSettings().allowed(report.lists[space])
+        )
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ behavior
@@ -274,7 +285,13 @@ def page(found: Found, lists: dict[str, int], customers: int) -> str:
         )
     lines += [
         "",
-        f"Tolerances as shipped: {shipped.step:g} to the parent, {shipped.total:g} to the best version so far.",
+        "Losses that the guard allows: "
+        + ", ".join(
+            "{:.3f} / {:.3f} ({})".format(*shipped.allowed(count), space.split("-")[0])
+            for space, count in lists.items()
+            if count
+        )
+        + " to the parent / to the best version so far.",
         "",
     ]
     return "\n".join(lines)

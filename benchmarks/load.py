@@ -1,0 +1,339 @@
+"""How much one server takes: calls under load, and updates as tasks pile up.
+
+    python benchmarks/load.py [--customers 1 50 500] [--experiments 20] [--tasks 10 100 1000 5000] [--out benchmarks/results]
+
+The platform is the shipped one, with its 362 offline data sets. Calls: 20 experiments at once, each in a thread of one
+client process with a connection of its own, spread over the registered customers; server and clients share the
+machine. Updates: finished tasks are written into the database, their G^(t)(D_offline) as turns of the newest one, and
+then one customer's experiment is finished by the usual calls in a process of its own, whose time and memory are taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform as machine
+import resource
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from fault_injection import Server, ended, fork
+from small_platform import PUBLISH_ALL
+
+from nni_hyperfd.metafeature.extractor import image_inputs
+from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.platform import report
+from nni_hyperfd.platform.client import TaskClient
+from nni_hyperfd.platform.first import read_assets
+from nni_hyperfd.platform.http import HTTPPlatform
+from nni_hyperfd.platform.past import OFFLINE_FEATURES
+from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.platform.schema import LOCAL, Base, FeatureRow, TaskRow, TrialRow, VersionRow, now
+from nni_hyperfd.platform.server.limits import Limits
+from nni_hyperfd.platform.server.serve import ServerSettings, make_server
+from nni_hyperfd.platform.server.tokens import new_token
+from nni_hyperfd.platform.store import Store
+from nni_hyperfd.ranker.blobs import pack
+from nni_hyperfd.ranker.offline import OfflineData
+from nni_hyperfd.spaces.space import standard_space
+
+HPO = standard_space("hpo")
+BUDGET = 4
+CALLS = ("extractor", "open_task", "recommend", "record", "find_task")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--customers", type=int, nargs="*", default=[1, 50, 500])
+    parser.add_argument("--experiments", type=int, default=20, help="at once")
+    parser.add_argument("--each", type=int, default=2, help="experiments one after another in each thread")
+    parser.add_argument("--tasks", type=int, nargs="*", default=[10, 100, 1000, 5000])
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    state = read_assets()
+    offline = OfflineData.from_bytes(state.offline)
+    content: dict[str, Any] = {
+        "machine": f"{os.cpu_count()} cores, {machine.machine()}, load average {os.getloadavg()[0]:.1f} at the start",
+        "calls": [],
+        "updates": [],
+    }
+    for count in options.customers:
+        with tempfile.TemporaryDirectory() as folder:
+            content["calls"].append(calls(Path(folder), offline, count, options.experiments, options.each))
+        print(json.dumps(content["calls"][-1]), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for count in options.tasks:
+            content["updates"].append(update_at(Path(folder), offline, count))
+            print(json.dumps(content["updates"][-1]), flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "load.json").write_text(json.dumps(content, indent=1) + "\n")
+    (options.out / "load.md").write_text(page(content))
+
+
+# ---------------------------------------------------------------------------------------------------- calls
+
+
+class ShippedServer(Server):
+    """A server with the limits off, since one process plays all customers."""
+
+    def _serve(self) -> None:
+        store = Store(self.folder, read_assets)
+        settings = ServerSettings(port=self.port, limits=Limits(1e6, 10**6))
+        make_server(store, Platform(store), settings).run()
+
+
+def calls(folder: Path, offline: OfflineData, customers: int, at_once: int, each: int) -> dict[str, Any]:
+    """Latencies of every call while ``at_once`` experiments go through theirs."""
+    store = Store(folder, read_assets)
+    tokens = [new_token(store, f"customer{i}") for i in range(customers)]
+    store.close()
+    server = ShippedServer(folder)
+    server.start()
+    features = offline.features.subset(offline.members[0])
+    seconds: dict[str, list[float]] = {call: [] for call in CALLS}
+    gate = threading.Barrier(at_once + 1)
+
+    def work(thread: int) -> None:
+        own = HTTPPlatform(server.url, tokens[thread * customers // at_once % customers])
+        platform: Any = Timed(own, seconds)
+        client = TaskClient(platform, features, read_assets().base_id)
+        gate.wait()
+        for number in range(each):
+            name = f"exp{thread}-{number}"
+            task = client.open(name, HPO.search_space, HPO.flops_limit)
+            for i, entry in enumerate(client.recommend(task, BUDGET).configurations):
+                client.record(task, entry.parameters, 0.5 + i / 10)
+            platform.find_task(name)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(at_once)]
+    for thread in threads:
+        thread.start()
+    used = processor_seconds(server.child or 0)
+    gate.wait()
+    began = time.monotonic()
+    for thread in threads:
+        thread.join()
+    wall = time.monotonic() - began
+    used = processor_seconds(server.child or 0) - used
+    memory = peak_memory(server.child or 0)
+    server.stop()
+    count = sum(map(len, seconds.values()))
+    return {
+        "customers": customers,
+        "at_once": at_once,
+        "requests": count,
+        "requests_per_second": round(count / wall, 1),
+        "server_ms_per_request": round(1000 * used / count, 2),
+        "server_peak_mb": round(memory),
+        "latency_ms": {
+            call: {
+                "p50": round(1000 * statistics.median(found), 1),
+                "p99": round(1000 * sorted(found)[int(0.99 * len(found))], 1),
+            }
+            for call, found in seconds.items()
+            if found
+        },
+    }
+
+
+class Timed:
+    """A platform whose calls are timed."""
+
+    def __init__(self, platform: HTTPPlatform, seconds: dict[str, list[float]]) -> None:
+        self._platform, self._seconds = platform, seconds
+
+    def __getattr__(self, call: str) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            began = time.monotonic()
+            answer = getattr(self._platform, call)(*arguments)
+            self._seconds[call].append(time.monotonic() - began)
+            return answer
+
+        return run
+
+
+def processor_seconds(process: int) -> float:
+    """User and system time of a process."""
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_memory(process: int) -> float:
+    """Largest resident memory of a process, MB."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+# -------------------------------------------------------------------------------------------------- updates
+
+
+def update_at(folder: Path, offline: OfflineData, tasks: int) -> dict[str, Any]:
+    """One update of a platform with that many finished tasks; those that are there already count."""
+    store = Store(folder, read_assets)
+    fill(store, offline, tasks)
+    began = time.monotonic()
+    report.status(store)
+    report.history(store)
+    status = time.monotonic() - began
+    store.close()
+    result = folder / "result.json"
+
+    def work() -> None:
+        result.write_text(json.dumps(one_update(folder, offline.features.subset(offline.members[0]), tasks)))
+
+    if ended(fork(work), 600) != 0:
+        raise SystemExit("the update failed")
+    measured = json.loads(result.read_text())
+    size = sum(path.stat().st_size for path in folder.glob("platform.sqlite*"))
+    return {
+        "tasks": tasks,
+        **measured,
+        "status_seconds": round(status, 2),
+        "database_mb": round(size / 2**20),
+    }
+
+
+def one_update(folder: Path, features: ImageFeatures, tasks: int) -> dict[str, Any]:
+    platform = Platform(Store(folder), guard=PUBLISH_ALL)
+    client = TaskClient(platform, features, read_assets().base_id)
+    task = client.open(f"measured{tasks}", HPO.search_space, HPO.flops_limit)
+    for i, entry in enumerate(client.recommend(task, BUDGET).configurations):
+        client.record(task, entry.parameters, 0.5 + i / 10)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    wall, processor = time.monotonic(), time.process_time()
+    client.update(task)
+    wall, processor = time.monotonic() - wall, time.process_time() - processor
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    platform.close()
+    return {
+        "processor_seconds": round(processor, 2),
+        "wall_seconds": round(wall, 2),
+        "peak_mb": round(after),
+        "of_it_by_the_update_mb": round(after - before),
+    }
+
+
+def fill(store: Store, offline: OfflineData, tasks: int) -> None:
+    """Finished tasks up to that number, as a platform's life would have left them but for the rankers in between."""
+    known = len(store.learnt_tasks())
+    platform = Platform(store)
+    first = platform.ranker(0)
+    with torch.no_grad():
+        phi = first.extractor.forward_indexed(
+            image_inputs(offline.features), offline.reference(32), offline.statistics
+        )
+    ranker, omega = store.ranker(0), store.omega(0)
+    points = HPO.enumerate()
+    last = store.newest().number
+    for begin in range(known, tasks, 200):
+        rows: list[Base] = []
+        for number in range(begin, min(begin + 200, tasks)):
+            generator = torch.Generator().manual_seed(number)
+            turned = phi @ (torch.eye(64) + 0.01 * torch.randn(64, 64, generator=generator)).T
+            blob = pack(OFFLINE_FEATURES, {"phi": turned}, {})
+            last, name = last + 1, f"past{number}"
+            # Only the newest ranker is ever read; a stored one takes 2.4 MB more.
+            kept = ranker if number == tasks - 1 else b""
+            rows.append(
+                VersionRow(
+                    number=last,
+                    parent=last - 1,
+                    task_id=name,
+                    experiment_id=name,
+                    reason="",
+                    settings={},
+                    ranker=kept,
+                    ranker_sha256=sha256(kept).hexdigest(),
+                    omega=omega,
+                    omega_sha256=sha256(omega).hexdigest(),
+                )
+            )
+            rows.append(
+                TaskRow(
+                    id=name,
+                    customer=LOCAL,
+                    experiment_id=name,
+                    space_key=HPO.key,
+                    space_json=json.dumps(HPO.search_space),
+                    flops_limit=HPO.flops_limit,
+                    extractor_version=0,
+                    phi=turned[0].tolist(),
+                    status="done",
+                    finished=now(),
+                    version_before=last - 1,
+                    version_after=last,
+                    trials_used=BUDGET,
+                    trials_failed=0,
+                    final_phi=turned[0].tolist(),
+                )
+            )
+            rows.append(FeatureRow(task_id=name, blob=blob, sha256=sha256(blob).hexdigest()))
+            for trial in range(BUDGET):
+                point = points[int(torch.randint(len(points), (), generator=generator))]
+                rows.append(
+                    TrialRow(
+                        task_id=name,
+                        trial_key=f"t{trial}",
+                        parameters=HPO.parameters(point),
+                        status="ok",
+                        ap=float(torch.rand((), generator=generator)),
+                        seed=0,
+                        budget="short",
+                    )
+                )
+        with store._writing() as session:
+            session.add_all(row for row in rows if isinstance(row, VersionRow | TaskRow))
+            session.flush()  # the others refer to these
+            session.add_all(row for row in rows if not isinstance(row, VersionRow | TaskRow))
+
+
+# --------------------------------------------------------------------------------------------------- report
+
+
+def page(content: dict[str, Any]) -> str:
+    """The results as markdown."""
+    lines = [
+        "# One server under load, and updates as tasks pile up",
+        "",
+        f"`python benchmarks/load.py` on {content['machine']}; wall-clock figures share the machine with whatever else ran, "
+        "processor figures do not.",
+        "",
+        "| registered customers | experiments at once | requests/s | server's processor time a request | server's peak memory | "
+        + " | ".join(f"{call} p50 / p99" for call in CALLS)
+        + " |",
+        "|" + "---|" * (5 + len(CALLS)),
+    ]
+    for row in content["calls"]:
+        latencies = [
+            f"{row['latency_ms'][call]['p50']:g} / {row['latency_ms'][call]['p99']:g} ms" for call in CALLS
+        ]
+        lines.append(
+            f"| {row['customers']} | {row['at_once']} | {row['requests_per_second']:g} | {row['server_ms_per_request']:g} ms | "
+            f"{row['server_peak_mb']} MB | " + " | ".join(latencies) + " |"
+        )
+    lines += [
+        "",
+        "| past tasks | update, processor | update, wall | peak memory | of it by the update | `hyperfd status` | database |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in content["updates"]:
+        lines.append(
+            f"| {row['tasks']} | {row['processor_seconds']:g} s | {row['wall_seconds']:g} s | {row['peak_mb']} MB | "
+            f"{row['of_it_by_the_update_mb']} MB | {row['status_seconds']:g} s | {row['database_mb']} MB |"
+        )
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    main()
