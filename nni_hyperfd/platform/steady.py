@@ -7,6 +7,7 @@ until the platform has them. A result goes into the outbox *before* it is sent, 
 from __future__ import annotations
 
 import logging
+import time
 from hashlib import sha256
 from typing import TypeVar
 
@@ -44,6 +45,10 @@ logger = logging.getLogger(__name__)
 PROVISIONAL = "away:"
 """How ids of tasks begin that the platform has not heard of."""
 
+QUIET_SECONDS = 5.0
+"""How long results are only kept after a platform was found away. NNI gives a tuner half a minute to end, and to find out that a
+machine does not answer may take ten seconds."""
+
 T = TypeVar("T")
 M = TypeVar("M", TrialRecord, BeginUpdate, CommitUpdate)
 
@@ -62,6 +67,7 @@ class SteadyPlatform:
         self._subjects: dict[str, Subject] = {}
         self._task: Task | None = None
         self._told_away = False
+        self._ask_again = 0.0
 
     # ------------------------------------------------------------------------------------------------ looking
 
@@ -141,12 +147,14 @@ class SteadyPlatform:
         """Keep a trial's outcome: on the platform, or on this disk until the platform can be reached."""
         # With its final address if there is one: whoever delivers it may not know what this process knows.
         self._outbox.add(message if self._task is None else self._addressed(message))
-        try:
-            receipt = self.deliver().get(message.trial_key)
-        except PlatformAwayError as error:
-            if not self._told_away:
-                logger.warning("Results wait on this disk: %s.", error)
-            self._told_away, receipt = True, None
+        receipt = None
+        if time.monotonic() >= self._ask_again:
+            try:
+                receipt = self.deliver().get(message.trial_key)
+            except PlatformAwayError as error:
+                if not self._told_away:
+                    logger.warning("Results wait on this disk: %s.", error)
+                self._told_away, self._ask_again = True, time.monotonic() + QUIET_SECONDS
         return receipt or build(
             RecordReceipt, task_id=message.task_id, trial_key=message.trial_key, outcome="stored"
         )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PlatformError, TrustError
 from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.platform import steady as steady_module
 from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.kept import KeptRanker
 from nni_hyperfd.platform.messages import PlatformAPI, TrialRecord
@@ -62,7 +63,7 @@ def steady(tmp_path: Path, platform: Platform) -> Steady:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
 )
 @given(
     fates=st.lists(st.sampled_from([HERE, NO_REQUEST, NO_ANSWER]), max_size=12),
@@ -70,9 +71,16 @@ def steady(tmp_path: Path, platform: Platform) -> Steady:
     number=st.uuids(),
 )
 def test_whatever_gets_lost_every_result_arrives_once(
-    platform: Platform, features: ImageFeatures, steady: Steady, fates: list[str], restart: int, number: Any
+    platform: Platform,
+    features: ImageFeatures,
+    steady: Steady,
+    monkeypatch: pytest.MonkeyPatch,
+    fates: list[str],
+    restart: int,
+    number: Any,
 ) -> None:
     experiment = f"exp{number.hex}"
+    monkeypatch.setattr(steady_module, "QUIET_SECONDS", 0.0)
     steady([]).extractor()  # seen once, as with `hyperfd recommend`
     api = steady(fates, experiment)
     client = TaskClient(api, features, BASE_ID)
@@ -109,7 +117,9 @@ def test_the_update_waits_for_the_results(
     platform: Platform, features: ImageFeatures, steady: Steady, tmp_path: Path
 ) -> None:
     steady([]).extractor()
-    api = steady([NO_REQUEST] * 5)  # extractor, open_task, three deliveries
+    api = steady(
+        [NO_REQUEST] * 4
+    )  # extractor, open_task, the first result, the update; the second result only waits
     client = TaskClient(api, features, BASE_ID)
     task = client.open("exp", HPO)
     assert task.task_id.startswith("away:")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.plugin.records import Outcome, Records, Training, find_experiment
+from nni_hyperfd.plugin.records import Outcome, Records, Training, all_experiments, find_experiment
 
 ASSET = Path(__file__).parent / "assets" / "nni_3_0_swapped_and_resumed.sql"
 EXPERIMENT = "shrz1dap"
@@ -123,3 +123,20 @@ def test_damaged_records_are_named(tmp_path: Path) -> None:
 )
 def test_the_trial_command_says_how_trials_train(command: str, training: Training) -> None:
     assert Training.from_command(command) == training
+
+
+def test_all_experiments_are_found_where_nni_lists_them(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert all_experiments() == []
+    assert all_experiments(folder.parent) == [folder]
+    home = tmp_path / "nni-experiments"
+    (home / "usual" / "db").mkdir(parents=True)
+    (home / "usual" / "db" / "nni.sqlite").touch()
+    (home / "_latest").symlink_to(home / "usual")
+    (home / "not_one").mkdir()
+    (home / ".experiment").write_text(json.dumps({EXPERIMENT: {"logDir": str(folder.parent)}}))
+    assert all_experiments() == sorted([folder, home / "usual"])
+    (home / ".experiment").write_text("torn")
+    assert all_experiments() == [home / "usual"]
