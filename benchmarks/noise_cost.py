@@ -35,14 +35,14 @@ from nni_hyperfd.benchmark.scenario import POOLED
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.noise import Noise, NoiseSettings, epsilon
 from nni_hyperfd.metafeature.view import View
-from nni_hyperfd.ranker.settings import RankerSettings
+from nni_hyperfd.ranker.settings import Mode, RankerSettings
 from nni_hyperfd.rivals.base import Experience, Task
 from nni_hyperfd.rivals.hyperfd import HyperFD, features_of
 from nni_hyperfd.spaces.space import Space, standard_space
 
 BUDGET = 4
-WARM_UPS = 3
 HARDLY_ANY = 1e-9
+PARTS: tuple[tuple[str, Mode], ...] = (("φ alone, no updates", "freeze_all"), ("whole method", "full"))
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -107,10 +107,15 @@ class Line:
 
 
 def measure(
-    scenario: Scenario, space: Space, settings: RankerSettings, multipliers: Sequence[float], seeds: int
+    scenario: Scenario,
+    space: Space,
+    settings: RankerSettings,
+    multipliers: Sequence[float],
+    seeds: int,
+    warm_ups: int,
 ) -> Iterator[Line]:
     """Lines as they are found; the first one is HyperFD without noise."""
-    common = {"settings": settings, "warm_ups": WARM_UPS}
+    common = {"settings": settings, "warm_ups": warm_ups}
     rivals: list[HyperFD] = [
         HyperFD(space, name="no noise", **common),
         NoisyHyperFD(space, HARDLY_ANY, name="image by image, no noise", **common),
@@ -160,36 +165,36 @@ def main() -> None:
     parser.add_argument("--multipliers", type=float, nargs="+", default=[1.0, 5.0, 20.0])
     parser.add_argument("--seeds", type=int, default=20, help="runs without updates")
     parser.add_argument("--update-seeds", type=int, default=3, help="runs with updates, minutes each")
+    parser.add_argument("--warm-ups", type=int, default=3, help="distinct ones; further seeds use them again")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     inputs = Inputs.load(options.inputs, options.tables, options.budget)
     scenario, space = inputs.scenario(options.space, POOLED), standard_space(options.space)
     sizes = sorted(len(profile.members) for profile in scenario.profiles)
-    content = [
-        f"# What privacy noise costs ({scenario.name}, B = {BUDGET})\n",
+    head = (
+        f"# What privacy noise costs ({scenario.name}, B = {BUDGET})\n\n"
         f"{len(scenario.tasks)} customers with {sizes[0]} to {sizes[-1]} images in the train split, median "
-        f"{sizes[len(sizes) // 2]}. Random search: {expected_rank_at_random(scenario, BUDGET):.2f} %.\n",
-    ]
+        f"{sizes[len(sizes) // 2]}; {scenario.experience.candidates} configurations, {options.warm_ups} warm-ups. "
+        f"Random search: {expected_rank_at_random(scenario, BUDGET):.2f} %.\n"
+    )
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / f"noise_cost_{options.space}.md"
     found: dict[str, list[Line]] = {}
-    for title, mode, seeds in (
-        ("φ alone, no updates", "freeze_all", options.seeds),
-        ("whole method", "full", options.update_seeds),
-    ):
-        content.append(f"## {title}: {seeds} seeds\n")
-        found[title] = []
-        for line in measure(scenario, space, RankerSettings(mode=mode), options.multipliers, seeds):
-            found[title].append(line)
+    for (title, mode), seeds in zip(PARTS, (options.seeds, options.update_seeds)):
+        if not seeds:
+            continue
+        lines = found[title] = []
+        for line in measure(
+            scenario, space, RankerSettings(mode=mode), options.multipliers, seeds, options.warm_ups
+        ):
+            lines.append(line)
             print(title, line, flush=True)
-        content.append(markdown(found[title]))
-        # Written as far as it is known: the second part takes hours.
-        options.out.mkdir(parents=True, exist_ok=True)
-        path = options.out / f"noise_cost_{options.space}.md"
-        path.write_text("\n".join(content))
-        path.with_suffix(".json").write_text(
-            json.dumps({part: [asdict(line) for line in lines] for part, lines in found.items()}, indent=1)
-            + "\n"
-        )
+            # Written as far as it is known: the second part takes hours.
+            parts = [f"## {name}, {part[0].seeds} seeds\n\n{markdown(part)}" for name, part in found.items()]
+            path.write_text("\n".join([head, *parts]))
+            content = {name: [asdict(each) for each in part] for name, part in found.items()}
+            path.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import stat
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +18,9 @@ from nni_hyperfd.errors import HyperFDError, PluginError
 from nni_hyperfd.metafeature.extractor import MetaFeatureExtractor
 from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
 from nni_hyperfd.metafeature.noise import epsilon
+from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.plugin.privacy import ANSWERS, SECRET, KeptNoise, default_folder
+from nni_hyperfd.plugin.tuner import HyperFDTuner
 
 
 def draw_features(seed: int = 0) -> ImageFeatures:
@@ -97,3 +102,38 @@ def test_the_folder_is_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert default_folder() == tmp_path / "hyperfd" / "privacy"
     monkeypatch.delenv("XDG_STATE_HOME")
     assert default_folder().relative_to(Path.home()) == Path(".local/state/hyperfd/privacy")
+
+
+# ------------------------------------------------------------------------------------------------ in an experiment
+
+
+def test_the_log_of_an_experiment_says_what_it_spent(
+    nni_experiment: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    nni = nni_experiment()
+    with caplog.at_level(logging.INFO):
+        nni.begin(HyperFDTuner(data="faces", budget=1, privacy_noise=5))
+        (trial,) = nni.request()
+        nni.report(trial, 0.4)
+    assert nni.errors() == []
+    said = [r.getMessage() for r in caplog.records if r.getMessage().startswith("privacy noise 5: epsilon")]
+    kept = (tmp_path / "state" / "hyperfd" / "privacy" / ANSWERS).read_text().split("\n")
+    answers = len({line for line in kept if line})
+    assert f"{epsilon({5.0: 1}):.3g} at delta 1e-05 for 1 answers" in said[0]
+    assert f"{epsilon({5.0: answers}):.3g} at delta 1e-05 for {answers} answers" in said[-1]
+    assert answers > 20
+    assert Platform.open(tmp_path / "platform").status().version == 1
+
+
+def test_without_the_accountant_nothing_begins(
+    nni_experiment: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "opacus.accountants.analysis", None)
+    nni = nni_experiment()
+    nni.begin(HyperFDTuner(data="faces", budget=1, privacy_noise=5))
+    assert nni.request() == []
+    assert "pip install 'nni-hyperfd[privacy]'" in nni.errors()[0]

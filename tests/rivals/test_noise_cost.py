@@ -34,7 +34,9 @@ def test_the_cost_is_measured_against_the_same_run_without_noise(
 ) -> None:
     scenario = scenario_of(tasks=2, offline=20)
     settings = RankerSettings(batches=3, images=8, warmup_epochs=3, ratio=(0.0, 0.0, 1.0))
-    exact, bare, noisy, blind = noise_cost.measure(scenario, standard_space("hpo"), settings, [5.0], seeds=1)
+    exact, bare, noisy, blind = noise_cost.measure(
+        scenario, standard_space("hpo"), settings, [5.0], seeds=1, warm_ups=1
+    )
     assert exact.worse[0] == 0.0
     assert (exact.epsilon, bare.epsilon, blind.epsilon) == (None, None, None)
     # φ, three pairs, three gradients, and φ again with the new G.
