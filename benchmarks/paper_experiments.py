@@ -25,8 +25,10 @@ from nni_hyperfd.benchmark import figures, page
 from nni_hyperfd.benchmark.inputs import Inputs
 from nni_hyperfd.benchmark.methods import VARIANT_SEEDS, Method, methods
 from nni_hyperfd.benchmark.protocol import BUDGETS, Outcome, Scenario, expected_rank_at_random
+from nni_hyperfd.benchmark.pseudo import pseudo_scenarios
 from nni_hyperfd.benchmark.runs import Laboratory
 from nni_hyperfd.benchmark.scenario import PAPER, POOLED, Measure
+from nni_hyperfd.errors import DataError
 from nni_hyperfd.rivals.hyperfd import HyperFD
 from nni_hyperfd.spaces.space import standard_space
 
@@ -43,7 +45,7 @@ RIVALS = (
     "tpe",
     "optuna-tpe",
 )
-OURS = ("hyperfd",)
+OURS = ("hyperfd", "hyperfd-gp")
 VARIANTS = ("hyperfd (resnet)", "hyperfd (statistics)", "hyperfd (mse)")
 ABLATIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "table2": ("Table 2: continual learning", ("latest data only", "frozen extractor", "frozen ranker")),
@@ -63,6 +65,8 @@ CURVE_BUDGETS = (2, 4, 6, 8, 10)
 CURVE_SEEDS = 2
 FIRST_SEEDS = 2
 ORDERS = 50
+PSEUDO_SEEDS = 5
+STEPS = ("mean-rank", "portfolio", "gp-prior", "gp-prior + residual", "gp-prior + shift", "hyperfd-gp")
 SAMPLES = 30
 """Meta-features of each data set in Figure 5."""
 
@@ -96,11 +100,22 @@ class Bench:
         }
 
     def _laboratory(self, space: str, measure: Measure) -> Laboratory:
-        scenario = self.inputs.scenario(space, measure)
         label = f"{space}-{'pooled' if measure is POOLED else 'paper'}"
+        return self._in(self.inputs.scenario(space, measure), space, label)
+
+    def _in(self, scenario: Scenario, space: str, label: str) -> Laboratory:
         folder = self.folder / ("quick" if self.quick else "paper")
         kind = standard_space(space)  # type: ignore[arg-type]
         return Laboratory(scenario, kind, folder, label, self.measure, self.deadline)
+
+    def pseudo(self, space: str) -> list[Laboratory]:
+        """Scenarios of pseudo-customers; empty if there are too few offline sets."""
+        try:
+            scenarios = pseudo_scenarios(self.at(space).scenario.experience)
+        except DataError as error:
+            logging.warning("%s: %s", space, error)
+            return []
+        return [self._in(scenario, space, f"{space}-pseudo{i}") for i, scenario in enumerate(scenarios)]
 
     def at(self, space: str, measure: Measure = POOLED) -> Laboratory:
         return self.laboratories[space, measure.name]
@@ -108,9 +123,9 @@ class Bench:
     def outcome(
         self, space: str, name: str, measure: Measure = POOLED, budgets: Sequence[int] = (4,), seeds: int = 0
     ) -> Outcome | None:
-        """One method's outcome; ``seeds`` is the number of a method that trains, if it is not the usual one."""
+        """One method's outcome; ``seeds`` fewer than usual for a method that trains, or more for any."""
         method = self.methods[name]
-        wanted = min(seeds or method.seeds, self.most) if method.trains else method.seeds
+        wanted = min(seeds or method.seeds, self.most) if method.trains else max(seeds, method.seeds)
         found = self.at(space, measure).outcome(method, budgets, 1 if self.quick else wanted)
         logging.info("%s, %s: %s", space, measure.name, name)
         return found
@@ -172,6 +187,37 @@ def ablation(name: str) -> Callable[[Bench], str]:
         return text
 
     return table
+
+
+def variant(bench: Bench) -> str:
+    """The steps from gp-prior to hyperfd-gp, on pseudo-customers out of offline sets and on the customers."""
+    text = (
+        "`hyperfd-gp` (`nni_hyperfd/rivals/hyperfd_gp.py`) is not in the paper. Which steps belong to it is judged on "
+        "pseudo-customers alone: clusters of offline sets at one end of an axis of appearance, with the sets at the other end as "
+        "experience (`nni_hyperfd/benchmark/pseudo.py`). The last columns show afterwards what each step brings on the customers.\n\n"
+    )
+    for space in bench.spaces:
+        laboratories = bench.pseudo(space)
+        rows = []
+        for name in STEPS:
+            method = bench.methods[name]
+            found = [each.outcome(method, (4,), 1 if bench.quick else PSEUDO_SEEDS) for each in laboratories]
+            ranks = [each.rank[0].mean() for each in found if each is not None]
+            customers = bench.outcome(space, name)
+            cells = [name, *(f"{rank:.1f}" for rank in ranks)]
+            mean = f"{sum(ranks) / len(ranks):.2f}" if ranks else "–"
+            if customers is None:
+                cells += [mean, "–", "–"]
+            else:
+                ours, seeds, _ = page.mean_and_errors(customers.rank[0])
+                gain = page.mean_and_errors(customers.delta_ap()[0][:, None])[0]
+                cells += [f"**{mean}**", f"{ours:.2f} ± {page.number(seeds)}", f"{gain:+.2f}"]
+            rows.append(cells)
+            logging.info("%s, pseudo-customers: %s", space, name)
+        names = [each.scenario.name for each in laboratories]
+        head = ["step", *names, "mean rank %, offline", "rank %, customers", "ΔAP, customers"]
+        text += f"### {space.upper()}\n\n{page.lines(head, rows)}\n"
+    return text
 
 
 def figure3(bench: Bench) -> str:
@@ -316,6 +362,7 @@ EXPERIMENTS: Mapping[str, tuple[str, Callable[[Bench], str]]] = {
     "table1": ("Table 1: all methods", table1),
     "sets": ("Results on each data set (Table 13)", by_data_set),
     **{name: (title, ablation(name)) for name, (title, _) in ABLATIONS.items()},
+    "variant": ("A variant, step by step", variant),
     "figure3": ("Figure 3: budgets", figure3),
     "figure5": ("Figure 5: meta-features", figure5),
     "figure4": ("Figure 4: orders of tasks", figure4),

@@ -98,9 +98,9 @@ def make_scenario(
     if not set_names:
         raise DataError(f"{space}: there is neither an offline row nor one of {SERVER!r} to learn from.")
     pool = _pool(data.server)
-    profiles = tuple(_profile(data.server, pool, each) for each in members)
+    profiles = tuple(describe(data.server, pool, each) for each in members)
     experience = Experience(configurations, len(candidates), tuple(set_names), profiles, aps, server)
-    tasks = [_profile(each, _pool(each), np.arange(len(each))) for each in data.customers.values()]
+    tasks = [describe(each, _pool(each), np.arange(len(each))) for each in data.customers.values()]
     chosen, judged = (_place(rows, column, candidates, names).T for column in (measure.choose, measure.judge))
     return Scenario(f"{space}, {measure.name}", experience, names, tuple(tasks), chosen, judged)
 
@@ -125,7 +125,7 @@ def _pool(features: ImageFeatures) -> NDArray[np.float32]:
     return features.gwap.flatten(1).float().numpy()
 
 
-def _profile(features: ImageFeatures, pool: NDArray[np.float32], members: NDArray[np.integer]) -> Profile:
+def describe(features: ImageFeatures, pool: NDArray[np.float32], members: NDArray[np.integer]) -> Profile:
     """Statistics: log images, log boxes, mean and deviation of faces an image, share of matched anchors and mean IoU a level.
 
     The last six say which sizes the faces have: a level's anchors match faces of its own size.

@@ -80,7 +80,7 @@ class Completion:
     def fit(cls, experience: Experience) -> Completion:
         """Learns the kernel weights and the common part from all rows of the experience."""
         spread = _spread(experience.aps)
-        sets = [_observe(row, spread) for row in experience.aps]
+        sets = [observe(row, spread) for row in experience.aps]
         sets = [each for each in sets if len(each.indices) > 1]
         differing = _differing(experience.encodings)
         weights = _best_weights(sets, differing)
@@ -109,7 +109,7 @@ class Completion:
         Returns:
             ``[S, K]``. Only differences within a row mean anything.
         """
-        return np.stack([self._complete_row(_observe(row, self.spread)) for row in aps])
+        return np.stack([self._complete_row(observe(row, self.spread)) for row in aps])
 
     def _complete_row(self, seen: Observed) -> FloatArray:
         mean = self.mean[: self.candidates]
@@ -146,23 +146,31 @@ class Completion:
         seen = self._observe_task(task)
         if not len(seen.indices):
             return self
-        around = (
-            self.own[np.ix_(seen.indices, seen.indices)]
-            + _OFFSET_VARIANCE
-            + self.noise * np.eye(len(seen.indices))
-        )
-        noisy = self.covariance[np.ix_(seen.indices, seen.indices)] + around
-        gain = cho_solve(cho_factor(noisy), self.covariance[seen.indices]).T
+        gain = cho_solve(cho_factor(self._expected_spread(seen.indices)), self.covariance[seen.indices]).T
         mean = self.mean.copy()
         mean[:k] += gain @ (seen.values - self.mean[seen.indices])
         covariance = self.covariance - gain @ self.covariance[seen.indices]
         return replace(self, mean=mean, covariance=(covariance + covariance.T) / 2)
 
+    def log_likelihood(self, task: Task) -> float:
+        """Log density of a task's trials under this belief, up to a constant; 0 without any."""
+        seen = self._observe_task(task)
+        if not len(seen.indices):
+            return 0.0
+        factor = cholesky(self._expected_spread(seen.indices), lower=True)
+        scaled = solve_triangular(factor, seen.values - self.mean[seen.indices], lower=True)
+        return float(-0.5 * scaled @ scaled - np.log(np.diag(factor)).sum())
+
+    def _expected_spread(self, indices: NDArray[np.intp]) -> FloatArray:
+        """Covariance of measurements on a new set."""
+        at = np.ix_(indices, indices)
+        return self.covariance[at] + self.own[at] + _OFFSET_VARIANCE + self.noise * np.eye(len(indices))
+
     def _observe_task(self, task: Task) -> Observed:
         row = np.full(self.candidates, np.nan)
         for trial in task.trials:
             row[trial.index] = trial.ap
-        return _observe(row, self.spread)
+        return observe(row, self.spread)
 
 
 def _spread(aps: FloatArray) -> float:
@@ -174,7 +182,7 @@ def _spread(aps: FloatArray) -> float:
     return float(np.sqrt(squares / freedom)) if squares > 0 else 1.0
 
 
-def _observe(row: FloatArray, spread: float) -> Observed:
+def observe(row: FloatArray, spread: float) -> Observed:
     """Scales a row by its deviation, pulled towards ``spread`` the more the fewer values it has."""
     indices = np.flatnonzero(~np.isnan(row))
     values = row[indices]

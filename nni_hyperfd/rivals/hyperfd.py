@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nni_hyperfd.benchmark.table import parameters_of
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.metafeature.extractor import Variant, samples
+from nni_hyperfd.metafeature.extractor import Variant, meta_feature, samples
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.view import ExactView, View
 from nni_hyperfd.ranker.encoders import EncoderShape
@@ -22,7 +22,7 @@ from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.recommend import EXPLORATION, recommend
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.ranker.training import ContinualUpdate, CurrentTask, PastTask, warm_up
-from nni_hyperfd.rivals.base import Experience, Profile, Rival, Task
+from nni_hyperfd.rivals.base import Experience, FloatArray, Profile, Rival, Task
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space
 
@@ -34,10 +34,12 @@ class WarmUp:
     Args:
         parameters: of the ranker, by name.
         ndcg: mean NDCG on the lists that the warm-up held out.
+        held_out: the data sets that these are of.
     """
 
     parameters: dict[str, Tensor]
     ndcg: float
+    held_out: tuple[int, ...]
 
 
 @dataclass(eq=False)
@@ -79,6 +81,7 @@ class HyperFD(Rival):
 
     Attributes:
         ndcg: Of the warm-up that the run began with, see :class:`WarmUp`.
+        held_out: Data sets of the experience that it did not learn from.
     """
 
     def __init__(
@@ -102,12 +105,18 @@ class HyperFD(Rival):
         self._prepared = by_space[self._space.key]
         self._seed = seed
         warm = self._warm_up(seed if self._warm_ups is None else seed % self._warm_ups)
-        self.ndcg = warm.ndcg
+        self.ndcg, self.held_out = warm.ndcg, warm.held_out
         self._ranker = self._fresh_ranker(0)
         self._ranker.load(warm.parameters)
         self._ranker.eval()
         self._importance: dict[str, Tensor] = {}
         self._past: list[PastTask] = []
+
+    def scores(self, profile: Profile) -> FloatArray:
+        """[U] scores of all configurations of the experience for a data set, by the run's present ranker."""
+        generator = torch.Generator().manual_seed(self._draw(3))
+        phi = meta_feature(self._ranker.extractor, features_of(profile), generator, self._settings.images)
+        return self._ranker.predict(self._space.key, phi, self._prepared.encodings).double().numpy()
 
     def meta_features(self, profile: Profile, count: int) -> Tensor:
         """φ [count, 64] of a data set by the run's present extractor, each from another sample of its images."""
@@ -192,7 +201,7 @@ class HyperFD(Rival):
         if key not in self._prepared.warm:
             ranker = self._fresh_ranker(seed)
             report = warm_up(ranker, self._prepared.offline, self._settings, seed)
-            self._prepared.warm[key] = WarmUp(ranker.parameters_state(), max(report.ndcg))
+            self._prepared.warm[key] = WarmUp(ranker.parameters_state(), max(report.ndcg), report.held_out)
         return self._prepared.warm[key]
 
     def _draw(self, purpose: int) -> int:

@@ -105,7 +105,7 @@ def test_a_page_is_made_and_made_again_without_running_anything(
 
 def test_every_experiment_has_methods_that_exist_and_the_papers_figures(script: ModuleType) -> None:
     known = methods()
-    named = {*script.RIVALS, *script.VARIANTS, *script.CURVES, *script.OURS}
+    named = {*script.RIVALS, *script.VARIANTS, *script.CURVES, *script.OURS, *script.STEPS}
     named |= {name for _, names in script.ABLATIONS.values() for name in names}
     assert named == set(known)
     for space in ("hpo", "nas"):
