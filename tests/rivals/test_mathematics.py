@@ -84,7 +84,7 @@ def brute_force(
     """Posterior mean of g + h_s + o_s at all cells from one large covariance matrix."""
     encodings = scenario.experience.encodings
     shape = completion._shape(completion._differing(encodings), weights)
-    seen = [completion._observe(row, fitted.spread) for row in aps]
+    seen = [completion.observe(row, fitted.spread) for row in aps]
     cells = [(s, k) for s, each in enumerate(seen) for k in each.indices]
     values = np.concatenate([each.values for each in seen])
 
@@ -120,7 +120,7 @@ def test_completion_is_the_exact_posterior(
     exact = brute_force(fitted, weights, small, more)
     np.testing.assert_allclose(fitted.learn(task).complete(more)[-1], exact[-1], atol=1e-6)
     mean, covariance = fitted.posterior(task)
-    seen = completion._observe(row[0], fitted.spread)
+    seen = completion.observe(row[0], fitted.spread)
     np.testing.assert_allclose(seen.center + seen.scale * mean, exact[-1], atol=1e-6)
     assert np.linalg.eigvalsh(covariance).min() > -1e-8
 
@@ -128,7 +128,7 @@ def test_completion_is_the_exact_posterior(
 def test_the_marginal_likelihood_is_that_of_the_full_gaussian(scenario_of: Callable[..., Scenario]) -> None:
     small = scenario_of(offline=4, per_set=4, tasks=1, grid={"a": [1, 2, 3], "b": ["x", "y"]})
     differing = completion._differing(small.experience.encodings)
-    sets = [completion._observe(row, 0.02) for row in small.experience.aps]
+    sets = [completion.observe(row, 0.02) for row in small.experience.aps]
 
     def direct(weights: completion.Weights) -> float:
         shape = completion._shape(differing, weights)
