@@ -219,6 +219,11 @@ def main() -> None:
     extractor = Ranker.from_bytes(state.ranker).eval().extractor
     features = {folder.name: profile_dataset(load_dataset(folder)) for folder in options.data}
     features["server"] = OfflineData.from_bytes(state.offline).features
+    about = (
+        f"{options.targets} images each, mean ± standard error over them; {options.shadows} pairs of sets for the attacker and as many "
+        f"to be attacked. Extractor: version 0 as shipped. Experiment: {STEPS} steps ask for φ and φ̃. δ = 1e-5. AUC 0.5 is guessing."
+    )
+    options.out.mkdir(parents=True, exist_ok=True)
     found: list[Found] = []
     for name, images in features.items():
         population = Population(name, images, extractor)
@@ -228,15 +233,9 @@ def main() -> None:
             start = time.process_time()
             found += measure(population, size, options.targets, options.shadows)
             print(f"{name} {size}: {time.process_time() - start:.0f} s", flush=True)
-    about = (
-        f"{options.targets} images each, mean ± standard error over them; {options.shadows} pairs of sets for the attacker and as many "
-        f"to be attacked. Extractor: version 0 as shipped. Experiment: {STEPS} steps ask for φ and φ̃. δ = 1e-5. AUC 0.5 is guessing."
-    )
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "membership.md").write_text(markdown(found, about))
-    (options.out / "membership.json").write_text(
-        json.dumps([asdict(each) for each in found], indent=1) + "\n"
-    )
+            (options.out / "membership.md").write_text(markdown(found, about))
+            content = json.dumps([asdict(each) for each in found], indent=1)
+            (options.out / "membership.json").write_text(content + "\n")
 
 
 if __name__ == "__main__":
