@@ -22,7 +22,7 @@ BASE_ID = "base0"
 HPO = standard_space("hpo")
 QUICK = RankerSettings(batches=3, images=6)
 """An update of a fraction of a second."""
-PUBLISH_ALL = GuardSettings(noise=float("inf"))
+PUBLISH_ALL = GuardSettings(tolerance=float("inf"))
 """A fresh ranker and random results give the guard nothing to judge by."""
 
 

@@ -39,8 +39,8 @@ def hold_out(offline: OfflineData, generator: torch.Generator, share: float = SH
 @torch.no_grad()
 def held_out_ndcg(
     ranker: Ranker, offline: OfflineData, pool: Tensor, held_out: Collection[int], images: int
-) -> dict[str, float]:
-    """Mean NDCG over the lists of ``held_out`` data sets, by space; a space without such a list is left out.
+) -> dict[str, Tensor]:
+    """NDCG [L] of each list of ``held_out`` data sets, by space; a space without such a list is left out.
 
     It is measured on the data sets' fixed image samples, so that two rankers differ by nothing but themselves.
 
@@ -54,12 +54,12 @@ def held_out_ndcg(
     indices = offline.reference(images)[datasets]
     phi = ranker.extractor.forward_indexed(pool, indices, offline.statistics[datasets])
     place = {dataset: i for i, dataset in enumerate(datasets)}
-    means = {}
+    found = {}
     for space, experience in offline.experience.items():
         own = [(dataset, rows) for dataset, rows in experience.lists if dataset in place]
         if own:
             lists = [experience.ranked(space, rows) for _, rows in own]
             scores, mask = pad(score_lists(ranker, phi[[place[dataset] for dataset, _ in own]], lists))
             aps, _ = pad([entry.aps for entry in lists])
-            means[space] = float(ndcg(scores, aps, mask).nanmean())
-    return means
+            found[space] = ndcg(scores, aps, mask)
+    return found

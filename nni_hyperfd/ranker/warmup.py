@@ -68,7 +68,7 @@ def warm_up(
 
     def validate() -> float:
         found = held_out_ndcg(ranker, offline, pool, held_out, settings.images)
-        return math.fsum(found.values()) / len(found)
+        return math.fsum(float(values.mean()) for values in found.values()) / len(found)
 
     optimizer = torch.optim.Adam(ranker.parameters(), lr=settings.learning_rate)
     history = [validate()]
