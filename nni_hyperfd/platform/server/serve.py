@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -63,9 +64,14 @@ def serve(location: str | Path, settings: ServerSettings) -> None:
         if settings.tls_cert is None and not _is_loopback(settings.host):
             _log.warning("tokens travel in the clear: give TLS files, or keep a proxy with TLS in front")
         _log.info("serving", extra={"fields": {"platform": store.location}})
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # uvicorn ends, and then sends itself the signal once more, which would end the process before the turn to
+            # update is given back.
+            signal.signal(number, lambda *_: None)
         server.run()
     finally:
         platform.close()
+    _log.info("stopped")
 
 
 def make_server(store: Store, platform: Platform, settings: ServerSettings) -> uvicorn.Server:

@@ -67,6 +67,7 @@ def places(message: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [way, *inner] if way else inner
 
 
+PLAUSIBLE = st.sampled_from([0, 1, 2, 0.5, 1.0, True, False, "a", "short"])
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -86,11 +87,13 @@ def test_messages_with_one_part_wrong_find_no_mistake(service: Service) -> None:
     """Closer to the mark than a description alone can come: all but one part is right."""
     ada = service.customer("ada")
     good = messages(ada)
-    spots = [(call, place) for call, message in good.items() for place in places(message)]
+    spots = st.sampled_from(list(good)).flatmap(
+        lambda call: st.tuples(st.just(call), st.sampled_from(places(good[call])))
+    )
     statuses: set[int] = set()
 
     @settings(FEW, max_examples=150)
-    @given(spot=st.sampled_from(spots), value=ANYTHING)
+    @given(spot=spots, value=PLAUSIBLE | ANYTHING)
     def fuzz(spot: tuple[str, tuple[Any, ...]], value: Any) -> None:
         call, place = spot
         message = part = copy.deepcopy(good[call])
@@ -103,7 +106,7 @@ def test_messages_with_one_part_wrong_find_no_mistake(service: Service) -> None:
         assert answer.status_code == 200 or set(answer.json()) == {"kind", "message"}
 
     fuzz()
-    assert {200, 422} <= statuses
+    assert {200, 422} <= statuses, "some of it is right all the same"
 
 
 def messages(caller: Caller) -> dict[str, Any]:
