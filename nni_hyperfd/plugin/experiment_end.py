@@ -75,7 +75,8 @@ def finish_experiment(folder: Path) -> tuple[UpdateReceipt, bool]:
         if isinstance(receipt, UpdateReceipt):
             return receipt, True
     process = Presence(folder).process_id()
-    if process is not None:
+    # A tuner that found the platform away at the end lives as long as NNI's page, and does not try again before that is closed.
+    if process is not None and not _owed(Outbox(folder / OUTBOX)):
         raise PluginError(
             f"the tuner of experiment {records.experiment_id} is alive (process {process}) and updates the platform by itself "
             f"after the last result; to end the experiment now, use `nnictl stop {records.experiment_id}`."
@@ -99,7 +100,7 @@ def deliver(folder: Path) -> str:
     waiting = box.waiting()
     if memo is None or not waiting:
         return "nothing waits"
-    if any(isinstance(message, BeginUpdate) for message in waiting) and not Presence(folder).process_id():
+    if _owed(box):
         receipt, _ = finish_experiment(folder)
         return in_words(receipt)
     platform = platform_of(with_token(memo.settings, records), folder)
@@ -109,6 +110,11 @@ def deliver(folder: Path) -> str:
     return (
         f"delivered {results} result{'s' if results != 1 else ''}; the update comes with the experiment's end"
     )
+
+
+def _owed(box: Outbox) -> bool:
+    """The platform was to be updated, and was away."""
+    return any(isinstance(message, BeginUpdate) for message in box.waiting())
 
 
 def with_token(settings: Settings, records: Records) -> Settings:

@@ -65,8 +65,8 @@ def test_a_server_that_is_killed_in_the_middle_of_an_experiment(
     waiting = Outbox(nni.folder / FILE_NAME).waiting()
     assert {message.ap for message in waiting if isinstance(message, TrialRecord)} >= {0.25, 0.75}
     assert isinstance(waiting[-1], BeginUpdate)
-    nni.kill()
 
+    # The tuner, which is this process, lives on as it does while NNI's page is open.
     assert sync(nni) == 1
     assert "is away (Connection refused)" in capsys.readouterr().err
     server.start()
