@@ -140,13 +140,15 @@ class Space:
                     "limit; ask for fewer."
                 )
             return self._configurations(rows[rng.permutation(len(rows))[:n]])
+        # Without networks nothing is turned away: only a space that is smaller than it looks repeats itself.
+        most = 20 * n + (1000 if self.networks is None else _MOST_DRAWS)
         rows = np.empty((0, len(self.domains) + _NETWORK_COLUMNS))
         drawn = 0
         while len(rows) < n:
-            if drawn > _MOST_DRAWS + 10 * n:
+            if drawn > most:
                 raise SpaceError(
                     f"Only {len(rows)} of {n} distinct configurations under {self.flops_limit / 1e6:g}M FLOPs were "
-                    f"found in {drawn} draws; ask for fewer or raise the limit."
+                    f"found in {drawn} draws; ask for fewer, raise the limit or widen the space."
                 )
             batch = min(max(n - len(rows), 64, drawn), ENUMERATION_LIMIT)
             drawn += batch

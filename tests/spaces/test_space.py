@@ -135,6 +135,14 @@ def test_enumeration_lists_each_point_once() -> None:
             SPACES[kind].enumerate()
 
 
+def test_a_space_that_is_smaller_than_it_looks_is_given_up_soon() -> None:
+    space = Space.from_search_space({"a": {"_type": "uniform", "_value": [0, 5e-324]}})
+    start = time.process_time()
+    with pytest.raises(SpaceError, match=r"Only [12] of 200 distinct"):
+        space.sample(200, np.random.default_rng(0))
+    assert time.process_time() - start < 1.0
+
+
 def test_more_samples_than_points_are_refused() -> None:
     with pytest.raises(SpaceError, match=r"^217 distinct configurations were asked for, but .* has 216 "):
         SPACES["hpo"].sample(217, np.random.default_rng(0))
