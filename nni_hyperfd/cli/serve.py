@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
         from nni_hyperfd.platform.server.serve import ServerSettings, serve
     except ModuleNotFoundError as error:
         raise PluginError(
-            f"a server needs {error.name}, which is not installed: pip install 'nni-hyperfd[server]'"
+            f"a server needs {error.name}, which is not installed: run pip install '.[server]' in a clone of this package"
         ) from None
     configure()
     limits = Limits(

@@ -49,7 +49,9 @@ def _postgresql_engine(url: URL) -> Engine:
             hide_parameters=True,
         )
     except ModuleNotFoundError:
-        raise PlatformError("PostgreSQL needs its driver: pip install 'nni-hyperfd[server]'") from None
+        raise PlatformError(
+            "PostgreSQL needs its driver: run pip install '.[server]' in a clone of this package"
+        ) from None
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

@@ -195,4 +195,4 @@ def test_what_an_operator_gets_wrong_is_said_in_a_sentence(
     for name in list(sys.modules):
         if name.startswith("nni_hyperfd.platform.server."):
             monkeypatch.delitem(sys.modules, name)
-    assert "pip install 'nni-hyperfd[server]'" in said("serve")
+    assert "pip install '.[server]'" in said("serve")
