@@ -58,17 +58,17 @@ class Experiment:
         """Final metrics that NNI knows, in the order of their arrival."""
         return [json.loads(json.loads(m["data"])) for m in self.get("metric-data") if m["type"] == "FINAL"]
 
-    def wait(self, condition: Callable[[], bool], what: str) -> None:
-        end = time.monotonic() + LIMIT
+    def wait(self, condition: Callable[[], bool], what: str, limit: float = LIMIT) -> None:
+        end = time.monotonic() + limit
         while not condition():
             if time.monotonic() > end:
                 pytest.fail(
-                    f"{what} did not come within {LIMIT:g} s; dispatcher.log ends:\n{self.log()[-3000:]}"
+                    f"{what} did not come within {limit:g} s; dispatcher.log ends:\n{self.log()[-3000:]}"
                 )
             time.sleep(0.3)
 
-    def wait_for_status(self, *expected: str) -> None:
-        self.wait(lambda: self.status() in expected, f"status {' or '.join(expected)}")
+    def wait_for_status(self, *expected: str, limit: float = LIMIT) -> None:
+        self.wait(lambda: self.status() in expected, f"status {' or '.join(expected)}", limit)
 
     def dispatcher(self) -> psutil.Process:
         """The process in which NNI runs the tuner."""
