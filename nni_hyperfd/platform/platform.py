@@ -134,7 +134,7 @@ class Platform:
 
     def for_customer(self, name: str) -> PlatformAPI:
         """The platform as one customer may use it: with experiment ids of his own, and without anybody else's tasks."""
-        return CustomerView(self, name)
+        return CustomerView(self, self._store, name)
 
     # ------------------------------------------------------------------------------------------------ looking
 

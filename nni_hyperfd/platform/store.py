@@ -373,6 +373,18 @@ class Store:
             rows = session.execute(query).scalars()
             return [Trial(**{name: getattr(row, name) for name in names}) for row in rows]
 
+    def open_tasks(self, customer: str) -> int:
+        """How many tasks of a customer are open."""
+        query = select(func.count()).where(TaskRow.customer == customer, TaskRow.status == "open")
+        with self._reading() as session:
+            return session.execute(query).scalar_one()
+
+    def trial_count(self, task_id: str) -> int:
+        """How many trials of a task are kept."""
+        query = select(func.count()).where(TrialRow.task_id == task_id)
+        with self._reading() as session:
+            return session.execute(query).scalar_one()
+
     def counts(self) -> Counts:
         """Numbers of tasks and trials by status."""
         with self._reading() as session:

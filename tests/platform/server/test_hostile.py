@@ -219,6 +219,21 @@ def test_gradients_that_do_not_fit_are_refused(service: Service) -> None:
     assert ada.post("send_gradient", turn | {"tensors": text}).status_code == 200, "the update itself goes on"
 
 
+def test_nobody_fills_the_disk(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nni_hyperfd.platform.view.OPEN_TASKS", 2)
+    monkeypatch.setattr("nni_hyperfd.platform.view.TRIALS", 1)
+    ada, bob = service.customer("ada"), service.customer("bob")
+    task = ada.open("one")
+    ada.open("two")
+    more = {"experiment_id": "three", "subject": SUBJECT}
+    check(ada.post("open_task", more), 422, "refused", "2 open experiments")
+    assert ada.open("one") == task
+    assert bob.post("open_task", more).status_code == 200
+    trial = ada.trial(task)
+    assert ada.post("record", trial).status_code == 200
+    check(ada.post("record", trial | {"trial_key": "b"}), 422, "refused", "1 results")
+
+
 def test_an_update_that_is_drawn_out_loses_its_turn(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
