@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,7 +93,7 @@ class Line:
         rank: mean normalized rank in percent, and its standard errors over seeds and over tasks.
         worse: mean difference to HyperFD without noise on equal seeds and orders of tasks, and its standard errors.
         seeds: of the runs.
-        answers: mean number of what a customer was asked about its images.
+        answers: mean number of what a customer was asked about its images; None without noise.
         epsilon: of a customer with that many, at δ = 1e-5; None without noise.
     """
 
@@ -102,7 +101,7 @@ class Line:
     rank: tuple[float, float, float]
     worse: tuple[float, float, float]
     seeds: int
-    answers: float
+    answers: float | None
     epsilon: float | None
 
 
@@ -126,7 +125,7 @@ def measure(
     for rival in rivals:
         outcome = run(rival, scenario, (BUDGET,), range(seeds))
         exact = exact or outcome
-        answers = float(np.mean(rival.answers)) if isinstance(rival, NoisyHyperFD) else math.nan
+        answers = float(np.mean(rival.answers)) if isinstance(rival, NoisyHyperFD) else None
         noisy = isinstance(rival, NoisyHyperFD) and rival.multiplier > HARDLY_ANY
         yield Line(
             rival.name,
@@ -145,7 +144,7 @@ def markdown(lines: Sequence[Line]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for line in lines:
-        answers = "–" if math.isnan(line.answers) else f"{line.answers:.0f}"
+        answers = "–" if line.answers is None else f"{line.answers:.0f}"
         spent = "–" if line.epsilon is None else f"{line.epsilon:.3g}"
         text.append(
             f"| {line.method} | {line.rank[0]:.2f} | {line.rank[1]:.2f} | {line.rank[2]:.2f} | {line.worse[0]:+.2f} | "

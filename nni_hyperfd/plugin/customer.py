@@ -113,7 +113,8 @@ class Customer:
 
     def _say_what_was_spent(self) -> None:
         if self._noise is not None:
-            logger.info("%s", self._noise)
+            # As it is now: a log may be written later.
+            logger.info("%s", str(self._noise))
 
     def _options(self) -> dict[str, Any]:
         settings = self.settings
