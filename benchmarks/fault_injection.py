@@ -72,23 +72,24 @@ def main() -> int:
 
 
 def run(work: Path, kills: int, seed: int) -> list[dict[str, Any]]:
-    """Rounds up to number ``kills``; those that are done already are read from the journal."""
+    """Rounds 0 to ``kills`` - 1; those that are in the journal already are not done again."""
     journal = work / "rounds.jsonl"
     lines = journal.read_text().splitlines() if journal.exists() else []
-    rounds = [json.loads(line) for line in lines]
+    rounds = {entry["round"]: entry for entry in map(json.loads, lines)}
     arena = Arena(work / "platform", seed)
     try:
         for place, kind in enumerate(KINDS):
             arena.round(-1000 * os.getpid() - place, kind)
-        for number in range(len(rounds), kills):
-            entry = arena.round(number)
-            rounds.append(entry)
+        for number in range(kills):
+            if number in rounds:
+                continue
+            entry = rounds[number] = {"round": number} | arena.round(number)
             with journal.open("a") as file:
                 file.write(json.dumps(entry) + "\n")
             print(number, entry["killed"], entry["state"], entry["faults"] or "", flush=True)
     finally:
         arena.close()
-    return rounds
+    return [rounds[number] for number in range(kills)]
 
 
 # --------------------------------------------------------------------------------------------------- processes
@@ -179,7 +180,7 @@ class Arena:
     """A platform, two servers over it that are started when they are needed, and two customers."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self._folder, self._seed = folder, seed
+        self._folder, self._seed, self._run = folder, seed, os.getpid()
         create(folder, random_offline(datasets=12, images=60), "no_attention")
         self._features = random_features(15, seed=2)
         self._servers = [Server(folder), Server(folder)]
@@ -213,7 +214,7 @@ class Arena:
 
         def start(i: int) -> int:
             def work() -> None:
-                experiment(self._platform(kind, i), self._features, f"round{number}-{i}", reports[i])
+                experiment(self._platform(kind, i), self._features, self._name(number, i), reports[i])
 
             return fork(work)
 
@@ -270,6 +271,10 @@ class Arena:
             gap = after["at"] - before["at"]
             self._gaps.setdefault("update" if "version" in after else "call", []).append(gap)
 
+    def _name(self, number: int, i: int) -> str:
+        # A round that was interrupted is done again, by new experiments.
+        return f"round{number}-{i}-{self._run}"
+
     def _platform(self, kind: str, i: int) -> PlatformAPI:
         if kind == "one process":
             return Platform(Store(self._folder), QUICK, LEASE_SECONDS, PUBLISH_ALL)
@@ -280,7 +285,8 @@ class Arena:
         """How far each experiment of the round got, and everything that is not as it must be."""
         faults: list[str] = []
         states = []
-        with closing(sqlite3.connect(self._folder / FILE_NAME, timeout=30)) as database:
+        with closing(sqlite3.connect(self._folder / FILE_NAME, timeout=30, isolation_level=None)) as database:
+            database.execute("BEGIN")  # one view of tasks, results and versions, as others may be writing
             versions = database.execute(
                 "SELECT number, parent, task_id, ranker_sha256, omega_sha256 FROM ranker_versions ORDER BY number"
             ).fetchall()
@@ -289,7 +295,7 @@ class Arena:
                 entries = told(report)
                 task = database.execute(
                     "SELECT id, status, version_after FROM tasks WHERE experiment_id = ?",
-                    (f"round{number}-{i}",),
+                    (self._name(number, i),),
                 ).fetchone()
                 states.append(f"{len(entries)} told, {'no task' if task is None else task[1]}")
                 if task is None:

@@ -128,7 +128,7 @@ def drawn(datasets: int = 150, images: int = 12, results: int = 6, customers: in
             seed, len(traits), LEVELS * CHANNELS
         )
         pooled = pooled.view(-1, LEVELS, CHANNELS)
-        return ImageFeatures(pooled, pooled, torch.ones(len(traits), dtype=torch.long))
+        return ImageFeatures(pooled, pooled.clone(), torch.ones(len(traits), dtype=torch.long))
 
     points = HPO.enumerate()
     encodings = encode(HPO, points)

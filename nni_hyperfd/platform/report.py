@@ -61,24 +61,20 @@ class HistoryEntry:
 
 def status(store: Store) -> PlatformStatus:
     """Where the platform stands."""
-    spaces = [task.space_key for task in store.tasks("done")]
     return PlatformStatus(
         location=store.location,
         schema_version=SCHEMA_VERSION,
         version=store.newest().number,
         base_id=store.base_id(),
         counts=store.counts(),
-        tasks_by_space={key: spaces.count(key) for key in sorted(set(spaces))},
+        tasks_by_space=store.finished_by_space(),
     )
 
 
 def history(store: Store) -> list[HistoryEntry]:
     """All ranker versions, oldest first."""
     tasks = {task.version_after: task for task in store.tasks("done")}
-    aps: dict[str, list[float]] = {}
-    for trial in store.trials():
-        if trial.ap is not None:
-            aps.setdefault(trial.task_id, []).append(trial.ap)
+    aps = store.best_aps()
     entries = []
     for version in reversed(store.versions()):
         task = tasks.get(version.number)
@@ -90,7 +86,7 @@ def history(store: Store) -> list[HistoryEntry]:
                 space_key=None if task is None else task.space_key,
                 trials_used=0 if task is None else task.trials_used or 0,
                 trials_failed=0 if task is None else task.trials_failed or 0,
-                best_ap=None if task is None else max(aps.get(task.id, []), default=None),
+                best_ap=None if task is None else aps.get(task.id),
                 created=version.created,
                 published=version.published,
                 objections=() if version.guard is None else tuple(json.loads(version.guard)["reasons"]),

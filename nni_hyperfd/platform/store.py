@@ -373,6 +373,19 @@ class Store:
             rows = session.execute(query).scalars()
             return [Trial(**{name: getattr(row, name) for name in names}) for row in rows]
 
+    def best_aps(self) -> dict[str, float]:
+        """Highest AP@50 on val of each task that has a result, by the task's id."""
+        query = select(TrialRow.task_id, func.max(TrialRow.ap)).where(TrialRow.ap.is_not(None))
+        with self._reading() as session:
+            return dict(session.execute(query.group_by(TrialRow.task_id)).all())
+
+    def finished_by_space(self) -> dict[str, int]:
+        """Number of finished tasks of each search space, by its key."""
+        query = select(TaskRow.space_key, func.count()).where(TaskRow.status == "done")
+        query = query.group_by(TaskRow.space_key).order_by(TaskRow.space_key)
+        with self._reading() as session:
+            return dict(session.execute(query).all())
+
     def open_tasks(self, customer: str) -> int:
         """How many tasks of a customer are open."""
         query = select(func.count()).where(TaskRow.customer == customer, TaskRow.status == "open")
