@@ -50,7 +50,9 @@ def test_a_body_must_come_in_time(serve: Serve) -> None:
     for length in ("Content-Length: 1000", "Transfer-Encoding: chunked"):
         with connected(service) as client:
             client.sendall(head(ada, "record", length) + b"5\r\n{    ")
-            answer = client.recv(2**16)
+            answer = b""
+            while not answer.endswith(b"}"):  # head and body may come apart
+                answer += client.recv(2**16)
             assert b"408" in answer.split(b"\r\n")[0]
             assert b'"too_slow"' in answer
     assert service.digest() == before
@@ -69,7 +71,7 @@ def test_a_head_must_come_in_time(service: Service, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(connection, "HEAD_SECONDS", 1.0)
     ada = service.customer("ada")
     with connected(service) as silent, connected(service) as slow, connected(service) as second:
-        assert 0.5 < seconds_until_closed(slow, b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 1000) < 10
+        assert 0.5 < seconds_until_closed(slow, b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 1000) < 25
         silent.settimeout(10)
         assert silent.recv(1) == b"", "who says nothing at all is given up, too"
         second.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -83,7 +85,7 @@ def test_a_second_request_must_come_in_time_as_well(
     with connected(service) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert client.recv(2**16).startswith(b"HTTP/1.1 200")
-        assert 0.5 < seconds_until_closed(client, b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 1000) < 10
+        assert 0.5 < seconds_until_closed(client, b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 1000) < 25
 
 
 def test_the_rest_of_a_refused_body_is_not_waited_for(
@@ -94,7 +96,7 @@ def test_the_rest_of_a_refused_body_is_not_waited_for(
     with connected(service) as client:
         client.sendall(head(ada, "record", "Content-Length: 100000000") + b"{")
         assert client.recv(2**16).startswith(b"HTTP/1.1 413")
-        assert 0.5 < seconds_until_closed(client, b" ") < 10
+        assert 0.5 < seconds_until_closed(client, b" ") < 25
 
 
 def test_an_answer_must_be_read_in_time(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
