@@ -55,6 +55,10 @@ BENCH_REQUIREMENTS = [
     "websockets>=13",  # benchmarks/screenshot.py talks to Chromium through it
 ]
 
+RIVALS_REQUIREMENTS = [
+    "optuna",  # nni_hyperfd/rivals/optuna_tpe.py; without it, the results page says that the row is missing
+]
+
 setup(
     name="nni-hyperfd",
     version="0.1.0",
@@ -67,6 +71,7 @@ setup(
     extras_require={
         "bench": BENCH_REQUIREMENTS,
         "privacy": PRIVACY_REQUIREMENTS,
+        "rivals": RIVALS_REQUIREMENTS,
         "server": SERVER_REQUIREMENTS,
         "test": TEST_REQUIREMENTS,
     },

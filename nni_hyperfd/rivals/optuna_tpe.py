@@ -29,7 +29,7 @@ class OptunaTPE(Portfolio):
         try:
             import optuna
         except ImportError as error:
-            raise DataError("the rival optuna-tpe needs Optuna: pip install optuna.") from error
+            raise DataError("the rival optuna-tpe needs Optuna: pip install -e .[rivals]") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         task.evaluate_ranking(ranking, -(-task.budget // 2))
         domains = {
