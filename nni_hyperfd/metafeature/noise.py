@@ -46,7 +46,7 @@ CLIP = 8.0
 """C. G ends in a layer normalization over 64 numbers, so an image's vector has norm √64 unless its gains are trained far away."""
 
 GRADIENT_CLIP = 32.0
-"""Longest gradient of one image per unit of ∂L/∂φ; those of the shipped G lie between 24 and 36."""
+"""Longest gradient of one image per unit of ∂L/∂φ; those of the shipped G are about as long."""
 
 ORDERS = tuple(1 + 10 ** (tenth / 10) for tenth in range(-40, 41))
 """Of Rényi differential privacy: those near 1 matter where ε is large, and large ones where it is small."""
