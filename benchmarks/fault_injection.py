@@ -285,14 +285,15 @@ class Arena:
         """How far each experiment of the round got, and everything that is not as it must be."""
         faults: list[str] = []
         states = []
+        # First what they were told, then the state: the other way round, a live one could be told of more in between.
+        all_told = [told(report) for report in reports]
         with closing(sqlite3.connect(self._folder / FILE_NAME, timeout=30, isolation_level=None)) as database:
             database.execute("BEGIN")  # one view of tasks, results and versions, as others may be writing
             versions = database.execute(
                 "SELECT number, parent, task_id, ranker_sha256, omega_sha256 FROM ranker_versions ORDER BY number"
             ).fetchall()
             faults += self._chain(versions)
-            for i, report in enumerate(reports):
-                entries = told(report)
+            for i, entries in enumerate(all_told):
                 task = database.execute(
                     "SELECT id, status, version_after FROM tasks WHERE experiment_id = ?",
                     (self._name(number, i),),
