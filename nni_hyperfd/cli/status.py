@@ -71,9 +71,14 @@ def run(options: argparse.Namespace) -> None:
     for entry in history:
         if not entry.published:
             print(f"\nVersion {entry.version} is kept back: {'; '.join(entry.objections)}.")
-            print(
-                f"Nobody gets it and nothing is built on it; `hyperfd publish {entry.version}` would change that."
-            )
+            if entry.parent == status.version:
+                print(
+                    f"Nobody gets it; `hyperfd publish {entry.version}` lets them, and updates build on it."
+                )
+            else:
+                print(
+                    f"The platform has gone on without it to version {status.version}; its results are kept."
+                )
 
 
 def _ask(options: argparse.Namespace) -> None:
