@@ -150,8 +150,9 @@ def noise_sentence(space: str, pooled: Noise | None, across: Noise | None, scena
     text = (
         f"**{space.upper()}**: {pooled.pairs} pairs were trained with a second seed. One measurement of the pooled AP has a "
         f"standard deviation of {100 * pooled.deviation:.2f} AP points; within a data set the two seeds' rankings correlate with "
-        f"{pooled.correlation:.2f}. A perfect oracle of the first seed, which tries *everything* and takes the best, ranks at "
-        f"{pooled.oracle_rank:.1f} % on the second (random search with four trials: {chance:.1f} % of its own seed's ranking)"
+        f"{pooled.correlation:.2f}. A perfect oracle of the first seed, which has tried *all* of these configurations and takes the "
+        f"best, ranks at {pooled.oracle_rank:.1f} % among them on the second (without noise: {pooled.floor:.1f} %; random search with four "
+        f"trials on the whole table: {chance:.1f} %)"
     )
     if across is not None and not math.isnan(across.oracle_rank):
         text += (

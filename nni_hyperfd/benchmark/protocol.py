@@ -208,12 +208,14 @@ class Noise:
         deviation: Standard deviation of one measurement's noise (of the difference, divided by √2), AP in [0, 1].
         correlation: Mean Spearman correlation within data sets that have at least ten such pairs.
         oracle_rank: Mean normalized rank, among these pairs by the second seed, of the best configuration by the first.
+        floor: What that would be without noise: 100 / pairs of a data set, in the mean.
     """
 
     pairs: int
     deviation: float
     correlation: float
     oracle_rank: float
+    floor: float
 
 
 def noise(first: FloatArray, second: FloatArray) -> Noise:
@@ -226,12 +228,13 @@ def noise(first: FloatArray, second: FloatArray) -> Noise:
     if not both.any():
         raise DataError("noise: no pair was measured with both seeds.")
     differences = (first - second)[both]
-    correlations, oracles = [], []
+    correlations, oracles, floors = [], [], []
     for d in np.flatnonzero(both.sum(axis=0) >= 10):
         a, b = first[both[:, d], d], second[both[:, d], d]
         correlations.append(spearmanr(a, b).statistic)
         oracles.append(normalized_ranks(b)[a == a.max()].mean())
-    mean = [float(np.mean(each)) if each else math.nan for each in (correlations, oracles)]
+        floors.append(100.0 / len(b))
+    mean = [float(np.mean(each)) if each else math.nan for each in (correlations, oracles, floors)]
     return Noise(int(both.sum()), float(np.sqrt((differences**2).mean() / 2)), *mean)
 
 
