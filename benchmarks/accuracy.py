@@ -125,7 +125,7 @@ def draw_curves(rows: dict[str, dict], path: Path) -> None:
             axis.plot(*zip(*row["curve"]), linewidth=1.2)
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)
-        axis.set_ylim(0, 1)
+        axis.set_ylim(0, 1.02)
         axis.grid(alpha=0.3)
     figure.supxlabel("epoch (0: the base as it is shipped)", fontsize=8)
     figure.supylabel("AP@50 on val", fontsize=8)
