@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+
 from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
 from nni_hyperfd.platform.client import TaskClient
