@@ -127,7 +127,8 @@ def clip_rows(rows: Tensor, norm: float) -> Tensor:
     found = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
     if not found.isfinite().all():
         rows = torch.where(found.isfinite(), rows, 0.0)
-    return rows * (norm / found).clamp(max=1.0).nan_to_num().to(rows.dtype)
+    # A factor for very long rows would lose its digits in float32, and with them the bound.
+    return (rows.double() * (norm / found).clamp(max=1.0).nan_to_num()).to(rows.dtype)
 
 
 def noised(clean: Tensor, sensitivity: float, multiplier: float, generator: np.random.Generator) -> Tensor:
