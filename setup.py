@@ -40,6 +40,7 @@ TEST_REQUIREMENTS = [
     *SERVER_REQUIREMENTS,
     "pytest>=8",
     "hypothesis",
+    "matplotlib",  # the figures of the results page
     "pycocotools",  # an independent count of average precision
     "onnx",
     "onnxruntime",
