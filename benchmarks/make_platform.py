@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from nni_hyperfd.benchmark.offline_sets import OfflineSets
+from nni_hyperfd.benchmark.offline_sets import load_sets
 from nni_hyperfd.benchmark.table import LookupTable, Row, parameters_of
 from nni_hyperfd.detection.weights import base_id
 from nni_hyperfd.metafeature.features import ImageFeatures
@@ -38,19 +38,23 @@ def main() -> None:
     parser.add_argument(
         "--table", type=Path, required=True, help="folder that table_inputs.py wrote, with offline tables"
     )
+    parser.add_argument("--budget", default="table", help="of the rows that count (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    sets = OfflineSets.load(options.table / "offline_sets.json")
     features = ImageFeatures.load(options.table / "features" / "server.safetensors")
     paths = [*options.table.glob("offline*.csv.gz"), *options.table.glob("offline*.jsonl")]
-    table = LookupTable.merge(LookupTable.load(path) for path in sorted(paths))
-    train = torch.tensor(json.loads((options.table / "server_train.json").read_text()))
-    members = [torch.tensor(part.members) for part in sets.sets]
-    members = [images[torch.isin(images, train)] for images in members]
-    position = {part.name: index for index, part in enumerate(sets.sets)}
+    table = LookupTable.merge(LookupTable.load(path) for path in sorted(paths)).select(budget=options.budget)
     rows = [row for row in table if not row.failure]
+    # What nobody was trained on says nothing: only sets with a result are shipped, and of them the training images.
+    measured = {row.data_set for row in rows}
+    sets = [part for part in load_sets(options.table) if part.name in measured]
+    train = json.loads((options.table / "server_train.json").read_text())
+    members = [torch.tensor(sorted({*part.members} & {*train["plain"], *train["degraded"]})) for part in sets]
+    shipped = torch.cat(members).unique()
+    members = [torch.searchsorted(shipped, images) for images in members]
+    position = {part.name: index for index, part in enumerate(sets)}
     counts = {kind: sum(row.space == kind for row in rows) for kind in KINDS}
     experience = {
         standard_space(kind).key: gather(
@@ -60,15 +64,15 @@ def main() -> None:
     }
     # A point of either space is a point of the joint one, with the defaults for the half it does not speak of.
     experience[standard_space("joint").key] = gather(standard_space("joint"), rows, position)
-    offline = OfflineData(features, members, experience)
+    offline = OfflineData(features.subset(shipped), members, experience)
     spaces = [standard_space(kind) for kind in (*KINDS, "joint")]
     ranker = Ranker.build({space.key: EncoderShape.of(space) for space in spaces}, options.seed)
     started = time.monotonic()
     report = warm_up(ranker, offline, RankerSettings(), options.seed)
     about = {
-        "offline_sets": len(sets.sets),
+        "offline_sets": len(sets),
         "pairs": counts,
-        "budget": sorted({row.budget for row in table}),
+        "budget": options.budget,
         "ndcg_before": round(report.ndcg[0], 4),
         "ndcg_after": round(max(report.ndcg), 4),
         "best_epoch": report.best_epoch,

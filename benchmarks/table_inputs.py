@@ -1,9 +1,10 @@
 """What goes beside the lookup tables: offline data sets out of the server's images, and what all data sets look like.
 
-    python benchmarks/table_inputs.py --server GROUPS WIDER200 --data CUSTOMER... --out benchmarks/tables
+    python benchmarks/table_inputs.py --server GROUPS WIDER200 --degraded DEGRADED --data CUSTOMER... --out benchmarks/tables
 
-Writes offline_sets.json (kept if it is there, because rows name its sets), server_train.json, and image-level features of the
-server and of each customer's training images, as float16. With these and the tables, `paper_experiments.py` needs no image.
+Writes offline_sets.json and, out of the folder that `degrade.py` made, offline_sets_degraded.json (both kept if they are there,
+because rows name their sets), server_train.json, and image-level features of the server and of each customer's training
+images, as float16. With these and the tables, `paper_experiments.py` needs no image.
 The tables themselves come from `hyperfd table build`.
 """
 
@@ -25,7 +26,8 @@ from nni_hyperfd.detection.weights import BASES, base_detector
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.profile import PROFILE_SIZE, profile_dataset, profile_images
 
-SETS, TRAIN, FEATURES = "offline_sets.json", "server_train.json", "features"
+SETS, DEGRADED = "offline_sets.json", "offline_sets_degraded.json"
+TRAIN, FEATURES = "server_train.json", "features"
 
 
 def main() -> None:
@@ -33,38 +35,49 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--server", type=Path, nargs="+", required=True)
+    parser.add_argument("--degraded", type=Path, help="what degrade.py made of the server's images")
     parser.add_argument("--data", type=Path, nargs="*", default=[])
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
     folder = options.out / FEATURES
     folder.mkdir(parents=True, exist_ok=True)
-    server = merge(SERVER, [load_dataset(each) for each in options.server])
+    plain = [load_dataset(each) for each in options.server]
+    copies = [load_dataset(options.degraded)] if options.degraded else []
+    # The copies come last, so that sets cut from the images themselves keep their members' numbers.
+    server = merge(SERVER, [*plain, *copies])
+    first = sum(len(part.images) for part in plain)
     store = open_pixels(server, 2 * PROFILE_SIZE)
     features = profile_images(base_detector(BASES["standard"]), store, torch.arange(len(server.images)))
     half(features).save(folder / f"{SERVER}.safetensors")
-    (options.out / TRAIN).write_text(json.dumps(sorted(server.splits["train"])))
-    if not (options.out / SETS).exists():
-        make_sets(server, features, options.out / SETS)
+    train = sorted(server.splits["train"])
+    parts = {"plain": [i for i in train if i < first], "degraded": [i for i in train if i >= first]}
+    (options.out / TRAIN).write_text(json.dumps(parts))
+    make_sets(server, features, range(first), options.out / SETS)
+    if copies:
+        make_sets(server, features, range(first, len(server.images)), options.out / DEGRADED)
     for each in options.data:
         half(profile_dataset(load_dataset(each))).save(folder / f"{each.resolve().name}.safetensors")
         print(each.resolve().name, flush=True)
 
 
-def make_sets(server: FaceDataset, features: ImageFeatures, path: Path) -> None:
-    """The sub-data-sets that clustering the server's images gives."""
+def make_sets(server: FaceDataset, features: ImageFeatures, images: range, path: Path) -> None:
+    """The sub-data-sets that clustering these images of the server's gives."""
+    if path.exists():
+        return
     split_of = {index: name for name, members in server.splits.items() for index in members}
-    boxes = [image.boxes[~image.ignored] for image in server.images]
-    sizes = np.array([(image.width, image.height) for image in server.images], dtype=np.float64)
+    found = [server.images[index] for index in images]
+    boxes = [image.boxes[~image.ignored] for image in found]
+    sizes = np.array([(image.width, image.height) for image in found], dtype=np.float64)
     matrices = {
-        "gwap": features.gwap.numpy(),
-        "mean": features.mean.numpy(),
+        "gwap": features.gwap.numpy()[images],
+        "mean": features.mean.numpy()[images],
         "labels": label_statistics(boxes, sizes),
     }
-    splits = [split_of[index] for index in range(len(server.images))]
-    found = make_offline_sets(matrices, splits, features.boxes.numpy())
-    found.save(path)
-    print(found.report)
+    splits = [split_of[index] for index in images]
+    sets = make_offline_sets(matrices, splits, features.boxes.numpy()[images]).shifted(images.start)
+    sets.save(path)
+    print(sets.report, flush=True)
 
 
 def half(features: ImageFeatures) -> ImageFeatures:

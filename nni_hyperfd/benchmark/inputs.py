@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nni_hyperfd.benchmark.offline_sets import OfflineSets
+from nni_hyperfd.benchmark.offline_sets import load_sets
 from nni_hyperfd.benchmark.protocol import Noise, Scenario, noise
 from nni_hyperfd.benchmark.scenario import Data, Measure, make_scenario
 from nni_hyperfd.benchmark.table import SERVER, APColumn, LookupTable
@@ -39,7 +39,7 @@ class Inputs:
         """Reads what ``benchmarks/table_inputs.py`` and ``hyperfd table build`` wrote.
 
         Args:
-            folder: With offline_sets.json, server_train.json and features/.
+            folder: With offline_sets*.json, server_train.json and features/.
             tables: Files ``*.csv.gz`` or ``*.jsonl``, in any order.
             budget: Rows of other budgets are passed over.
 
@@ -47,8 +47,8 @@ class Inputs:
             DataError: A file is missing or damaged.
         """
         try:
-            sets = OfflineSets.load(folder / "offline_sets.json")
-            train = np.array(json.loads((folder / "server_train.json").read_text()))
+            sets = load_sets(folder)
+            train = json.loads((folder / "server_train.json").read_text())
         except OSError as error:
             raise DataError(
                 f"cannot read {error.filename} ({error.strerror}): make it with benchmarks/table_inputs.py"
@@ -62,12 +62,14 @@ class Inputs:
                 f"{folder / 'features'} has no server.safetensors: see benchmarks/table_inputs.py"
             )
         rows = LookupTable.merge(LookupTable.load(path) for path in sorted(tables)).select(budget=budget)
-        names = {part.name for part in sets.sets}
+        names = {part.name for part in sets}
         server = features.pop(SERVER)
         return cls(
             LookupTable(row for row in rows if row.data_set in features or row.data_set == SERVER),
             LookupTable(row for row in rows if row.data_set in names),
-            Data(sets, server, train, features),
+            Data(
+                sets, server, np.array(train["plain"] + train["degraded"]), np.array(train["plain"]), features
+            ),
         )
 
     def spaces(self) -> list[str]:

@@ -21,7 +21,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +120,14 @@ class OfflineSets:
         }
         path.write_text(json.dumps(body, separators=(",", ":")), encoding="utf-8")
 
+    def shifted(self, by: int) -> OfflineSets:
+        """The same sets where other images stand before these: members grow by ``by``, and names change with them."""
+        moved = []
+        for each in self.sets:
+            members = tuple(member + by for member in each.members)
+            moved.append(OfflineSet(f"{each.name.rpartition('-')[0]}-{_digest(members)}", members))
+        return replace(self, sets=tuple(moved))
+
     @classmethod
     def load(cls, path: Path) -> OfflineSets:
         """Reads what :meth:`save` wrote.
@@ -144,6 +152,18 @@ class OfflineSets:
                     f"{path}: members of {each.name} do not match the hash in its name; make it again."
                 )
         return loaded
+
+
+def load_sets(folder: Path) -> tuple[OfflineSet, ...]:
+    """All sets of the files ``offline_sets*.json`` in a folder, file by file.
+
+    Raises:
+        DataError: There is none, or one is damaged.
+    """
+    paths = sorted(folder.glob("offline_sets*.json"))
+    if not paths:
+        raise DataError(f"{folder} has no offline_sets.json: make it with benchmarks/table_inputs.py.")
+    return tuple(part for path in paths for part in OfflineSets.load(path).sets)
 
 
 def label_statistics(boxes: Sequence[FloatArray], sizes: FloatArray) -> FloatArray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nni_hyperfd.benchmark.offline_sets import OfflineSets
+from nni_hyperfd.benchmark.offline_sets import OfflineSet
 from nni_hyperfd.benchmark.protocol import Scenario
 from nni_hyperfd.benchmark.table import SERVER, APColumn, LookupTable
 from nni_hyperfd.errors import DataError
@@ -40,13 +40,15 @@ class Data:
     Args:
         sets: The offline sets.
         server: Image features of all server images.
-        train: Positions of the server's training images; a set is described by its training images alone.
+        train: Positions of the training images; a set is described by its training images alone.
+        whole: Those of them that the server's own rows were trained on: no degraded copies.
         customers: Name -> image features of the customer's training images, in the order of the results.
     """
 
-    sets: OfflineSets
+    sets: tuple[OfflineSet, ...]
     server: ImageFeatures
     train: NDArray[np.integer]
+    whole: NDArray[np.integer]
     customers: Mapping[str, ImageFeatures]
 
 
@@ -82,7 +84,7 @@ def make_scenario(
     extra = sorted({row.configuration for row in known} - set(candidates))
     configurations = (*candidates, *extra)
     with_rows = {row.data_set for row in known}
-    parts = [part for part in data.sets.sets if part.name in with_rows]
+    parts = [part for part in data.sets if part.name in with_rows]
     set_names = [part.name for part in parts]
     aps = _place(known, offline_measure, configurations, set_names)
     members = [np.intersect1d(part.members, data.train) for part in parts]
@@ -92,7 +94,7 @@ def make_scenario(
     server = None
     if not np.isnan(whole).all():
         aps = np.concatenate([aps, whole])
-        members.append(np.sort(data.train))
+        members.append(np.sort(data.whole))
         set_names.append(SERVER)
         server = len(set_names) - 1
     if not set_names:

@@ -13,6 +13,7 @@ from nni_hyperfd.benchmark.offline_sets import (
     OfflineSets,
     OfflineSettings,
     label_statistics,
+    load_sets,
     make_offline_sets,
 )
 from nni_hyperfd.errors import DataError
@@ -105,3 +106,17 @@ def test_inputs_that_do_not_fit_are_refused(
         make_offline_sets({"labels": features["labels"][:-1]}, splits, faces)
     with pytest.raises(DataError, match="unknown splits"):
         make_offline_sets(features, ["dev", *splits[1:]], faces)
+
+
+def test_sets_of_several_files_stand_together(made: OfflineSets, tmp_path: Path) -> None:
+    moved = made.shifted(1000)
+    made.save(tmp_path / "offline_sets.json")
+    moved.save(tmp_path / "offline_sets_degraded.json")
+    sets = load_sets(tmp_path)
+    assert sets == (*made.sets, *moved.sets)
+    assert len({each.name for each in sets}) == len(sets)
+    for one, other in zip(made.sets, moved.sets):
+        assert other.members == tuple(member + 1000 for member in one.members)
+        assert other.name.rpartition("-")[0] == one.name.rpartition("-")[0]
+    with pytest.raises(DataError, match="table_inputs"):
+        load_sets(tmp_path / "nowhere")

@@ -48,7 +48,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parts = [tuple(range(5 * i, 5 * i + 20)) for i in range(8)]
     sets = tuple(OfflineSet(f"labels.c{i}-{_digest(part)}", part) for i, part in enumerate(parts))
     OfflineSets(sets, OfflineReport(8, {}, 8, {}, {}, [], [], [], {})).save(folder / "offline_sets.json")
-    (folder / "server_train.json").write_text(json.dumps(list(range(60))))
+    (folder / "server_train.json").write_text(json.dumps({"plain": list(range(60)), "degraded": []}))
     paths = tuple(Path(name) for name in CUSTOMERS)
     plan = Job("hpo", paths, (Path("s"),), configurations=24).plan()
     plan += Job(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nni_hyperfd.benchmark.offline_sets import OfflineReport, OfflineSet, OfflineSets
+from nni_hyperfd.benchmark.offline_sets import OfflineSet
 from nni_hyperfd.benchmark.scenario import PAPER, Data, make_scenario
 from nni_hyperfd.benchmark.table import LookupTable, Row, canonical
 from nni_hyperfd.errors import DataError
@@ -34,9 +34,9 @@ def row(data_set: str, configuration: str, ap: float, space: str = "hpo", failur
 @pytest.fixture
 def data() -> Data:
     parts = (OfflineSet("a", (0, 1, 2, 5)), OfflineSet("b", (3, 4, 6)), OfflineSet("never-run", (7, 8)))
-    report = OfflineReport(3, {}, 3, {}, {}, [], [], [], {})
     customers = {"cats": features(4, 1), "video": features(6, 2)}
-    return Data(OfflineSets(parts, report), features(9, 0), np.array([0, 2, 3, 4, 8]), customers)
+    train = np.array([0, 2, 3, 4, 8])
+    return Data(parts, features(9, 0), train, train, customers)
 
 
 def test_every_ap_is_where_it_belongs(data: Data) -> None:
