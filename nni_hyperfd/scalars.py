@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event
@@ -39,3 +40,18 @@ class ScalarLog:
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
+
+
+def show_on_page(folder: Path) -> None:
+    """Makes the TensorBoard button of NNI's page find what a trial on this machine writes into ``folder``.
+
+    NNI 3.0 hands a trial ``EXPERIMENT/environments/local-env/trials/ID``, but its button looks into
+    ``EXPERIMENT/trials/ID/output/tensorboard`` (microsoft/nni issue 5609). A link joins the two. Elsewhere nothing happens,
+    and a trial does not fail for want of a link.
+    """
+    trial = folder.absolute().parent
+    if len(trial.parents) > 3 and (trial.parent.name, trial.parents[2].name) == ("trials", "environments"):
+        link = trial.parents[3] / "trials" / trial.name / "output" / "tensorboard"
+        with suppress(OSError):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(folder.absolute(), target_is_directory=True)

@@ -26,7 +26,7 @@ from nni_hyperfd.detection.retinaface import RetinaFace
 from nni_hyperfd.detection.training import CPUEngine, Engine, TrialOutcome, Validation, fine_tune
 from nni_hyperfd.detection.weights import base_detector, load_detector, save_detector
 from nni_hyperfd.errors import DataError, TrainingError
-from nni_hyperfd.scalars import ScalarLog
+from nni_hyperfd.scalars import ScalarLog, show_on_page
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS, HyperParameters
@@ -121,6 +121,7 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
     logger.info("%s", without(dataset, store.undecodable).report)
     model = base_detector(configuration.architecture or mobilenet_v2(), trial.base)
     with ScalarLog(out / "tensorboard") as board, progress_bar(budget, store, reporter) as bar:
+        show_on_page(out / "tensorboard")
         notes = {"evaluation_size": str(budget.evaluation_size), "budget": budget.name}
         engine = make_engine(model, store, hyperparameters, budget, trial.device, bar)
 

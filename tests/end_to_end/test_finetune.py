@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import requests
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -29,3 +31,22 @@ def test_one_fine_tuning(desk: Any) -> None:
     assert json.loads((output / "result.json").read_text())["val_ap"] == result["default"]
     assert (output / "best.safetensors").stat().st_size > 0
     assert (output / "detections.png").stat().st_size > 0
+
+    # What the page's TensorBoard button does, and its end.
+    page = f"http://127.0.0.1:{experiment.port}/api/v1/nni"
+    board = requests.post(f"{page}/tensorboard", json={"trials": job["trialJobId"]}, timeout=60).json()
+    try:
+        experiment.wait(lambda: bool(scalars(board["port"])), "TensorBoard")
+        ((run, tags),) = scalars(board["port"]).items()
+        assert run.startswith(f"0-{job['trialJobId']}")
+        assert "val/ap50" in tags
+    finally:
+        requests.delete(f"{page}/tensorboard/{board['id']}", timeout=60)
+
+
+def scalars(port: str) -> dict[str, Any]:
+    """What TensorBoard has read so far, by run."""
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/data/plugin/scalars/tags", timeout=10).json()
+    except requests.ConnectionError:
+        return {}
