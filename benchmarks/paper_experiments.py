@@ -66,7 +66,15 @@ CURVE_SEEDS = 2
 FIRST_SEEDS = 2
 ORDERS = 50
 PSEUDO_SEEDS = 5
-STEPS = ("mean-rank", "portfolio", "gp-prior", "gp-prior + residual", "gp-prior + shift", "hyperfd-gp")
+STEPS = (
+    "mean-rank",
+    "portfolio",
+    "gp-prior",
+    "frozen ranker",
+    "warm-ups together",
+    "corrected by trials",
+    "hyperfd-gp",
+)
 SAMPLES = 30
 """Meta-features of each data set in Figure 5."""
 
@@ -190,7 +198,7 @@ def ablation(name: str) -> Callable[[Bench], str]:
 
 
 def variant(bench: Bench) -> str:
-    """The steps from gp-prior to hyperfd-gp, on pseudo-customers out of offline sets and on the customers."""
+    """The steps to hyperfd-gp, on pseudo-customers out of offline sets and on the customers."""
     text = (
         "`hyperfd-gp` (`nni_hyperfd/rivals/hyperfd_gp.py`) is not in the paper. Which steps belong to it is judged on "
         "pseudo-customers alone: clusters of offline sets at one end of an axis of appearance, with the sets at the other end as "

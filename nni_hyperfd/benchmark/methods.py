@@ -13,7 +13,7 @@ from nni_hyperfd.rivals.base import Experience, Rival
 from nni_hyperfd.rivals.best_on_server import BestOnServer
 from nni_hyperfd.rivals.gp_prior import GPPrior
 from nni_hyperfd.rivals.hyperfd import HyperFD
-from nni_hyperfd.rivals.hyperfd_gp import RANKERS, HyperFDGP
+from nni_hyperfd.rivals.hyperfd_gp import RANKERS, Ensemble, HyperFDEnsemble, HyperFDGP
 from nni_hyperfd.rivals.hyperstar import HyperSTAR, HyperSTARSettings
 from nni_hyperfd.rivals.mean_rank import MeanRank
 from nni_hyperfd.rivals.optuna_tpe import OptunaTPE
@@ -122,21 +122,22 @@ def methods(quick: bool = False) -> Mapping[str, Method]:
     add("no attention", variant="no_attention")
     add("no warm-up", warmup_epochs=0)
     add("no augmentation", kind=_OnServerAlone)
-    for name, rankers, shift in STEPS:
+    for name, step in STEPS.items():
 
-        def make(space: Space, name: str = name, rankers: int = rankers, shift: bool = shift) -> Rival:
-            return HyperFDGP(space, base, rankers, shift, name)
+        def of_rankers(space: Space, name: str = name, step: Step = step) -> Rival:
+            return step(Ensemble.of(space, base, RANKERS), name)
 
-        found.append(Method(name, make, f"{base} {rankers} {shift}"))
+        found.append(Method(name, of_rankers, f"{base} {RANKERS} {name}"))
     return {method.name: method for method in found}
 
 
-STEPS = (
-    ("gp-prior + residual", RANKERS, False),
-    ("gp-prior + shift", 0, True),
-    ("hyperfd-gp", RANKERS, True),
-)
-"""The named variant and the way to it from ``gp-prior``."""
+Step = Callable[[Ensemble, str], Rival]
+STEPS: Mapping[str, Step] = {
+    "warm-ups together": HyperFDEnsemble,
+    "corrected by trials": lambda ensemble, name: HyperFDGP(ensemble, shift=False, name=name),
+    "hyperfd-gp": lambda ensemble, name: HyperFDGP(ensemble, name=name),
+}
+"""The named variant and the way to it: several warm-ups, what a task's trials say, what customers have in common."""
 
 
 _SIMPLE: tuple[type[Rival], ...] = (

@@ -1,27 +1,27 @@
-r"""HyperFD's ranker over a memory of what is good everywhere: the named variant beside the faithful method.
+r"""HyperFD's rankers as the prior of a Gaussian process over configurations: the named variant beside the faithful method.
 
-On small noisy tables, what a configuration is worth *everywhere* says more than what can be told of one data set, and each result
-says something about the rest. So the ranker only corrects a Gaussian process over configurations
-(:class:`nni_hyperfd.rivals.completion.Completion`):
+The faithful method tries the B best of one ranking. Those resemble each other, so where the ranking is wrong about one of
+them it is wrong about all, and no result changes what is tried next. Here the ranking is only where the search begins:
 
 .. math::
-    y_{tc} = o_t + a\,g(c) + w\,r(\phi_t, c) + d(c) + h_t(c) + ε
+    y_{tc} = o_t + a\,r(\phi_t, c) + d(c) + h_t(c) + ε
 
-* g: what the offline data sets have in common, and how sure that is (``gp-prior`` has this alone).
-* r, the *residual*: the ranker's score for this data set minus its mean score over the offline data sets, averaged over several
-  warm-ups. Its weight w is a regression on the lists that each warm-up held out: a ranker that tells nothing new there has no say.
-* d, the *shift*: what customers have in common that parts of the server's data do not show. How much of it there is, how much of
-  g holds for customers at all (a), and how far they differ among themselves, is a mixture of hypotheses, weighted by how well
-  each predicted the customers so far.
+* r: the ranker's scores for this data set, the mean over several warm-ups (:class:`Ensemble`), which agree where there is something
+  to know. a says how much of it holds for customers.
+* d, the *shift*: what customers have in common that the server's data do not show.
+* h: what is a customer's own. d and h share the kernel over configurations that the offline sets were found to have
+  (:class:`~nni_hyperfd.rivals.completion.Completion`), so a result speaks for similar configurations too.
 
-The trials of a task are chosen one after the other by expected improvement, so that the first results correct the ranking of the
-rest. The ranker stays as it was warmed up; what customers teach, the process learns. So less crosses than in the faithful method:
+a and the variances of d and h are a mixture of hypotheses, weighted by how well each predicted the customers so far. The trials of a task
+are chosen one after the other by expected improvement, so that the first results correct the ranking of the rest. The rankers
+stay as they were warmed up; what customers teach, the process learns. So less crosses than in the faithful method:
 φ, configurations and their AP, but no gradients.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -30,135 +30,129 @@ from scipy.special import softmax
 
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.rivals.base import Experience, FloatArray, Profile, Rival, Task
-from nni_hyperfd.rivals.completion import Completion, observe
+from nni_hyperfd.rivals.completion import Completion
 from nni_hyperfd.rivals.gp_prior import gain_of_next
 from nni_hyperfd.rivals.hyperfd import HyperFD
 from nni_hyperfd.spaces.space import Space
 
-TRUST = (1.0, 0.5)
-"""Hypotheses: how much of g holds for customers."""
+TRUST = (0.0, 0.3, 0.6, 1.0)
+"""Hypotheses: what one deviation of the rankers' scores is worth, in units of the deviation of AP within a data set."""
 SHARED = (0.0, 0.5, 0.9)
-"""Hypotheses: the part of a customer's deviation from g that all customers have in common."""
+"""Hypotheses: the part of a customer's deviation from the ranking that all customers have in common."""
 DEVIATION = (0.05, 0.2, 0.8)
-"""Hypotheses: variance of a customer's deviation from g, in units of the variance within a data set."""
-DOUBT = 4.0
-"""Pulls the weight of the residual to zero, like so many measurements of noise one that say it is zero."""
+"""Hypotheses: variance of a customer's deviation from the ranking, in units of the variance within a data set."""
 SPREAD_TASKS = 1.0
 """The offline sets' spread of AP counts like this many tasks' trials when the customers' spread is estimated."""
-
-
-RANKERS = 3
-"""Warm-ups whose residual is averaged; the first ones of the faithful method, so that they cost nothing more."""
+RANKERS = 5
+"""Warm-ups whose scores are averaged."""
 
 
 class Hypothesis(NamedTuple):
-    """A belief and the log likelihood of all customers so far under it."""
+    """A belief about what the rankers do not say, how much of what they say holds, and the log likelihood of all customers so far."""
 
+    trust: float
     belief: Completion
     log_likelihood: float
 
 
-class Residual:
-    """What the warmed-up rankers say about a data set beyond what they say about all of them.
+class Ensemble:
+    """Several warm-ups as one ranker.
 
     Args:
-        rankers: One each, with different warm-ups.
-        experience: What they were warmed up on.
+        rankers: One each; begun with different seeds by :meth:`reset`.
     """
 
-    def __init__(self, rankers: list[HyperFD], experience: Experience) -> None:
-        self._experience = experience
+    def __init__(self, rankers: Sequence[HyperFD]) -> None:
         self._rankers = rankers
-        self._means: list[FloatArray] = []
-        self._typical: list[float] = []
-        deviations, errors = [], []
-        for seed, ranker in enumerate(rankers):
-            ranker.reset(experience, seed)
-            scores = np.stack([ranker.scores(profile) for profile in experience.profiles])
-            mean = scores.mean(axis=0)
-            own = scores - mean
-            self._means.append(mean)
-            self._typical.append(max(float(own.std()), 1e-12))
-            held_out = list(ranker.held_out)
-            known = experience.aps.copy()
-            known[held_out] = np.nan
-            common = Completion.fit(replace(experience, aps=known))
-            for row in held_out:
-                seen = observe(experience.aps[row], common.spread)
-                if len(seen.indices) > 1:
-                    unexplained = seen.values - common.mean[seen.indices]
-                    said = own[row, seen.indices] / self._typical[-1]
-                    errors.append(unexplained - unexplained.mean())
-                    deviations.append(said - said.mean())
-        x, y = np.concatenate(deviations), np.concatenate(errors)
-        self.weight = max(0.0, float(x @ y / (x @ x + DOUBT)))
 
-    def of(self, profile: Profile) -> FloatArray:
-        """``[U]`` correction of the expected performance, in units of the deviation within a data set."""
-        found = np.zeros(len(self._experience.configurations))
-        for ranker, mean, typical in zip(self._rankers, self._means, self._typical):
-            own = ranker.scores(profile) - mean
-            # A customer far from all offline sets has a φ that nothing was learned about: its say does not grow with that.
-            found += own / max(typical, float(own.std()))
-        return self.weight * found / len(self._rankers)
+    @classmethod
+    def of(cls, space: Space, settings: RankerSettings | None, count: int) -> Ensemble:
+        """``count`` frozen rankers of a search space."""
+        frozen = replace(settings or RankerSettings(), mode="freeze_all")
+        return cls([HyperFD(space, frozen) for _ in range(count)])
+
+    def reset(self, experience: Experience) -> None:
+        """Warms all of them up."""
+        for seed, ranker in enumerate(self._rankers):
+            ranker.reset(experience, seed)
+
+    def scores(self, profile: Profile, candidates: int) -> FloatArray:
+        """``[K]`` mean of the rankers' scores, each with mean 0 and deviation 1 over the candidates, and so the mean itself."""
+        return _standard(
+            np.mean([_standard(ranker.scores(profile)[:candidates]) for ranker in self._rankers], axis=0)
+        )
+
+
+class HyperFDEnsemble(Rival):
+    """The B best by an :class:`Ensemble`; nothing is learned from customers.
+
+    Args:
+        ensemble: The rankers.
+        name: In the results.
+    """
+
+    def __init__(self, ensemble: Ensemble, name: str) -> None:
+        self.name = name  # type: ignore[misc]
+        self._ensemble = ensemble
+        self._experience: Experience | None = None
+
+    def reset(self, experience: Experience, seed: int) -> None:
+        if self._experience is not experience:
+            self._ensemble.reset(experience)
+            self._experience = experience
+
+    def search(self, task: Task) -> None:
+        scores = self._ensemble.scores(task.profile, task.candidates)
+        task.evaluate_ranking(np.argsort(-scores, kind="stable").tolist())
 
 
 class HyperFDGP(Rival):
     """See the module.
 
     Args:
-        space: The search space that the table's configurations are points of.
-        settings: Of the warm-ups.
-        rankers: Warm-ups whose residual is averaged; 0 leaves the residual out.
-        shift: Whether what customers have in common is learned apart from what the offline sets have in common.
+        ensemble: The rankers.
+        shift: Whether it is learned what customers have in common.
         name: In the results.
     """
 
-    def __init__(
-        self,
-        space: Space,
-        settings: RankerSettings | None = None,
-        rankers: int = RANKERS,
-        shift: bool = True,
-        name: str = "hyperfd-gp",
-    ) -> None:
+    def __init__(self, ensemble: Ensemble, shift: bool = True, name: str = "hyperfd-gp") -> None:
         self.name = name  # type: ignore[misc]
-        frozen = replace(settings or RankerSettings(), mode="freeze_all")
-        self._rankers = [HyperFD(space, frozen) for _ in range(rankers)]
-        self._shift = shift
-        self._residual: Residual | None = None
+        self._ensemble, self._shift = ensemble, shift
         self._experience: Experience | None = None
 
     def reset(self, experience: Experience, seed: int) -> None:
         if self._experience is not experience:
+            self._ensemble.reset(experience)
             self._experience = experience
-            self._residual = Residual(self._rankers, experience) if self._rankers else None
         known = Completion.of(experience)
         self._offline_spread = known.spread
         self._squares, self._freedom = 0.0, 0
-        self._hypotheses = [Hypothesis(known, 0.0)]
-        if self._shift:
-            k, shape = known.candidates, known.own / known.own[0, 0]
-            self._hypotheses = [
-                Hypothesis(
-                    replace(
-                        known,
-                        mean=trust * known.mean,
-                        covariance=trust**2 * known.covariance + shared * deviation * shape[:k, :k],
-                        own=(1 - shared) * deviation * shape,
-                        gains={},
-                    ),
-                    0.0,
-                )
-                for trust, shared, deviation in itertools.product(TRUST, SHARED, DEVIATION)
-            ]
+        k, shape = known.candidates, known.own / known.own[0, 0]
+        nothing = np.zeros(len(shape))
+        self._hypotheses = [
+            Hypothesis(
+                trust,
+                replace(
+                    known,
+                    mean=nothing,
+                    covariance=shared * deviation * shape[:k, :k],
+                    own=(1 - shared) * deviation * shape,
+                    gains={},
+                ),
+                0.0,
+            )
+            for trust, shared, deviation in itertools.product(
+                TRUST, SHARED if self._shift else (0.0,), DEVIATION
+            )
+        ]
 
     def search(self, task: Task) -> None:
-        correction = 0.0 if self._residual is None else self._residual.of(task.profile)
+        ranking = np.zeros(len(self._hypotheses[0].belief.mean))
+        ranking[: task.candidates] = self._ensemble.scores(task.profile, task.candidates)
         spread = self._spread(task.budget)
         beliefs = [
-            Hypothesis(
-                replace(each.belief, mean=each.belief.mean + correction, spread=spread), each.log_likelihood
+            each._replace(
+                belief=replace(each.belief, mean=each.belief.mean + each.trust * ranking, spread=spread)
             )
             for each in self._hypotheses
         ]
@@ -172,7 +166,8 @@ class HyperFDGP(Rival):
             learned = each.belief.learn(task)
             self._hypotheses.append(
                 Hypothesis(
-                    replace(learned, mean=learned.mean - correction),
+                    each.trust,
+                    replace(learned, mean=learned.mean - each.trust * ranking),
                     each.log_likelihood + each.belief.log_likelihood(task),
                 )
             )
@@ -180,8 +175,6 @@ class HyperFDGP(Rival):
 
     def _spread(self, budget: int) -> float:
         """Deviation of AP within a customer's trials: that of the offline sets until customers have shown theirs."""
-        if not self._shift:
-            return self._offline_spread
         prior = SPREAD_TASKS * max(budget - 1, 1)
         return float(np.sqrt((prior * self._offline_spread**2 + self._squares) / (prior + self._freedom)))
 
@@ -189,3 +182,7 @@ class HyperFDGP(Rival):
         aps = np.array([trial.ap for trial in task.trials if not np.isnan(trial.ap)])
         self._squares += float(((aps - aps.mean()) ** 2).sum())
         self._freedom += len(aps) - 1
+
+
+def _standard(values: FloatArray) -> FloatArray:
+    return (values - values.mean()) / max(float(values.std()), 1e-12)
