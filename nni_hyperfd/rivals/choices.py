@@ -16,13 +16,18 @@ _ABSENT = "-"
 class Choices:
     """Keys, their values and the candidates in these terms.
 
+    Args:
+        experience: Whose candidates.
+        known: Whether the other configurations, which no customer can try, follow in ``parameters``.
+
     Attributes:
-        values: Key -> the values that occur, in a fixed order; ``"-"`` where a candidate lacks the key.
-        parameters: ``K`` candidates, each with all keys.
+        values: Key -> the values that occur, in a fixed order; ``"-"`` where a configuration lacks the key.
+        parameters: ``K`` candidates (``U`` configurations), each with all keys.
     """
 
-    def __init__(self, experience: Experience) -> None:
-        parsed = [json.loads(text) for text in experience.configurations[: experience.candidates]]
+    def __init__(self, experience: Experience, known: bool = False) -> None:
+        wanted = experience.configurations if known else experience.configurations[: experience.candidates]
+        parsed = [json.loads(text) for text in wanted]
         keys = sorted({key for each in parsed for key in each})
         self.parameters = [{key: each.get(key, _ABSENT) for key in keys} for each in parsed]
         # Values may be of several types, so they are sorted by their text.
@@ -34,9 +39,17 @@ class Choices:
 
         A table of architectures holds a sample of the space, so that a suggestion is rarely in it.
         """
-        differing = (self._codes != self._code(suggested)).sum(axis=1).astype(float)
+        codes = self._codes[: task.candidates]
+        differing = (codes != self._code(suggested)).sum(axis=1).astype(float)
         differing[~task.untried()] = np.inf
         return int(rng.choice(np.flatnonzero(differing == differing.min())))
+
+    def from_text(self, texts: Mapping[str, str]) -> dict[str, Any]:
+        """The values with these texts, for libraries that take texts alone as choices."""
+        return {
+            key: next(value for value in self.values[key] if str(value) == text)
+            for key, text in texts.items()
+        }
 
     def _code(self, parameters: Mapping[str, Any]) -> list[int]:
         return [values.index(parameters[key]) for key, values in self.values.items()]

@@ -14,6 +14,7 @@ weights are those of the largest marginal likelihood. No meta-features are used.
 from __future__ import annotations
 
 import itertools
+from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
-from nni_hyperfd.rivals.base import Experience, FloatArray, Task
+from nni_hyperfd.rivals.base import Experience, FloatArray, Memory, Rival, Task
 
 _FITTED: WeakKeyDictionary[Experience, Completion] = WeakKeyDictionary()
 _OFFSET_VARIANCE = 4.0
@@ -79,7 +80,7 @@ class Completion:
     @classmethod
     def fit(cls, experience: Experience) -> Completion:
         """Learns the kernel weights and the common part from all rows of the experience."""
-        spread = _spread(experience.aps)
+        spread = typical_spread(experience.aps)
         sets = [observe(row, spread) for row in experience.aps]
         sets = [each for each in sets if len(each.indices) > 1]
         differing = _differing(experience.encodings)
@@ -173,7 +174,30 @@ class Completion:
         return observe(row, self.spread)
 
 
-def _spread(aps: FloatArray) -> float:
+class TableRival(Rival):
+    """A method that is defined on full tables of candidates; finished tasks become rows of the next one.
+
+    Full rows are taken as measured. Sparse ones (sampled pairs, finished tasks) are completed first, and then wholly: a
+    measured value among smooth predictions would be chosen for its luck.
+    """
+
+    def reset(self, experience: Experience, seed: int) -> None:
+        self._completion = Completion.of(experience)
+        self._memory = Memory(experience)
+
+    def search(self, task: Task) -> None:
+        measured = self._memory.aps[:, : task.candidates]
+        full = ~np.isnan(measured).any(axis=1, keepdims=True)
+        self._spend(task, np.where(full, measured, self._completion.complete(self._memory.aps)))
+        self._completion = self._completion.learn(task)
+        self._memory.add(task)
+
+    @abstractmethod
+    def _spend(self, task: Task, expected: FloatArray) -> None:
+        """Spends the task's budget, knowing ``expected [S, K]`` for the data sets so far."""
+
+
+def typical_spread(aps: FloatArray) -> float:
     """Root of the mean variance within sets, over sets with two values at least."""
     counts = (~np.isnan(aps)).sum(1)
     rows = aps[counts > 1]

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from nni_hyperfd.rivals.base import Experience, FloatArray, Memory, Rival, Task
-from nni_hyperfd.rivals.completion import Completion
+from nni_hyperfd.rivals.base import FloatArray, Task
+from nni_hyperfd.rivals.completion import TableRival
 
 
 def greedy_portfolio(losses: FloatArray, size: int) -> list[int]:
@@ -34,31 +34,17 @@ def greedy_portfolio(losses: FloatArray, size: int) -> list[int]:
     return chosen
 
 
-class Portfolio(Rival):
-    """The greedy portfolio over all known data sets; sets count equally, APs are min-max scaled within a set.
-
-    Full rows are taken as measured. Sparse ones (sampled pairs, finished tasks) are completed first, and then wholly: a
-    measured value among smooth predictions would be chosen for its luck.
-    """
+class Portfolio(TableRival):
+    """The greedy portfolio over all known data sets; sets count equally, APs are min-max scaled within a set."""
 
     name: ClassVar[str] = "portfolio"
 
-    def reset(self, experience: Experience, seed: int) -> None:
-        self._completion = Completion.of(experience)
-        self._memory = Memory(experience)
-
-    def search(self, task: Task) -> None:
-        k = task.candidates
-        aps = self._memory.aps
-        full = ~np.isnan(aps[:, :k]).any(axis=1, keepdims=True)
-        expected = np.where(full, aps[:, :k], self._completion.complete(aps))
+    def _spend(self, task: Task, expected: FloatArray) -> None:
         low, high = expected.min(axis=1, keepdims=True), expected.max(axis=1, keepdims=True)
         losses = (high - expected) / np.maximum(high - low, 1e-12)
         # Failed trainings give their place to the next one, so the ranking goes on behind the portfolio.
-        portfolio = greedy_portfolio(losses, min(k, 2 * task.budget))
+        portfolio = greedy_portfolio(losses, min(task.candidates, 2 * task.budget))
         self._try(task, portfolio + [int(i) for i in np.argsort(losses.mean(axis=0)) if i not in portfolio])
-        self._completion = self._completion.learn(task)
-        self._memory.add(task)
 
     def _try(self, task: Task, ranking: list[int]) -> None:
         task.evaluate_ranking(ranking)
