@@ -22,7 +22,7 @@ _METRIC = "ap"
 class _SyneTune(TableRival):
     """The table in Syne Tune's terms: one categorical choice a key, the known data sets as its past tasks.
 
-    It compares tasks column by column, and its own surrogates for gaps draw other columns for every task. So it is
+    It compares tasks column by column, and its own surrogates for gaps (``use_surrogates``) do not run in 0.16. So it is
     given the completed table, as are all methods that are defined on full ones.
     """
 

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from _pytest.mark import ParameterSet
 
 from nni_hyperfd.benchmark.protocol import Scenario, expected_rank_at_random, run
 from nni_hyperfd.errors import DataError
@@ -21,6 +22,7 @@ from nni_hyperfd.rivals.optuna_tpe import OptunaTPE
 from nni_hyperfd.rivals.portfolio import Portfolio
 from nni_hyperfd.rivals.random_search import RandomSearch
 from nni_hyperfd.rivals.scot import SCoT
+from nni_hyperfd.rivals.syne_tune_transfer import SyneTuneBoundingBox, SyneTuneZeroShot
 from nni_hyperfd.rivals.tpe import TPE
 from nni_hyperfd.rivals.tr_automl import TrAutoML
 
@@ -40,13 +42,21 @@ RIVALS: list[Callable[[], Rival]] = [
     TPE,
     quick_hyperstar,
 ]
+
+
+def if_installed(module: str, make: Callable[[], Rival]) -> ParameterSet:
+    return pytest.param(
+        make, marks=pytest.mark.skipif(find_spec(module) is None, reason=f"{module} is not installed")
+    )
+
+
 every_rival = pytest.mark.parametrize(
     "make",
     [
         *RIVALS,
-        pytest.param(
-            OptunaTPE, marks=pytest.mark.skipif(find_spec("optuna") is None, reason="Optuna is not installed")
-        ),
+        if_installed("optuna", OptunaTPE),
+        if_installed("syne_tune", SyneTuneZeroShot),
+        if_installed("syne_tune", SyneTuneBoundingBox),
     ],
     ids=lambda make: make.__name__,
 )
