@@ -44,6 +44,10 @@ RIVALS = (
     "scot",
     "tpe",
     "optuna-tpe",
+    "syne-tune-zero-shot",
+    "syne-tune-box",
+    "botorch-mtgp",
+    "openbox-rgpe",
 )
 OURS = ("hyperfd", "hyperfd-gp")
 VARIANTS = ("hyperfd (resnet)", "hyperfd (statistics)", "hyperfd (mse)")

@@ -16,10 +16,13 @@ from nni_hyperfd.rivals.hyperfd import HyperFD
 from nni_hyperfd.rivals.hyperfd_gp import RANKERS, Ensemble, HyperFDEnsemble, HyperFDGP
 from nni_hyperfd.rivals.hyperstar import HyperSTAR, HyperSTARSettings
 from nni_hyperfd.rivals.mean_rank import MeanRank
+from nni_hyperfd.rivals.multi_task_gp import MultiTaskGP
 from nni_hyperfd.rivals.optuna_tpe import OptunaTPE
 from nni_hyperfd.rivals.portfolio import Portfolio
 from nni_hyperfd.rivals.random_search import RandomSearch
+from nni_hyperfd.rivals.rgpe import RGPE
 from nni_hyperfd.rivals.scot import SCoT
+from nni_hyperfd.rivals.syne_tune_transfer import SyneTuneBoundingBox, SyneTuneZeroShot
 from nni_hyperfd.rivals.tpe import TPE
 from nni_hyperfd.rivals.tr_automl import TrAutoML
 from nni_hyperfd.spaces.space import Space
@@ -91,6 +94,7 @@ def methods(quick: bool = False) -> Mapping[str, Method]:
     base = RankerSettings(batches=2, warmup_epochs=2) if quick else RankerSettings()
     star = HyperSTARSettings(warmup_steps=5, task_steps=1) if quick else HyperSTARSettings()
     found = [Method(kind.name, lambda space, kind=kind: kind(), kind.name) for kind in _SIMPLE]
+    found += [Method(kind.name, lambda space, kind=kind: kind(), kind.name, 8, trains=True) for kind in _SLOW]
     found.append(Method("hyperstar", lambda space: HyperSTAR(star), repr(star), 8, trains=True))
 
     def add(name: str, count: int = VARIANT_SEEDS, kind: type[HyperFD] = HyperFD, **changes: object) -> None:
@@ -150,4 +154,8 @@ _SIMPLE: tuple[type[Rival], ...] = (
     SCoT,
     TPE,
     OptunaTPE,
+    SyneTuneZeroShot,
+    SyneTuneBoundingBox,
 )
+_SLOW: tuple[type[Rival], ...] = (MultiTaskGP, RGPE)
+"""These fit Gaussian processes for some seconds a task."""
