@@ -38,6 +38,7 @@ RIVALS = (
     "best-on-server",
     "mean-rank",
     "portfolio",
+    "rank-portfolio",
     "gp-prior",
     "tr-automl",
     "hyperstar",
@@ -73,6 +74,7 @@ PSEUDO_SEEDS = 5
 STEPS = (
     "mean-rank",
     "portfolio",
+    "rank-portfolio",
     "gp-prior",
     "frozen ranker",
     "warm-ups together",

@@ -18,7 +18,7 @@ from nni_hyperfd.rivals.hyperstar import HyperSTAR, HyperSTARSettings
 from nni_hyperfd.rivals.mean_rank import MeanRank
 from nni_hyperfd.rivals.multi_task_gp import MultiTaskGP
 from nni_hyperfd.rivals.optuna_tpe import OptunaTPE
-from nni_hyperfd.rivals.portfolio import Portfolio
+from nni_hyperfd.rivals.portfolio import Portfolio, RankPortfolio
 from nni_hyperfd.rivals.random_search import RandomSearch
 from nni_hyperfd.rivals.rgpe import RGPE
 from nni_hyperfd.rivals.scot import SCoT
@@ -149,6 +149,7 @@ _SIMPLE: tuple[type[Rival], ...] = (
     BestOnServer,
     MeanRank,
     Portfolio,
+    RankPortfolio,
     GPPrior,
     TrAutoML,
     SCoT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+from scipy.stats import rankdata
 
 from nni_hyperfd.rivals.base import FloatArray, Task
 from nni_hyperfd.rivals.completion import TableRival
@@ -40,11 +41,23 @@ class Portfolio(TableRival):
     name: ClassVar[str] = "portfolio"
 
     def _spend(self, task: Task, expected: FloatArray) -> None:
-        low, high = expected.min(axis=1, keepdims=True), expected.max(axis=1, keepdims=True)
-        losses = (high - expected) / np.maximum(high - low, 1e-12)
+        losses = self._losses(expected)
         # Failed trainings give their place to the next one, so the ranking goes on behind the portfolio.
         portfolio = greedy_portfolio(losses, min(task.candidates, 2 * task.budget))
         self._try(task, portfolio + [int(i) for i in np.argsort(losses.mean(axis=0)) if i not in portfolio])
 
+    def _losses(self, expected: FloatArray) -> FloatArray:
+        low, high = expected.min(axis=1, keepdims=True), expected.max(axis=1, keepdims=True)
+        return (high - expected) / np.maximum(high - low, 1e-12)
+
     def _try(self, task: Task, ranking: list[int]) -> None:
         task.evaluate_ranking(ranking)
+
+
+class RankPortfolio(Portfolio):
+    """The same on ranks within a set, which is what methods are judged by: a set with one outstanding AP counts no more than others."""
+
+    name: ClassVar[str] = "rank-portfolio"
+
+    def _losses(self, expected: FloatArray) -> FloatArray:
+        return rankdata(-expected, axis=1) / expected.shape[1]

@@ -19,7 +19,7 @@ from nni_hyperfd.rivals.gp_prior import GPPrior
 from nni_hyperfd.rivals.hyperstar import HyperSTAR, HyperSTARSettings
 from nni_hyperfd.rivals.mean_rank import MeanRank
 from nni_hyperfd.rivals.optuna_tpe import OptunaTPE
-from nni_hyperfd.rivals.portfolio import Portfolio
+from nni_hyperfd.rivals.portfolio import Portfolio, RankPortfolio
 from nni_hyperfd.rivals.random_search import RandomSearch
 from nni_hyperfd.rivals.scot import SCoT
 from nni_hyperfd.rivals.syne_tune_transfer import SyneTuneBoundingBox, SyneTuneZeroShot
@@ -36,6 +36,7 @@ RIVALS: list[Callable[[], Rival]] = [
     BestOnServer,
     MeanRank,
     Portfolio,
+    RankPortfolio,
     GPPrior,
     TrAutoML,
     SCoT,
