@@ -218,8 +218,8 @@ def variant(bench: Bench) -> str:
             found = [each.outcome(method, (4,), 1 if bench.quick else PSEUDO_SEEDS) for each in laboratories]
             ranks = [each.rank[0].mean() for each in found if each is not None]
             customers = bench.outcome(space, name)
-            cells = [name, *(f"{rank:.1f}" for rank in ranks)]
-            mean = f"{sum(ranks) / len(ranks):.2f}" if ranks else "–"
+            cells = [name, *("–" if each is None else f"{each.rank[0].mean():.1f}" for each in found)]
+            mean = f"{sum(ranks) / len(ranks):.2f}" if ranks and None not in found else "–"
             if customers is None:
                 cells += [mean, "–", "–"]
             else:
