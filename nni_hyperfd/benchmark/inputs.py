@@ -48,10 +48,15 @@ class Inputs:
         """
         try:
             sets = load_sets(folder)
-            train = json.loads((folder / "server_train.json").read_text())
+            found = json.loads((folder / "server_train.json").read_text())
+            plain, degraded = np.array(found["plain"]), np.array(found["degraded"], dtype=int)
         except OSError as error:
             raise DataError(
                 f"cannot read {error.filename} ({error.strerror}): make it with benchmarks/table_inputs.py"
+            ) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{folder / 'server_train.json'} is damaged or of an earlier release: make it with benchmarks/table_inputs.py"
             ) from error
         features = {
             path.stem: ImageFeatures.load(path)
@@ -67,9 +72,7 @@ class Inputs:
         return cls(
             LookupTable(row for row in rows if row.data_set in features or row.data_set == SERVER),
             LookupTable(row for row in rows if row.data_set in names),
-            Data(
-                sets, server, np.array(train["plain"] + train["degraded"]), np.array(train["plain"]), features
-            ),
+            Data(sets, server, np.concatenate([plain, degraded]), plain, features),
         )
 
     def spaces(self) -> list[str]:

@@ -34,12 +34,10 @@ class WarmUp:
     Args:
         parameters: of the ranker, by name.
         ndcg: mean NDCG on the lists that the warm-up held out.
-        held_out: the data sets that these are of.
     """
 
     parameters: dict[str, Tensor]
     ndcg: float
-    held_out: tuple[int, ...]
 
 
 @dataclass(eq=False)
@@ -81,7 +79,6 @@ class HyperFD(Rival):
 
     Attributes:
         ndcg: Of the warm-up that the run began with, see :class:`WarmUp`.
-        held_out: Data sets of the experience that it did not learn from.
     """
 
     def __init__(
@@ -105,7 +102,7 @@ class HyperFD(Rival):
         self._prepared = by_space[self._space.key]
         self._seed = seed
         warm = self._warm_up(seed if self._warm_ups is None else seed % self._warm_ups)
-        self.ndcg, self.held_out = warm.ndcg, warm.held_out
+        self.ndcg = warm.ndcg
         self._ranker = self._fresh_ranker(0)
         self._ranker.load(warm.parameters)
         self._ranker.eval()
@@ -201,7 +198,7 @@ class HyperFD(Rival):
         if key not in self._prepared.warm:
             ranker = self._fresh_ranker(seed)
             report = warm_up(ranker, self._prepared.offline, self._settings, seed)
-            self._prepared.warm[key] = WarmUp(ranker.parameters_state(), max(report.ndcg), report.held_out)
+            self._prepared.warm[key] = WarmUp(ranker.parameters_state(), max(report.ndcg))
         return self._prepared.warm[key]
 
     def _draw(self, purpose: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -174,3 +175,12 @@ def test_noise_is_only_stated_where_it_was_measured(inputs: Path) -> None:
     assert found.deviation == pytest.approx(0.01, rel=0.4)
     assert "one measurement" in noise_sentence("hpo", found, None, scenario).lower()
     assert "not known" in noise_sentence("hpo", None, None, scenario)
+
+
+def test_damaged_inputs_are_refused_in_one_sentence(inputs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "inputs"
+    shutil.copytree(inputs, folder)
+    for text in ("[0, 1]", '{"plain": [0]}', "{"):
+        (folder / "server_train.json").write_text(text)
+        with pytest.raises(DataError, match="table_inputs"):
+            Inputs.load(folder, sorted(folder.glob("*.jsonl")), "table")
