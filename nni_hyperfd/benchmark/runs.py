@@ -43,7 +43,8 @@ def fingerprint(scenario: Scenario) -> str:
     arrays += [profile.statistics for profile in (*scenario.profiles, *experience.profiles)]
     digest = hashlib.sha256("".join(parts).encode())
     for array in arrays:
-        digest.update(np.ascontiguousarray(array, dtype=np.float64).tobytes())
+        # Rounded, since another NumPy sums in another order; 0.0 is added because −0.0 has other bytes.
+        digest.update((np.round(np.asarray(array, dtype=np.float64), 6) + 0.0).tobytes())
     return digest.hexdigest()[:16]
 
 
