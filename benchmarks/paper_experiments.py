@@ -78,7 +78,9 @@ STEPS = (
     "gp-prior",
     "frozen ranker",
     "warm-ups together",
-    "corrected by trials",
+    "process",
+    "process with φ",
+    "hyperfd-gp without φ",
     "hyperfd-gp",
 )
 SAMPLES = 30
@@ -357,7 +359,11 @@ def the_table(bench: Bench) -> str:
     for space in bench.spaces:
         pooled = bench.inputs.noise(space)
         across = bench.inputs.noise(space, "val_ap", "test_ap")
-        text += page.noise_sentence(space, pooled, across, scenarios[space]) + "\n"
+        text += page.noise_sentence(space, pooled, across, scenarios[space])
+        twice = bench.inputs.measured_twice(space)
+        if twice:
+            text += f"APs are means over both seeds on {len(twice)} of the customers, so their noise is a factor √2 smaller there.\n"
+        text += "\n"
     found = figures.correlations(scenarios, bench.image("correlations"))
     for space, matrix in found.items():
         tasks = len(scenarios[space].tasks)

@@ -80,9 +80,9 @@ class Inputs:
         known = [{row.space for row in table} for table in (self.customers, self.offline)]
         return sorted(known[0] & known[1])
 
-    def scenario(self, space: str, measure: Measure, seed: int = 0) -> Scenario:
-        """The comparison in one space, with the customers whose rows are there."""
-        rows = self.customers.select(space=space, seed=seed)
+    def scenario(self, space: str, measure: Measure) -> Scenario:
+        """The comparison in one space, with the customers whose rows are there; APs are means over seeds."""
+        rows = self.customers.select(space=space).over_seeds()
         counts = {name: len(rows.select(data_sets=(name,))) for name in self.data.customers}
         most = max(counts.values(), default=0)
         there = {
@@ -90,8 +90,19 @@ class Inputs:
             for name, features in self.data.customers.items()
             if most and counts[name] >= LEAST_SHARE * most
         }
-        offline = self.offline.select(space=space, seed=seed)
+        offline = self.offline.select(space=space).over_seeds()
         return make_scenario(space, rows, offline, replace(self.data, customers=there), measure)
+
+    def measured_twice(self, space: str) -> list[str]:
+        """Customers of which all configurations were measured with a second seed."""
+        rows = self.customers.select(space=space)
+        measured = {
+            name: [
+                {row.configuration for row in rows.select(data_sets=(name,), seed=seed)} for seed in (0, 1)
+            ]
+            for name in self.data.customers
+        }
+        return [name for name, (first, second) in measured.items() if first and second >= first]
 
     def noise(
         self, space: str, column: APColumn = "heldout_ap", other: APColumn | None = None

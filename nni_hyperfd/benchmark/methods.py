@@ -138,10 +138,12 @@ def methods(quick: bool = False) -> Mapping[str, Method]:
 Step = Callable[[Ensemble, str], Rival]
 STEPS: Mapping[str, Step] = {
     "warm-ups together": HyperFDEnsemble,
-    "corrected by trials": lambda ensemble, name: HyperFDGP(ensemble, shift=False, name=name),
+    "process": lambda ensemble, name: HyperFDGP(None, own=(1.0,), name=name),
+    "process with φ": lambda ensemble, name: HyperFDGP(ensemble, own=(1.0,), name=name),
+    "hyperfd-gp without φ": lambda ensemble, name: HyperFDGP(None, name=name),
     "hyperfd-gp": lambda ensemble, name: HyperFDGP(ensemble, name=name),
 }
-"""The named variant and the way to it: several warm-ups, what a task's trials say, what customers have in common."""
+"""The named variant and what it consists of: φ, and hypotheses about how far customers differ from each other."""
 
 
 _SIMPLE: tuple[type[Rival], ...] = (

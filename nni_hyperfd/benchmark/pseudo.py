@@ -22,7 +22,7 @@ from nni_hyperfd.benchmark.scenario import describe
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.rivals.base import Experience, FloatArray, Profile
 
-AXES = 2
+AXES = 4
 END = 0.4
 """Share of the offline sets at one end of an axis that become customers."""
 MOST_SHARED = 0.5

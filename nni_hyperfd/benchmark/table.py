@@ -14,7 +14,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Protocol
@@ -27,6 +27,7 @@ from nni_hyperfd.errors import DataError, HyperFDError
 _log = logging.getLogger(__name__)
 
 APColumn = Literal["val_ap", "test_ap", "heldout_ap"]
+_AP_COLUMNS: tuple[APColumn, ...] = ("val_ap", "test_ap", "heldout_ap")
 SERVER = "server"
 """Name of the server's own images as one data set."""
 
@@ -199,6 +200,30 @@ class LookupTable:
         for (k, d), ap in cells.items():
             values[k, d] = ap
         return DenseTable(configurations, wanted, values)
+
+    def over_seeds(self) -> LookupTable:
+        """One row for each pair, noted under the lowest seed: the mean AP over seeds, which is less noisy than any of them.
+
+        A data set counts with those seeds that measured all configurations which its lowest one did, so that all its rows
+        are means over equally many trainings: a noisier one would look best more often. A failed training stays a failed row.
+        """
+        groups: dict[tuple[str, str, str], dict[int, dict[str, Row]]] = {}
+        for row in self:
+            seeds = groups.setdefault((row.space, row.data_set, row.budget), {})
+            seeds.setdefault(row.seed, {})[row.configuration] = row
+        found = []
+        for seeds in groups.values():
+            first = seeds[min(seeds)]
+            whole = [rows for rows in seeds.values() if rows.keys() >= first.keys()]
+            for text, row in first.items():
+                again = [rows[text] for rows in whole]
+                means = [float(np.mean([getattr(each, name) for each in again])) for name in _AP_COLUMNS]
+                failure = next((each.failure for each in again if each.failure), "")
+                seconds = sum(each.seconds for each in again)
+                found.append(
+                    replace(row, **dict(zip(_AP_COLUMNS, means)), seconds=round(seconds, 3), failure=failure)
+                )
+        return LookupTable(found)
 
     def to_csv(self) -> str:
         """All rows as csv, sorted by key."""

@@ -153,15 +153,6 @@ class Completion:
         covariance = self.covariance - gain @ self.covariance[seen.indices]
         return replace(self, mean=mean, covariance=(covariance + covariance.T) / 2)
 
-    def log_likelihood(self, task: Task) -> float:
-        """Log density of a task's trials under this belief, up to a constant; 0 without any."""
-        seen = self._observe_task(task)
-        if not len(seen.indices):
-            return 0.0
-        factor = cholesky(self._expected_spread(seen.indices), lower=True)
-        scaled = solve_triangular(factor, seen.values - self.mean[seen.indices], lower=True)
-        return float(-0.5 * scaled @ scaled - np.log(np.diag(factor)).sum())
-
     def _expected_spread(self, indices: NDArray[np.intp]) -> FloatArray:
         """Covariance of measurements on a new set."""
         at = np.ix_(indices, indices)

@@ -1,62 +1,45 @@
-r"""HyperFD's rankers as the prior of a Gaussian process over configurations: the named variant beside the faithful method.
+"""HyperFD's meta-feature in the kernel of a Gaussian process: the named variant beside the faithful method.
 
 The faithful method tries the B best of one ranking. Those resemble each other, so where the ranking is wrong about one of
-them it is wrong about all, and no result changes what is tried next. Here the ranking is only where the search begins:
+them it is wrong about all, and no result changes what is tried next. Here
 
-.. math::
-    y_{tc} = o_t + a\,r(\phi_t, c) + d(c) + h_t(c) + ε
+* φ, the 64 numbers that the extractor learned for ranking, says which data sets are alike (:class:`Ensemble`), and a Gaussian
+  process over data sets and configurations what follows from that (:class:`~nni_hyperfd.rivals.task_process.TaskProcess`);
+* trials are chosen one after the other by expected improvement, so that the first results correct what is tried next;
+* customers, who come with domains of their own, may differ more from each other than the offline sets do: by how much is a mixture
+  of hypotheses (:data:`OWN`), each weighted by how well it foretold the customers so far;
+* finished customers take part as further data sets.
 
-* r: the ranker's scores for this data set, the mean over several warm-ups (:class:`Ensemble`), which agree where there is something
-  to know. a says how much of it holds for customers.
-* d, the *shift*: what customers have in common that the server's data do not show.
-* h: what is a customer's own. d and h share the kernel over configurations that the offline sets were found to have
-  (:class:`~nni_hyperfd.rivals.completion.Completion`), so a result speaks for similar configurations too.
-
-a and the variances of d and h are a mixture of hypotheses, weighted by how well each predicted the customers so far. The trials of a task
-are chosen one after the other by expected improvement, so that the first results correct the ranking of the rest. The rankers
-stay as they were warmed up; what customers teach, the process learns. So less crosses than in the faithful method:
-φ, configurations and their AP, but no gradients.
+The extractor stays as it was warmed up. So less crosses than in the faithful method: φ, configurations and their AP, but no gradients.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 from scipy.special import softmax
+from sklearn.decomposition import PCA
 
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.rivals.base import Experience, FloatArray, Profile, Rival, Task
-from nni_hyperfd.rivals.completion import Completion
+from nni_hyperfd.rivals.completion import Observed, observe
 from nni_hyperfd.rivals.gp_prior import gain_of_next
 from nni_hyperfd.rivals.hyperfd import HyperFD
+from nni_hyperfd.rivals.task_process import Customer, TaskProcess, describe, posterior
 from nni_hyperfd.spaces.space import Space
 
-TRUST = (0.0, 0.3, 0.6, 1.0)
-"""Hypotheses: what one deviation of the rankers' scores is worth, in units of the deviation of AP within a data set."""
-SHARED = (0.0, 0.5, 0.9)
-"""Hypotheses: the part of a customer's deviation from the ranking that all customers have in common."""
-DEVIATION = (0.05, 0.2, 0.8)
-"""Hypotheses: variance of a customer's deviation from the ranking, in units of the variance within a data set."""
-SPREAD_TASKS = 1.0
-"""The offline sets' spread of AP counts like this many tasks' trials when the customers' spread is estimated."""
-RANKERS = 5
-"""Warm-ups whose scores are averaged."""
-
-
-class Hypothesis(NamedTuple):
-    """A belief about what the rankers do not say, how much of what they say holds, and the log likelihood of all customers so far."""
-
-    trust: float
-    belief: Completion
-    log_likelihood: float
+OWN = (1.0, 3.0, 10.0)
+"""Hypotheses: variance of what is a customer's own, in units of what is an offline set's own. Believed in inverse proportion."""
+AXES = 8
+"""Principal axes of φ over the offline sets that data sets are compared on."""
+RANKERS = 3
+"""Warm-ups whose meta-features and scores are taken together."""
 
 
 class Ensemble:
-    """Several warm-ups as one ranker.
+    """Several warm-ups as one.
 
     Args:
         rankers: One each; begun with different seeds by :meth:`reset`.
@@ -80,6 +63,12 @@ class Ensemble:
         """``[K]`` mean of the rankers' scores, each with mean 0 and deviation 1 over the candidates, and so the mean itself."""
         return _standard(
             np.mean([_standard(ranker.scores(profile)[:candidates]) for ranker in self._rankers], axis=0)
+        )
+
+    def meta_feature(self, profile: Profile) -> FloatArray:
+        """``[64 · rankers]`` all φ side by side."""
+        return np.concatenate(
+            [ranker.meta_features(profile, 1)[0].double().numpy() for ranker in self._rankers]
         )
 
 
@@ -106,83 +95,97 @@ class HyperFDEnsemble(Rival):
         task.evaluate_ranking(np.argsort(-scores, kind="stable").tolist())
 
 
+class Places:
+    """φ on the principal axes of the offline sets, in units of their deviation on each.
+
+    Args:
+        ensemble: Warmed up. None: nothing is known of what a data set looks like, its place is ``[0]`` numbers long.
+        profiles: The offline sets.
+    """
+
+    def __init__(self, ensemble: Ensemble | None, profiles: Sequence[Profile]) -> None:
+        self._ensemble = ensemble
+        self.known = np.zeros((len(profiles), 0))
+        if ensemble is not None:
+            seen = np.stack([ensemble.meta_feature(profile) for profile in profiles])
+            self._center, self._scale = seen.mean(axis=0), np.maximum(seen.std(axis=0), 1e-6)
+            self._axes = PCA(min(AXES, len(profiles) - 1), whiten=True, random_state=0)
+            self.known = self._axes.fit_transform((seen - self._center) / self._scale)
+
+    def of(self, profile: Profile) -> FloatArray:
+        """``[D]`` of a further data set."""
+        if self._ensemble is None:
+            return np.zeros(0)
+        seen = (self._ensemble.meta_feature(profile) - self._center) / self._scale
+        return self._axes.transform(seen[None])[0]
+
+
 class HyperFDGP(Rival):
     """See the module.
 
     Args:
-        ensemble: The rankers.
-        shift: Whether it is learned what customers have in common.
+        ensemble: Whose φ says what data sets look like; None for a process that does not know.
+        own: Hypotheses, see :data:`OWN`.
         name: In the results.
     """
 
-    def __init__(self, ensemble: Ensemble, shift: bool = True, name: str = "hyperfd-gp") -> None:
+    def __init__(
+        self, ensemble: Ensemble | None, own: Sequence[float] = OWN, name: str = "hyperfd-gp"
+    ) -> None:
         self.name = name  # type: ignore[misc]
-        self._ensemble, self._shift = ensemble, shift
+        self._ensemble, self._own = ensemble, own
         self._experience: Experience | None = None
 
     def reset(self, experience: Experience, seed: int) -> None:
         if self._experience is not experience:
-            self._ensemble.reset(experience)
+            if self._ensemble is not None:
+                self._ensemble.reset(experience)
+            self._places = Places(self._ensemble, experience.profiles)
+            self._process = TaskProcess.fit(
+                experience.aps,
+                experience.candidates,
+                describe(experience.configurations),
+                self._places.known,
+            )
             self._experience = experience
-        known = Completion.of(experience)
-        self._offline_spread = known.spread
-        self._squares, self._freedom = 0.0, 0
-        k, shape = known.candidates, known.own / known.own[0, 0]
-        nothing = np.zeros(len(shape))
-        self._hypotheses = [
-            Hypothesis(
-                trust,
-                replace(
-                    known,
-                    mean=nothing,
-                    covariance=shared * deviation * shape[:k, :k],
-                    own=(1 - shared) * deviation * shape,
-                    gains={},
-                ),
-                0.0,
-            )
-            for trust, shared, deviation in itertools.product(
-                TRUST, SHARED if self._shift else (0.0,), DEVIATION
-            )
-        ]
+        self._past: list[tuple[Customer, Observed]] = []
 
     def search(self, task: Task) -> None:
-        ranking = np.zeros(len(self._hypotheses[0].belief.mean))
-        ranking[: task.candidates] = self._ensemble.scores(task.profile, task.candidates)
-        spread = self._spread(task.budget)
-        beliefs = [
-            each._replace(
-                belief=replace(each.belief, mean=each.belief.mean + each.trust * ranking, spread=spread)
-            )
-            for each in self._hypotheses
-        ]
+        process = self._process
+        customer = process.customer(self._places.of(task.profile))
+        beliefs = [self._after_others(customer, own) for own in self._own]
         while task.left:
-            so_far = [each.log_likelihood + each.belief.log_likelihood(task) for each in beliefs]
-            gains = [gain_of_next(*each.belief.posterior(task), task.untried()) for each in beliefs]
-            gain = softmax(so_far) @ np.stack(gains)
+            seen = self._observe(task)
+            now = [
+                posterior(mean, spread, seen.indices, seen.values, process.noise)
+                for mean, spread, _ in beliefs
+            ]
+            known = [before[2] + after[2] for before, after in zip(beliefs, now)]
+            weights = softmax(np.array(known) - np.log(self._own))
+            gains = [gain_of_next(mean, spread, task.untried()) for mean, spread, _ in now]
+            gain = weights @ np.stack(gains)
             task.evaluate(int(np.argmax(np.where(task.untried(), gain, -np.inf))))
-        self._hypotheses = []
-        for each in beliefs:
-            learned = each.belief.learn(task)
-            self._hypotheses.append(
-                Hypothesis(
-                    each.trust,
-                    replace(learned, mean=learned.mean - each.trust * ranking),
-                    each.log_likelihood + each.belief.log_likelihood(task),
-                )
-            )
-        self._remember(task)
+        seen = self._observe(task)
+        if len(seen.indices):
+            self._past.append((customer, seen))
 
-    def _spread(self, budget: int) -> float:
-        """Deviation of AP within a customer's trials: that of the offline sets until customers have shown theirs."""
-        prior = SPREAD_TASKS * max(budget - 1, 1)
-        return float(np.sqrt((prior * self._offline_spread**2 + self._squares) / (prior + self._freedom)))
+    def _after_others(self, customer: Customer, own: float) -> tuple[FloatArray, FloatArray, float]:
+        """Belief about a customer's candidates after all customers before, and the log density of what they reported."""
+        process = self._process
+        everything = np.arange(len(customer.mean))
+        parts = [*((other, seen.indices) for other, seen in self._past), (customer, everything)]
+        joint = np.block([[process.covariance(a, i, b, j, own) for b, j in parts] for a, i in parts])
+        mean = np.concatenate([each.mean[at] for each, at in parts])
+        values = np.concatenate([np.zeros(0), *(seen.values for _, seen in self._past)])
+        mean, joint, density = posterior(mean, joint, np.arange(len(values)), values, process.noise)
+        return mean[len(values) :], joint[len(values) :, len(values) :], density
 
-    def _remember(self, task: Task) -> None:
-        aps = np.array([trial.ap for trial in task.trials if not np.isnan(trial.ap)])
-        self._squares += float(((aps - aps.mean()) ** 2).sum())
-        self._freedom += len(aps) - 1
+    def _observe(self, task: Task) -> Observed:
+        row = np.full(task.candidates, np.nan)
+        for trial in task.trials:
+            row[trial.index] = trial.ap
+        return observe(row, self._process.spread)
 
 
 def _standard(values: FloatArray) -> FloatArray:
-    return (values - values.mean()) / max(float(values.std()), 1e-12)
+    return (values - values.mean()) / max(float(values.std()), 1e-9)

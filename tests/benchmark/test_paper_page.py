@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -90,6 +91,7 @@ def test_a_page_is_made_and_made_again_without_running_anything(
     text = (tmp_path / "quick.md").read_text()
     assert "3 customers × 24 configurations; 32 pairs on 8 offline sets" in text
     assert "36 pairs were trained with a second seed" in text
+    assert "means over both seeds on" not in text
     assert "`hyperfd (resnet)` is missing: The ResNet variant" in text
     ours = re.search(
         r"\| \*\*hyperfd\*\* \| ([\d.]+) ± – \| [\d.]+ \| [^|]+ \| 1 \| 13.16 \| \+1.67 \|", text
@@ -175,6 +177,21 @@ def test_noise_is_only_stated_where_it_was_measured(inputs: Path) -> None:
     assert found.deviation == pytest.approx(0.01, rel=0.4)
     assert "one measurement" in noise_sentence("hpo", found, None, scenario).lower()
     assert "not known" in noise_sentence("hpo", None, None, scenario)
+
+
+def test_customers_measured_twice_are_named(inputs: Path) -> None:
+    loaded = Inputs.load(inputs, [inputs / "made_up.csv.gz"], "table")
+    assert loaded.measured_twice("hpo") == []
+    again = [
+        replace(row, seed=1, heldout_ap=0.0) for row in loaded.customers.select(seed=0, data_sets=("cats",))
+    ]
+    both = Inputs(LookupTable.merge([LookupTable(again), loaded.customers]), loaded.offline, loaded.data)
+    assert both.measured_twice("hpo") == ["cats"]
+    halved, whole = both.scenario("hpo", POOLED), loaded.scenario("hpo", POOLED)
+    cats = whole.tasks.index("cats")
+    np.testing.assert_allclose(halved.choose[:, cats], whole.choose[:, cats] / 2)
+    others = [d for d in range(len(whole.tasks)) if d != cats]
+    np.testing.assert_array_equal(halved.choose[:, others], whole.choose[:, others])
 
 
 def test_damaged_inputs_are_refused_in_one_sentence(inputs: Path, tmp_path: Path) -> None:

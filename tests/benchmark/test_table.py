@@ -175,3 +175,31 @@ def test_offline_plans_are_distinct_and_even(sets: int, per_set: int, share: flo
     if wanted * 2 <= 6 * sets:
         assert max(uses.values()) - min(uses.get(canonical(c), 0) for c in CONFIGURATIONS) <= 2
     assert plan == plan_offline_pairs("hpo", CONFIGURATIONS, names, wanted, per_set, "smoke", seed)
+
+
+def test_seeds_are_averaged_where_a_data_set_was_measured_wholly() -> None:
+    def row(data_set: str, configuration: str, seed: int, ap: float, failure: str = "") -> Row:
+        return Row(
+            "hpo", data_set, configuration, "table", seed, ap, ap / 2, ap / 4, 2.0, "cpu", "1", failure
+        )
+
+    table = LookupTable(
+        [
+            *(row("cats", text, seed, ap) for seed, ap in ((3, 0.2), (5, 0.4)) for text in "ab"),
+            # The second seed lacks b: a mean for a alone would make it the less noisy one.
+            *(row("masks", text, 0, 0.6) for text in "ab"),
+            row("masks", "a", 1, 1.0),
+            row("video", "a", 0, 0.5),
+            row("video", "a", 1, math.nan, failure="diverged"),
+        ]
+    )
+    found = {(each.data_set, each.configuration): each for each in table.over_seeds()}
+    assert len(found) == 5
+    assert found["cats", "a"].seed == 3
+    assert found["cats", "a"].val_ap == pytest.approx(0.3)
+    assert found["cats", "b"].test_ap == pytest.approx(0.15)
+    assert found["cats", "b"].heldout_ap == pytest.approx(0.075)
+    assert found["cats", "b"].seconds == 4.0
+    assert found["masks", "a"].val_ap == 0.6
+    assert found["video", "a"].failure == "diverged"
+    assert math.isnan(found["video", "a"].val_ap)

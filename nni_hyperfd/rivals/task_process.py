@@ -1,0 +1,281 @@
+r"""A Gaussian process over configurations *and* data sets: sets that look alike are expected to behave alike.
+
+.. math::
+    y_{sc} = o_s + g(c) + m(s, c) + h_s(c) + ε
+
+* o: a data set's offset, of which nothing is known beforehand.
+* g: what all data sets have in common.
+* m: what those have in common that look alike; covariance :math:`\exp(-½ Σ_j ρ_j (z_{sj} - z_{tj})²)\,k_m(c, c')`, z a data set's place.
+* h: a data set's own.
+
+g, m and h each have a kernel over configurations: a main effect for each dimension and one joint effect of all of them. The
+weights are those of the largest posterior probability given a table, under broad priors, so that a dimension that says
+nothing is switched off. Task descriptors in the kernel: Bardenet et al. 2013, Swersky et al. 2013.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from torch import Tensor
+
+from nni_hyperfd.benchmark.table import parameters_of
+from nni_hyperfd.rivals.base import FloatArray
+from nni_hyperfd.rivals.completion import observe, typical_spread
+from nni_hyperfd.spaces.architecture import Architecture, codes_of, flops_of_codes
+from nni_hyperfd.spaces.configuration import Configuration
+
+OFFSET_VARIANCE = 4.0
+"""Of o, in units of the variance within a data set."""
+STEPS = 20
+"""Of L-BFGS; more of them move the likelihood by less than one."""
+CENTERS = {"main": -3.0, "joint": -2.0, "decay": 0.0, "reach": -0.5, "noise": -1.0}
+"""Where the priors of the weights' logarithms are centered, and the search begins."""
+DEVIATIONS = {"main": 3.0, "joint": 3.0, "decay": 2.0, "reach": 2.0, "noise": 3.0}
+"""Deviations of these priors."""
+
+
+def describe(configurations: Sequence[str]) -> FloatArray:
+    """``[U, P]``: what a kernel sees of configurations; 1 is a step in a dimension.
+
+    A hyper-parameter is the position of its value among those that occur. A network is described by what it costs (binary
+    logarithm of its multiply-adds), its depth in each stage, and its mean kernel size and expansion.
+    """
+    parsed = [Configuration.from_parameters(parameters_of(text)) for text in configurations]
+    columns: list[NDArray[np.float64]] = []
+    networks = [each.architecture for each in parsed if each.architecture is not None]
+    if len(networks) == len(parsed):
+        columns += list(_network_columns(networks).T)
+    if all(each.hyperparameters is not None for each in parsed):
+        flat = [parameters_of(text) for text in configurations]
+        for key in sorted(set.intersection(*(set(each) for each in flat))):
+            values = [each[key] for each in flat]
+            if all(isinstance(value, (int, float)) for value in values) or not networks:
+                levels = sorted(set(values))
+                columns.append(np.array([levels.index(value) for value in values], dtype=np.float64))
+    found = np.stack(columns, axis=1)
+    return found[:, np.ptp(found, axis=0) > 0]
+
+
+def _network_columns(networks: Sequence[Architecture]) -> FloatArray:
+    cost = np.log2(flops_of_codes(codes_of(networks)))
+    depths = np.array([each.depths for each in networks], dtype=np.float64)
+    blocks = [[block for stage in each.stages for block in stage] for each in networks]
+    kernel = [np.mean([block.kernel for block in each]) for each in blocks]
+    expand = [np.mean([block.expand for block in each]) for each in blocks]
+    return np.column_stack([4 * cost, depths, kernel, expand])
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Logarithms of a kernel's variances and inverse lengths.
+
+    Args:
+        main: ``[3, P]`` variances of the main effects in g, m and h.
+        joint: ``[3]`` variances of the joint effects.
+        decay: ``[P]`` inverse lengths of the joint effects.
+        reach: ``[D]`` the ρ of the module's text.
+        noise: ``[]`` variance of a measurement.
+    """
+
+    main: Tensor
+    joint: Tensor
+    decay: Tensor
+    reach: Tensor
+    noise: Tensor
+
+    @classmethod
+    def start(cls, dimensions: int, places: int) -> Weights:
+        """The priors' centers, for P and D."""
+        shapes = {
+            "main": (3, dimensions),
+            "joint": (3,),
+            "decay": (dimensions,),
+            "reach": (places,),
+            "noise": (),
+        }
+        return cls(
+            **{
+                name: torch.full(shape, CENTERS[name], dtype=torch.double, requires_grad=True)
+                for name, shape in shapes.items()
+            }
+        )
+
+    def surprise(self) -> Tensor:
+        """Negative logarithm of the prior density, up to a constant."""
+        return sum(
+            (0.5 * ((value - CENTERS[name]) / DEVIATIONS[name]) ** 2).sum()
+            for name, value in vars(self).items()
+        )  # type: ignore[return-value]
+
+    def kernels(self, steps: Tensor) -> Tensor:
+        """``[3, U, U]`` covariances of g, m and h between configurations.
+
+        Args:
+            steps: ``[U, U, P]`` how far two configurations are apart.
+        """
+        effects = torch.einsum("ip,uvp->iuv", self.main.exp(), torch.exp(-steps))
+        return effects + self.joint.exp()[:, None, None] * torch.exp(-(steps @ self.decay.exp()))
+
+    def alike(self, first: Tensor, second: Tensor) -> Tensor:
+        """``[S, T]`` correlations of m between data sets at places ``[S, D]`` and ``[T, D]``."""
+        return torch.exp(-0.5 * ((first[:, None] - second[None]) ** 2 @ self.reach.exp()))
+
+
+@dataclass(frozen=True, eq=False)
+class Customer:
+    """A data set without measurements, as the table lets one expect it.
+
+    Args:
+        place: ``[D]``.
+        mean: ``[K]`` of g + m at the candidates.
+        explained: ``[n, K]``; ``explained.T @ explained`` is what the table takes from the prior covariance.
+    """
+
+    place: FloatArray
+    mean: FloatArray
+    explained: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class TaskProcess:
+    """The process given a table.
+
+    Args:
+        kernels: ``[3, K, K]`` of g, m and h at the candidates.
+        noise: Variance of a measurement.
+        spread: Typical deviation of AP within a data set, the unit of all values.
+        _weights, _across, _table_kernels, _sets, _configurations, _factor, _solved: What :meth:`customer` needs of the table.
+    """
+
+    kernels: FloatArray
+    noise: float
+    spread: float
+    _weights: Weights
+    _places: FloatArray
+    _all_kernels: FloatArray
+    _sets: NDArray[np.intp]
+    _configurations: NDArray[np.intp]
+    _factor: FloatArray
+    _solved: FloatArray
+
+    @classmethod
+    def fit(cls, aps: FloatArray, candidates: int, described: FloatArray, places: FloatArray) -> TaskProcess:
+        """Learns the weights from a table.
+
+        Args:
+            aps: ``[S, U]``, NaN where not measured.
+            candidates: K, the first of the configurations.
+            described: ``[U, P]``, see :func:`describe`.
+            places: ``[S, D]`` of the data sets; D = 0: nothing is known of what they look like, and there is no m.
+        """
+        spread = typical_spread(aps)
+        seen = [observe(row, spread) for row in aps]
+        sets = np.concatenate([np.full(len(each.indices), row) for row, each in enumerate(seen)])
+        configurations = np.concatenate([each.indices for each in seen])
+        values = np.concatenate([each.values for each in seen])
+        steps = torch.from_numpy(np.abs(described[:, None] - described[None]))
+        at = (torch.from_numpy(sets), torch.from_numpy(configurations))
+        weights = _largest_posterior(*at, torch.from_numpy(values), steps, torch.from_numpy(places))
+        with torch.no_grad():
+            kernels = weights.kernels(steps)
+            factor = torch.linalg.cholesky(_measured(weights, kernels, *at, torch.from_numpy(places))).numpy()
+        k = candidates
+        return cls(
+            kernels[:, :k, :k].numpy(),
+            float(weights.noise.exp()),
+            spread,
+            weights,
+            places,
+            kernels[:, :, :k].numpy(),
+            sets,
+            configurations,
+            factor,
+            cho_solve((factor, True), values),
+        )
+
+    def customer(self, place: FloatArray) -> Customer:
+        """What is expected of a data set that is not in the table.
+
+        Args:
+            place: ``[D]``.
+        """
+        common, looks, _ = self._all_kernels[:, self._configurations]
+        cross = common + self._alike(self._places, place[None])[self._sets] * looks
+        return Customer(place, self._solved @ cross, solve_triangular(self._factor, cross, lower=True))
+
+    def covariance(
+        self,
+        first: Customer,
+        at: NDArray[np.intp],
+        second: Customer,
+        where: NDArray[np.intp],
+        own: float,
+    ) -> FloatArray:
+        """``[a, b]`` between candidates ``at [a]`` of one customer and ``where [b]`` of another or the same.
+
+        Args:
+            first: One customer, with ``at``.
+            second: The other, with ``where``.
+            own: By how much customers differ more from each other than the table's sets: a factor on the variance of h.
+        """
+        common, looks, alone = (each[np.ix_(at, where)] for each in self.kernels)
+        prior = common + self._alike(first.place[None], second.place[None])[0, 0] * looks
+        if first is second:
+            prior = prior + own * alone + OFFSET_VARIANCE
+        return prior - first.explained[:, at].T @ second.explained[:, where]
+
+    def _alike(self, first: FloatArray, second: FloatArray) -> FloatArray:
+        with torch.no_grad():
+            return self._weights.alike(torch.from_numpy(first), torch.from_numpy(second)).numpy() * bool(
+                first.shape[1]
+            )
+
+
+def _measured(
+    weights: Weights, kernels: Tensor, sets: Tensor, configurations: Tensor, places: Tensor
+) -> Tensor:
+    """``[n, n]`` covariance of measurements."""
+    common, looks, alone = kernels[:, configurations[:, None], configurations[None]]
+    same = (sets[:, None] == sets[None]).double()
+    found = common + same * (alone + OFFSET_VARIANCE) + weights.noise.exp() * torch.eye(len(sets))
+    if places.shape[1]:
+        found = found + weights.alike(places, places)[sets[:, None], sets[None]] * looks
+    return found
+
+
+def _largest_posterior(
+    sets: Tensor, configurations: Tensor, values: Tensor, steps: Tensor, places: Tensor
+) -> Weights:
+    weights = Weights.start(steps.shape[2], places.shape[1])
+    optimizer = torch.optim.LBFGS(
+        list(vars(weights).values()), lr=0.5, max_iter=STEPS, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        kernels = weights.kernels(steps)
+        factor = torch.linalg.cholesky(_measured(weights, kernels, sets, configurations, places))
+        white = torch.linalg.solve_triangular(factor, values[:, None], upper=False)
+        found = 0.5 * (white**2).sum() + factor.diagonal().log().sum() + weights.surprise()
+        found.backward()
+        return found
+
+    optimizer.step(loss)  # type: ignore[arg-type]
+    return Weights(**{name: value.detach() for name, value in vars(weights).items()})
+
+
+def posterior(
+    mean: FloatArray, covariance: FloatArray, at: NDArray[np.intp], values: FloatArray, noise: float
+) -> tuple[FloatArray, FloatArray, float]:
+    """A Gaussian belief after noisy measurements at ``at``: mean, covariance, and the log density of ``values``, up to a constant."""
+    factor = cholesky(covariance[np.ix_(at, at)] + noise * np.eye(len(at)), lower=True)
+    white = solve_triangular(factor, values - mean[at], lower=True)
+    explained = solve_triangular(factor, covariance[at], lower=True)
+    density = -0.5 * white @ white - np.log(np.diag(factor)).sum()
+    return mean + white @ explained, covariance - explained.T @ explained, float(density)

@@ -1,0 +1,153 @@
+"""The process over data sets and configurations against its definition, written out entry by entry."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from nni_hyperfd.benchmark.table import canonical
+from nni_hyperfd.rivals.base import FloatArray
+from nni_hyperfd.rivals.completion import observe
+from nni_hyperfd.rivals.task_process import (
+    OFFSET_VARIANCE,
+    TaskProcess,
+    Weights,
+    describe,
+    posterior,
+)
+from nni_hyperfd.spaces.space import standard_space
+
+RNG = np.random.default_rng(0)
+CONFIGURATIONS = RNG.integers(0, 3, (7, 2)).astype(float)
+PLACES = RNG.normal(size=(6, 2))
+NEW = RNG.normal(size=(2, 2))
+
+
+@pytest.fixture(scope="module")
+def table() -> FloatArray:
+    aps = 0.5 + 0.05 * RNG.normal(size=(6, 7))
+    aps[RNG.random(aps.shape) < 0.4] = np.nan
+    return aps
+
+
+@pytest.fixture(scope="module")
+def process(table: FloatArray) -> TaskProcess:
+    return TaskProcess.fit(table, 5, CONFIGURATIONS, PLACES)
+
+
+def kernel(weights: Weights, part: int, a: int, b: int) -> float:
+    steps = np.abs(CONFIGURATIONS[a] - CONFIGURATIONS[b])
+    main, decay = weights.main.exp()[part].tolist(), weights.decay.exp().tolist()
+    joint = weights.joint.exp()[part].item()
+    return sum(m * np.exp(-s) for m, s in zip(main, steps)) + joint * np.exp(-np.dot(decay, steps))
+
+
+def covariance(weights: Weights, s: int, a: int, t: int, b: int, own: float = 1.0) -> float:
+    """Of configuration a on data set s and b on t."""
+    everywhere = np.concatenate([PLACES, NEW])
+    reach = weights.reach.exp().detach().numpy()
+    alike = np.exp(-0.5 * (reach * (everywhere[s] - everywhere[t]) ** 2).sum())
+    found = kernel(weights, 0, a, b) + alike * kernel(weights, 1, a, b)
+    return found + (own * kernel(weights, 2, a, b) + OFFSET_VARIANCE if s == t else 0.0)
+
+
+@pytest.mark.parametrize("own", [1.0, 4.0])
+def test_customers_are_conditioned_on_the_whole_table(
+    table: FloatArray, process: TaskProcess, own: float
+) -> None:
+    weights = process._weights
+    rows = [observe(row, process.spread) for row in table]
+    known = [(s, int(c)) for s, row in enumerate(rows) for c in row.indices]
+    values = np.concatenate([row.values for row in rows])
+    asked = [(6, c) for c in range(5)] + [(7, c) for c in range(5)]
+
+    def between(first: list[tuple[int, int]], second: list[tuple[int, int]], factor: float) -> FloatArray:
+        return np.array([[covariance(weights, *a, *b, factor) for b in second] for a in first])
+
+    noisy = between(known, known, 1.0) + process.noise * np.eye(len(known))
+    cross = between(asked, known, 1.0)
+    mean = cross @ np.linalg.solve(noisy, values)
+    left = between(asked, asked, own) - cross @ np.linalg.solve(noisy, cross.T)
+
+    customers = [process.customer(place) for place in NEW]
+    np.testing.assert_allclose(np.concatenate([each.mean for each in customers]), mean, atol=1e-8)
+    every = np.arange(5)
+    for i, first in enumerate(customers):
+        for j, second in enumerate(customers):
+            found = process.covariance(first, every, second, every, own)
+            np.testing.assert_allclose(found, left[5 * i : 5 * i + 5, 5 * j : 5 * j + 5], atol=1e-8)
+
+
+def test_the_weights_are_the_most_probable_ones_nearby(table: FloatArray, process: TaskProcess) -> None:
+    rows = [observe(row, process.spread) for row in table]
+    known = [(s, int(c)) for s, row in enumerate(rows) for c in row.indices]
+    values = np.concatenate([row.values for row in rows])
+
+    def probability(weights: Weights) -> float:
+        noisy = np.array([[covariance(weights, *a, *b) for b in known] for a in known])
+        noisy += weights.noise.exp().item() * np.eye(len(known))
+        return multivariate_normal(np.zeros(len(known)), noisy).logpdf(values) - float(weights.surprise())
+
+    best = probability(process._weights)
+    assert best > probability(Weights.start(2, 2)) + 0.5
+    for name, value in vars(process._weights).items():
+        for step in (-0.7, 0.7):
+            moved = dict(vars(process._weights))
+            moved[name] = value.detach() + step
+            assert probability(Weights(**moved)) < best + 0.02, name
+
+
+def test_a_posterior_is_that_of_the_joint_normal_distribution() -> None:
+    root = RNG.normal(size=(5, 5))
+    spread, mean = root @ root.T, RNG.normal(size=5)
+    at, values, noise = np.array([1, 4]), np.array([0.3, -1.0]), 0.2
+    noisy = spread[np.ix_(at, at)] + noise * np.eye(2)
+    gain = spread[:, at] @ np.linalg.inv(noisy)
+    found_mean, found_spread, density = posterior(mean, spread, at, values, noise)
+    np.testing.assert_allclose(found_mean, mean + gain @ (values - mean[at]))
+    np.testing.assert_allclose(found_spread, spread - gain @ spread[at])
+    expected = multivariate_normal(mean[at], noisy).logpdf(values)
+    assert density == pytest.approx(expected + np.log(2 * np.pi))
+    nothing = posterior(mean, spread, np.arange(0), np.zeros(0), noise)
+    np.testing.assert_array_equal(nothing[0], mean)
+    assert nothing[2] == 0
+
+
+def test_what_looks_alike_behaves_alike_and_the_unknown_is_left_open() -> None:
+    """Two kinds of data sets with opposite tastes."""
+    rng = np.random.default_rng(1)
+    configurations = np.arange(8.0)[:, None]
+    taste = np.linspace(-1, 1, 8)
+    places = np.r_[rng.normal(-1, 0.1, (12, 1)), rng.normal(1, 0.1, (12, 1))]
+    aps = 0.5 + 0.05 * np.sign(places) * taste + 0.005 * rng.normal(size=(24, 8))
+    process = TaskProcess.fit(aps, 8, configurations, places)
+    left, right, far = (process.customer(np.array([place])) for place in (-1.0, 1.0, 30.0))
+    assert np.corrcoef(right.mean, taste)[0, 1] > 0.95
+    assert np.corrcoef(left.mean, taste)[0, 1] < -0.95
+    every = np.arange(8)
+    contrast = taste / np.linalg.norm(taste)
+
+    def doubt(customer: object) -> float:
+        return float(contrast @ process.covariance(customer, every, customer, every, 1.0) @ contrast)  # type: ignore[arg-type]
+
+    assert np.abs(contrast @ far.mean) < 0.5 * np.abs(contrast @ right.mean)
+    assert doubt(far) > 3 * doubt(right)
+
+
+def test_configurations_are_described_by_steps() -> None:
+    hpo, nas = standard_space("hpo"), standard_space("nas")
+    texts = [canonical(hpo.parameters(each)) for each in hpo.enumerate()]
+    steps = describe(texts)
+    assert steps.shape == (216, 6)
+    keys = sorted(json.loads(texts[0]))
+    rates = {json.loads(text)["lr"]: row[keys.index("lr")] for text, row in zip(texts, steps)}
+    assert rates == {3e-4: 0.0, 1e-3: 1.0, 3e-3: 2.0}
+    networks = nas.sample(40, np.random.default_rng(0))
+    described = describe([canonical(nas.parameters(each)) for each in networks])
+    # Cost and depth rise together, and every column says something.
+    assert described.shape[0] == 40
+    assert described.std(axis=0).min() > 0
+    assert np.corrcoef(described[:, 0], described[:, 1:-2].sum(axis=1))[0, 1] > 0.3
