@@ -29,7 +29,7 @@ from nni_hyperfd.spaces.space import Space
 
 SEEDS = 20
 """Seeds of the protocol. One order of tasks costs HyperFD some hundred steps of training, so its variants have fewer."""
-VARIANT_SEEDS = 3
+VARIANT_SEEDS = 10
 WARM_UPS = 3
 """Distinct warm-ups; a seed beyond these begins with one of them again, in another order of tasks."""
 
