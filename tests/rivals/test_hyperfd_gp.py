@@ -90,7 +90,7 @@ def test_what_data_sets_look_like_helps_where_it_matters(
     scenario_of: Callable[..., Scenario],
 ) -> None:
     """What customers like depends on three numbers that their images show."""
-    scenario = scenario_of(tasks=8, offline=60, common=0.3, own=1.5, noise=0.2)
+    scenario = scenario_of(tasks=8, offline=40, common=0.3, own=1.5, noise=0.2)
 
     def rank(rival: HyperFDGP) -> float:
         return float(run(rival, scenario, budgets=(3,), seeds=(0,)).rank.mean())
