@@ -150,12 +150,14 @@ class TaskProcess:
         kernels: ``[3, K, K]`` of g, m and h at the candidates.
         noise: Variance of a measurement.
         spread: Typical deviation of AP within a data set, the unit of all values.
-        _weights, _across, _table_kernels, _sets, _configurations, _factor, _solved: What :meth:`customer` needs of the table.
+        surprise: Negative logarithm of the weights' posterior density, up to a constant: how badly the table is explained.
+        _weights, _places, _all_kernels, _sets, _configurations, _factor, _solved: What :meth:`customer` needs of the table.
     """
 
     kernels: FloatArray
     noise: float
     spread: float
+    surprise: float
     _weights: Weights
     _places: FloatArray
     _all_kernels: FloatArray
@@ -185,11 +187,14 @@ class TaskProcess:
         with torch.no_grad():
             kernels = weights.kernels(steps)
             factor = torch.linalg.cholesky(_measured(weights, kernels, *at, torch.from_numpy(places))).numpy()
+            prior = weights.surprise().item()
+        white = solve_triangular(factor, values, lower=True)
         k = candidates
         return cls(
             kernels[:, :k, :k].numpy(),
             float(weights.noise.exp()),
             spread,
+            prior + 0.5 * float(white @ white) + float(np.log(np.diag(factor)).sum()),
             weights,
             places,
             kernels[:, :, :k].numpy(),

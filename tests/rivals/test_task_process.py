@@ -93,6 +93,7 @@ def test_the_weights_are_the_most_probable_ones_nearby(table: FloatArray, proces
         return multivariate_normal(np.zeros(len(known)), noisy).logpdf(values) - weights.surprise().item()
 
     best = probability(process._weights)
+    assert process.surprise == pytest.approx(-best - 0.5 * len(known) * np.log(2 * np.pi))
     assert best > probability(Weights.start(2, 2)) + 0.5
     for name, value in vars(process._weights).items():
         for step in (-0.7, 0.7):

@@ -1,0 +1,103 @@
+"""What do a data set's images say about the configurations that it likes, among known domains and in a new one?
+
+    python benchmarks/what_images_say.py --space hpo
+
+A process over data sets and configurations (`nni_hyperfd/rivals/task_process.py`) is fitted to the offline table without and with
+several descriptions of data sets. *Surprise* is how badly it explains the offline table (natural logarithms, lower is better);
+*correlation* is that of what it expects of a customer before the first trial with what was measured, Spearman's, mean over customers.
+Writes `results/what_images_say_SPACE.md`. No image is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from sklearn.decomposition import PCA
+
+from nni_hyperfd.benchmark.inputs import Inputs
+from nni_hyperfd.benchmark.scenario import POOLED
+from nni_hyperfd.ranker.settings import RankerSettings
+from nni_hyperfd.rivals.base import FloatArray, Profile
+from nni_hyperfd.rivals.hyperfd import HyperFD
+from nni_hyperfd.rivals.hyperfd_gp import AXES, RANKERS
+from nni_hyperfd.rivals.task_process import TaskProcess, describe
+from nni_hyperfd.spaces.space import standard_space
+
+ROOT = Path(__file__).parents[1]
+Describe = Callable[[Profile], FloatArray]
+
+
+def descriptions(rankers: list[HyperFD]) -> Mapping[str, Describe | None]:
+    """What a data set may be described by."""
+
+    def phi(ranker: HyperFD) -> Describe:
+        return lambda profile: ranker.meta_features(profile, 1)[0].double().numpy()
+
+    each = [phi(ranker) for ranker in rankers]
+    return {
+        "nothing": None,
+        "statistics of the labels": lambda profile: profile.statistics,
+        "mean features of the detector": lambda profile: profile.images.mean(axis=0).astype(float),
+        **{f"φ of warm-up {index}": one for index, one in enumerate(each)},
+        "φ of all warm-ups": lambda profile: np.concatenate([one(profile) for one in each]),
+    }
+
+
+def places(kind: Describe | None, offline: list[Profile], customers: list[Profile]) -> FloatArray:
+    """Whitened principal axes over the offline sets, of all data sets."""
+    if kind is None:
+        return np.zeros((len(offline) + len(customers), 0))
+    raw = np.stack([kind(profile) for profile in (*offline, *customers)])
+    known = raw[: len(offline)]
+    raw = (raw - known.mean(axis=0)) / np.maximum(known.std(axis=0), 1e-6)
+    axes = PCA(min(AXES, *known.shape), whiten=True, random_state=0).fit(raw[: len(offline)])
+    return axes.transform(raw)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--space", choices=("hpo", "nas"), default="hpo")
+    parser.add_argument("--inputs", type=Path, default=ROOT / "benchmarks" / "tables")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    inputs = Inputs.load(options.inputs, sorted(options.inputs.glob("*.csv.gz")), "table")
+    scenario = inputs.scenario(options.space, POOLED)
+    known = scenario.experience
+    rankers = [HyperFD(standard_space(options.space), RankerSettings()) for _ in range(RANKERS)]
+    for seed, ranker in enumerate(rankers):
+        ranker.reset(known, seed)
+    lines = [
+        "Made by `benchmarks/what_images_say.py`, which says what the columns are.",
+        "",
+        "| a data set is described by | surprise of the offline table | correlation on customers | "
+        + " | ".join(scenario.tasks)
+        + " |",
+        "|---" * (3 + len(scenario.tasks)) + "|",
+    ]
+    for name, kind in descriptions(rankers).items():
+        at = places(kind, list(known.profiles), list(scenario.profiles))
+        process = TaskProcess.fit(
+            known.aps, known.candidates, describe(known.configurations), at[: len(known.profiles)]
+        )
+        expected = [process.customer(place).mean for place in at[len(known.profiles) :]]
+        found = [
+            spearmanr(each, scenario.judge[:, d], nan_policy="omit").statistic
+            for d, each in enumerate(expected)
+        ]
+        cells = [f"{process.surprise:.1f}", f"{np.mean(found):.2f}", *(f"{value:.2f}" for value in found)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+        print(lines[-1], flush=True)
+    path = options.out / f"what_images_say_{options.space}.md"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
