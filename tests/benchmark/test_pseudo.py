@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nni_hyperfd.benchmark.pseudo import MOST_SHARED, effects, pseudo_scenarios
+from nni_hyperfd.benchmark.pseudo import AXES, MOST_SHARED, effects, pseudo_scenarios
 from nni_hyperfd.benchmark.scenario import describe
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
@@ -33,7 +33,7 @@ def experience(sets: int = 30) -> Experience:
 def test_customers_are_at_an_end_and_their_images_are_not_in_the_experience() -> None:
     known = experience()
     scenarios = pseudo_scenarios(known, customers=3)
-    assert len(scenarios) == 4
+    assert len(scenarios) == 2 * AXES
     first = scenarios[0]
     seen = [set(profile.members.tolist()) for profile in first.experience.profiles]
     for profile in first.profiles:
