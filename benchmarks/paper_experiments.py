@@ -267,7 +267,7 @@ def figure3(bench: Bench) -> str:
     ]
     rows += [[space, "random (exact)", *(f"{value:.1f}" for value in chance[space])] for space in panels]
     table = page.lines(["space", "method", *(f"B = {b}" for b in BUDGETS)], rows)
-    return f"![rank against budget]({link(bench, 'figure3')})\n\n{table}\nMethods that train have {CURVE_SEEDS} seeds here, the others {bench.methods['random'].seeds}.\n"
+    return f"![rank against budget]({link(bench, 'figure3')})\n\n{table}\nMethods that train have {CURVE_SEEDS} seeds here, the others up to {bench.methods['random'].seeds}.\n"
 
 
 def figure4(bench: Bench) -> str:
