@@ -17,14 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.stats import spearmanr
-from sklearn.decomposition import PCA
 
 from nni_hyperfd.benchmark.inputs import Inputs
 from nni_hyperfd.benchmark.scenario import POOLED
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.rivals.base import FloatArray, Profile
 from nni_hyperfd.rivals.hyperfd import HyperFD
-from nni_hyperfd.rivals.hyperfd_gp import AXES, RANKERS
+from nni_hyperfd.rivals.hyperfd_gp import RANKERS, Places
 from nni_hyperfd.rivals.task_process import TaskProcess, describe
 from nni_hyperfd.spaces.space import standard_space
 
@@ -46,17 +45,6 @@ def descriptions(rankers: list[HyperFD]) -> Mapping[str, Describe | None]:
         **{f"φ of warm-up {index}": one for index, one in enumerate(each)},
         "φ of all warm-ups": lambda profile: np.concatenate([one(profile) for one in each]),
     }
-
-
-def places(kind: Describe | None, offline: list[Profile], customers: list[Profile]) -> FloatArray:
-    """Whitened principal axes over the offline sets, of all data sets."""
-    if kind is None:
-        return np.zeros((len(offline) + len(customers), 0))
-    raw = np.stack([kind(profile) for profile in (*offline, *customers)])
-    known = raw[: len(offline)]
-    raw = (raw - known.mean(axis=0)) / np.maximum(known.std(axis=0), 1e-6)
-    axes = PCA(min(AXES, *known.shape), whiten=True, random_state=0).fit(raw[: len(offline)])
-    return axes.transform(raw)
 
 
 def main() -> None:
@@ -83,11 +71,9 @@ def main() -> None:
         "|---" * (3 + len(scenario.tasks)) + "|",
     ]
     for name, kind in descriptions(rankers).items():
-        at = places(kind, list(known.profiles), list(scenario.profiles))
-        process = TaskProcess.fit(
-            known.aps, known.candidates, describe(known.configurations), at[: len(known.profiles)]
-        )
-        expected = [process.customer(place).mean for place in at[len(known.profiles) :]]
+        places = Places(kind, known.profiles)
+        process = TaskProcess.fit(known.aps, known.candidates, describe(known.configurations), places.known)
+        expected = [process.customer(places.of(profile)).mean for profile in scenario.profiles]
         found = [
             spearmanr(each, scenario.judge[:, d], nan_policy="omit").statistic
             for d, each in enumerate(expected)

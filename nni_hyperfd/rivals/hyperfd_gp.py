@@ -15,7 +15,7 @@ The extractor stays as it was warmed up. So less crosses than in the faithful me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -96,27 +96,28 @@ class HyperFDEnsemble(Rival):
 
 
 class Places:
-    """φ on the principal axes of the offline sets, in units of their deviation on each.
+    """Descriptions of data sets on the principal axes of the offline sets, in units of their deviation on each.
 
     Args:
-        ensemble: Warmed up. None: nothing is known of what a data set looks like, its place is ``[0]`` numbers long.
+        describe: What a data set looks like, such as φ. None: nothing is known, and a place is ``[0]`` numbers long.
         profiles: The offline sets.
     """
 
-    def __init__(self, ensemble: Ensemble | None, profiles: Sequence[Profile]) -> None:
-        self._ensemble = ensemble
+    def __init__(self, describe: Callable[[Profile], FloatArray] | None, profiles: Sequence[Profile]) -> None:
+        self._describe = describe
         self.known = np.zeros((len(profiles), 0))
-        if ensemble is not None:
-            seen = np.stack([ensemble.meta_feature(profile) for profile in profiles])
+        if describe is not None:
+            seen = np.stack([describe(profile) for profile in profiles])
             self._center, self._scale = seen.mean(axis=0), np.maximum(seen.std(axis=0), 1e-6)
-            self._axes = PCA(min(AXES, len(profiles) - 1), whiten=True, random_state=0)
+            axes = min(AXES, len(profiles) - 1, seen.shape[1])
+            self._axes = PCA(axes, whiten=True, random_state=0)
             self.known = self._axes.fit_transform((seen - self._center) / self._scale)
 
     def of(self, profile: Profile) -> FloatArray:
         """``[D]`` of a further data set."""
-        if self._ensemble is None:
+        if self._describe is None:
             return np.zeros(0)
-        seen = (self._ensemble.meta_feature(profile) - self._center) / self._scale
+        seen = (self._describe(profile) - self._center) / self._scale
         return self._axes.transform(seen[None])[0]
 
 
@@ -138,9 +139,11 @@ class HyperFDGP(Rival):
 
     def reset(self, experience: Experience, seed: int) -> None:
         if self._experience is not experience:
+            phi = None
             if self._ensemble is not None:
                 self._ensemble.reset(experience)
-            self._places = Places(self._ensemble, experience.profiles)
+                phi = self._ensemble.meta_feature
+            self._places = Places(phi, experience.profiles)
             self._process = TaskProcess.fit(
                 experience.aps,
                 experience.candidates,

@@ -43,8 +43,8 @@ DEVIATIONS = {"main": 3.0, "joint": 3.0, "decay": 2.0, "reach": 2.0, "noise": 3.
 def describe(configurations: Sequence[str]) -> FloatArray:
     """``[U, P]``: what a kernel sees of configurations; 1 is a step in a dimension.
 
-    A hyper-parameter is the position of its value among those that occur. A network is described by what it costs (binary
-    logarithm of its multiply-adds), its depth in each stage, and its mean kernel size and expansion.
+    A hyper-parameter is the position of its value among those that occur. A network is described by what it costs (a
+    step is a quarter of a doubling of its multiply-adds), its depth in each stage, and its mean kernel size and expansion.
     """
     parsed = [Configuration.from_parameters(parameters_of(text)) for text in configurations]
     columns: list[NDArray[np.float64]] = []

@@ -77,7 +77,7 @@ def test_the_best_by_the_warm_ups_are_tried(varied: Scenario) -> None:
 
 def test_places_are_whitened_phi(varied: Scenario) -> None:
     profiles = varied.experience.profiles
-    places = Places(silent(varied), profiles)
+    places = Places(silent(varied).meta_feature, profiles)
     assert places.known.shape == (25, AXES)
     np.testing.assert_allclose(np.cov(places.known.T), np.eye(AXES), atol=1e-6)
     np.testing.assert_allclose(places.of(profiles[3]), places.known[3], atol=1e-6)
