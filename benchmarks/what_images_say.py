@@ -2,7 +2,7 @@
 
     python benchmarks/what_images_say.py --space hpo
 
-A process over data sets and configurations (`nni_hyperfd/rivals/task_process.py`) is fitted to the offline table without and with
+A process over data sets and configurations (`nni_hyperfd/process/task_process.py`) is fitted to the offline table without and with
 several descriptions of data sets. *Surprise* is how badly it explains the offline table (natural logarithms, lower is better);
 *correlation* is that of what it expects of a customer before the first trial with what was measured, Spearman's, mean over customers.
 Writes `results/what_images_say_SPACE.md`. No image is read.
@@ -20,18 +20,19 @@ from scipy.stats import spearmanr
 
 from nni_hyperfd.benchmark.inputs import Inputs
 from nni_hyperfd.benchmark.scenario import POOLED
+from nni_hyperfd.process.places import Places
+from nni_hyperfd.process.task_process import TaskProcess
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.rivals.base import FloatArray, Profile
 from nni_hyperfd.rivals.hyperfd import HyperFD
-from nni_hyperfd.rivals.hyperfd_gp import RANKERS, Places
-from nni_hyperfd.rivals.task_process import TaskProcess, describe
+from nni_hyperfd.rivals.hyperfd_gp import RANKERS, describe_texts
 from nni_hyperfd.spaces.space import standard_space
 
 ROOT = Path(__file__).parents[1]
 Describe = Callable[[Profile], FloatArray]
 
 
-def descriptions(rankers: list[HyperFD]) -> Mapping[str, Describe | None]:
+def descriptions(rankers: list[HyperFD]) -> Mapping[str, Describe]:
     """What a data set may be described by."""
 
     def phi(ranker: HyperFD) -> Describe:
@@ -39,7 +40,7 @@ def descriptions(rankers: list[HyperFD]) -> Mapping[str, Describe | None]:
 
     each = [phi(ranker) for ranker in rankers]
     return {
-        "nothing": None,
+        "nothing": lambda profile: np.zeros(0),
         "statistics of the labels": lambda profile: profile.statistics,
         "mean features of the detector": lambda profile: profile.images.mean(axis=0).astype(float),
         **{f"φ of warm-up {index}": one for index, one in enumerate(each)},
@@ -59,7 +60,8 @@ def main() -> None:
     inputs = Inputs.load(options.inputs, sorted(options.inputs.glob("*.csv.gz")), "table")
     scenario = inputs.scenario(options.space, POOLED)
     known = scenario.experience
-    rankers = [HyperFD(standard_space(options.space), RankerSettings()) for _ in range(RANKERS)]
+    space = standard_space(options.space)
+    rankers = [HyperFD(space, RankerSettings()) for _ in range(RANKERS)]
     for seed, ranker in enumerate(rankers):
         ranker.reset(known, seed)
     lines = [
@@ -70,10 +72,14 @@ def main() -> None:
         + " |",
         "|---" * (3 + len(scenario.tasks)) + "|",
     ]
+    described = describe_texts(space, known.configurations)
     for name, kind in descriptions(rankers).items():
-        places = Places(kind, known.profiles)
-        process = TaskProcess.fit(known.aps, known.candidates, describe(known.configurations), places.known)
-        expected = [process.customer(places.of(profile)).mean for profile in scenario.profiles]
+        places = Places(np.stack([kind(profile) for profile in known.profiles]))
+        process = TaskProcess.fit(known.aps, described, places.known)
+        expected = [
+            process.customer(places.of(kind(profile)), described[: known.candidates]).mean
+            for profile in scenario.profiles
+        ]
         found = [
             spearmanr(each, scenario.judge[:, d], nan_policy="omit").statistic
             for d, each in enumerate(expected)

@@ -97,6 +97,7 @@ TORCH = ("torch", "torchvision", "torch_geometric")
     [
         (f"{PACKAGE}.platform", IMAGES),
         (f"{PACKAGE}.ranker", IMAGES),
+        (f"{PACKAGE}.process", (*IMAGES, f"{PACKAGE}.platform", f"{PACKAGE}.rivals", f"{PACKAGE}.benchmark")),
         (f"{PACKAGE}.metafeature.extractor", IMAGES),
         (f"{PACKAGE}.spaces", TORCH),
         (f"{PACKAGE}.platform.messages", TORCH),

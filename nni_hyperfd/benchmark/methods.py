@@ -129,19 +129,19 @@ def methods(quick: bool = False) -> Mapping[str, Method]:
     for name, step in STEPS.items():
 
         def of_rankers(space: Space, name: str = name, step: Step = step) -> Rival:
-            return step(Ensemble.of(space, base, RANKERS), name)
+            return step(space, Ensemble.of(space, base, RANKERS), name)
 
         found.append(Method(name, of_rankers, f"{base} {RANKERS} {name}"))
     return {method.name: method for method in found}
 
 
-Step = Callable[[Ensemble, str], Rival]
+Step = Callable[[Space, Ensemble, str], Rival]
 STEPS: Mapping[str, Step] = {
-    "warm-ups together": HyperFDEnsemble,
-    "process": lambda ensemble, name: HyperFDGP(None, own=(1.0,), name=name),
-    "process with φ": lambda ensemble, name: HyperFDGP(ensemble, own=(1.0,), name=name),
-    "hyperfd-gp without φ": lambda ensemble, name: HyperFDGP(None, name=name),
-    "hyperfd-gp": lambda ensemble, name: HyperFDGP(ensemble, name=name),
+    "warm-ups together": lambda space, ensemble, name: HyperFDEnsemble(ensemble, name),
+    "process": lambda space, ensemble, name: HyperFDGP(space, None, own=(1.0,), name=name),
+    "process with φ": lambda space, ensemble, name: HyperFDGP(space, ensemble, own=(1.0,), name=name),
+    "hyperfd-gp without φ": lambda space, ensemble, name: HyperFDGP(space, None, name=name),
+    "hyperfd-gp": lambda space, ensemble, name: HyperFDGP(space, ensemble, name=name),
 }
 """The named variant and what it consists of: φ, and hypotheses about how far customers differ from each other."""
 

@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
+from nni_hyperfd.process.observed import Observed, observe, typical_spread
 from nni_hyperfd.rivals.base import Experience, FloatArray, Memory, Rival, Task
 
 _FITTED: WeakKeyDictionary[Experience, Completion] = WeakKeyDictionary()
 _OFFSET_VARIANCE = 4.0
-_PSEUDO_TRIALS = 5
 _SETS_TO_FIT = 150
 
 
@@ -39,15 +39,6 @@ class Weights(NamedTuple):
     noise: float
     linear: float
     length: float
-
-
-class Observed(NamedTuple):
-    """One set: observed configurations, their scaled and centered APs, and the scale and center themselves."""
-
-    indices: NDArray[np.intp]
-    values: FloatArray
-    scale: float
-    center: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,29 +177,6 @@ class TableRival(Rival):
     @abstractmethod
     def _spend(self, task: Task, expected: FloatArray) -> None:
         """Spends the task's budget, knowing ``expected [S, K]`` for the data sets so far."""
-
-
-def typical_spread(aps: FloatArray) -> float:
-    """Root of the mean variance within sets, over sets with two values at least."""
-    counts = (~np.isnan(aps)).sum(1)
-    rows = aps[counts > 1]
-    squares = np.nansum((rows - np.nanmean(rows, axis=1, keepdims=True)) ** 2) if len(rows) else 0.0
-    freedom = (counts[counts > 1] - 1).sum()
-    return float(np.sqrt(squares / freedom)) if squares > 0 else 1.0
-
-
-def observe(row: FloatArray, spread: float) -> Observed:
-    """Scales a row by its deviation, pulled towards ``spread`` the more the fewer values it has."""
-    indices = np.flatnonzero(~np.isnan(row))
-    values = row[indices]
-    if not len(indices):
-        return Observed(indices, values, spread, 0.0)
-    center = float(values.mean())
-    freedom = len(values) - 1
-    scale = np.sqrt(
-        (((values - center) ** 2).sum() + _PSEUDO_TRIALS * spread**2) / (freedom + _PSEUDO_TRIALS)
-    )
-    return Observed(indices, (values - center) / scale, float(scale), center)
 
 
 def _differing(encodings: FloatArray) -> FloatArray:

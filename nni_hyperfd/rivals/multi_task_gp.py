@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nni_hyperfd.process.observed import Observed, observe, typical_spread
 from nni_hyperfd.rivals.base import Experience, FloatArray, Memory, Rival, Task, standardized
-from nni_hyperfd.rivals.completion import Observed, observe, typical_spread
 from nni_hyperfd.rivals.optional import needed
 
 _CUSTOMER = 0

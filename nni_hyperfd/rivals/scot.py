@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.spatial.distance import pdist
 
+from nni_hyperfd.process.search import expected_improvement
 from nni_hyperfd.rivals.base import Experience, FloatArray, Memory, Rival, Task, standardized
-from nni_hyperfd.rivals.gp_prior import expected_improvement
 
 _FEATURES = 128
 _OFFLINE_PAIRS = 2000

@@ -235,6 +235,30 @@ def graphs(
     return slots[used], np.stack([source, source + 1]), graph_index
 
 
+def networks_of(nodes: NDArray[np.float32], sizes: NDArray[np.integer]) -> list[Architecture]:
+    """Inverse of :func:`graphs`.
+
+    Args:
+        nodes: node features [total blocks, 16], network after network.
+        sizes: [n] number of nodes of each network.
+    """
+    operation = nodes[:, : len(OPERATIONS)].argmax(axis=1)
+    stage = nodes[:, len(OPERATIONS) : len(OPERATIONS) + len(STAGES)].argmax(axis=1)
+    found, start = [], 0
+    for size in sizes.tolist():
+        rows = range(start, start + size)
+        found.append(
+            Architecture(
+                tuple(
+                    tuple(OPERATIONS[operation[row]] for row in rows if stage[row] == number)
+                    for number in range(len(STAGES))
+                )
+            )
+        )
+        start += size
+    return found
+
+
 @lru_cache(maxsize=1)
 def _node_tables() -> tuple[tuple[NDArray[np.float32], NDArray[np.bool_]], ...]:
     """For each stage the node features [choices, deepest, 16] of every block sequence, and which of them are real."""

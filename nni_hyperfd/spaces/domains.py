@@ -27,6 +27,9 @@ NUMERIC_TYPES = (
     "normal", "qnormal", "lognormal", "qlognormal", "randint",
 )  # fmt: skip
 
+_STEPS = 4.0
+"""A range of numbers counts as long as five values of a choice."""
+
 
 class Domain(ABC):
     """The allowed values of one key of a search space."""
@@ -61,6 +64,10 @@ class Domain(ABC):
     @abstractmethod
     def encode(self, column: Column) -> NDArray[np.float32]:
         """Features [n, width] of ``n`` coordinates for a neural network."""
+
+    @abstractmethod
+    def steps(self, features: NDArray[np.float32]) -> Column:
+        """Features [n, width] of :meth:`encode` as positions [n] on a line, neighbouring values about 1 apart."""
 
     @abstractmethod
     def specification(self) -> list[Any]:
@@ -121,6 +128,9 @@ class Choice(Domain):
             scale = np.log(scale)
         scale = (scale - scale.min()) / (scale.max() - scale.min())
         return np.column_stack([one_hot, scale]).astype(np.float32)
+
+    def steps(self, features: NDArray[np.float32]) -> Column:
+        return features[:, : self.size].argmax(axis=1).astype(float)
 
     def specification(self) -> list[Any]:
         return ["choice", *self.values]
@@ -195,6 +205,9 @@ class Number(Domain):
 
     def encode(self, column: Column) -> NDArray[np.float32]:
         return self._to_unit(column)[:, None].astype(np.float32)
+
+    def steps(self, features: NDArray[np.float32]) -> Column:
+        return _STEPS * features[:, 0].astype(float)
 
     def specification(self) -> list[Any]:
         return [self.kind, self.first, self.second, self.step]

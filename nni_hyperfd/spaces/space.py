@@ -238,6 +238,12 @@ class Space:
             [d.encode(_column(d, configurations)) for d in self._encoded_domains], axis=1, dtype=np.float32
         )
 
+    def steps(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What :meth:`encode` gave [n, :attr:`encoding_width`] as positions [n, D] in each of D keys, neighbouring values about 1 apart."""
+        widths = [domain.encode(np.empty(0)).shape[1] for domain in self._encoded_domains]
+        parts = np.split(features, np.cumsum(widths)[:-1], axis=1)
+        return np.stack([d.steps(part) for d, part in zip(self._encoded_domains, parts)], axis=1)
+
     @cached_property
     def encoding_width(self) -> int:
         """Length of a feature vector of :meth:`encode`; 0 for a space of architectures."""

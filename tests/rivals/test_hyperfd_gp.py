@@ -13,7 +13,10 @@ from torch import Tensor
 from nni_hyperfd.benchmark.protocol import Scenario, expected_rank_at_random, run
 from nni_hyperfd.rivals.base import Experience, FloatArray, Profile, Task
 from nni_hyperfd.rivals.gp_prior import GPPrior
-from nni_hyperfd.rivals.hyperfd_gp import AXES, Ensemble, HyperFDEnsemble, HyperFDGP, Places
+from nni_hyperfd.rivals.hyperfd_gp import Ensemble, HyperFDEnsemble, HyperFDGP
+from nni_hyperfd.spaces.space import standard_space
+
+SPACE = standard_space("hpo")
 
 
 class Said:
@@ -75,17 +78,6 @@ def test_the_best_by_the_warm_ups_are_tried(varied: Scenario) -> None:
     assert [trial.index for trial in task.trials] == np.argsort(-varied.choose[:, 0])[:3].tolist()
 
 
-def test_places_are_whitened_phi(varied: Scenario) -> None:
-    profiles = varied.experience.profiles
-    places = Places(silent(varied).meta_feature, profiles)
-    assert places.known.shape == (25, AXES)
-    np.testing.assert_allclose(np.cov(places.known.T), np.eye(AXES), atol=1e-6)
-    np.testing.assert_allclose(places.of(profiles[3]), places.known[3], atol=1e-6)
-    blind = Places(None, profiles)
-    assert blind.known.shape == (25, 0)
-    assert blind.of(profiles[3]).shape == (0,)
-
-
 def test_what_data_sets_look_like_helps_where_it_matters(
     scenario_of: Callable[..., Scenario],
 ) -> None:
@@ -95,7 +87,7 @@ def test_what_data_sets_look_like_helps_where_it_matters(
     def rank(rival: HyperFDGP) -> float:
         return float(run(rival, scenario, budgets=(3,), seeds=(0,)).rank.mean())
 
-    seeing, blind = rank(HyperFDGP(silent(scenario))), rank(HyperFDGP(None))
+    seeing, blind = rank(HyperFDGP(SPACE, silent(scenario))), rank(HyperFDGP(SPACE, None))
     assert seeing < 0.5 * expected_rank_at_random(scenario, 3)
     assert seeing < blind
 
@@ -106,8 +98,8 @@ def test_results_correct_what_the_offline_sets_say(scenario_of: Callable[..., Sc
     opposite = 1.0 - scenario.choose
     turned = replace(scenario, choose=opposite, judge=opposite)
     stubborn = run(GPPrior(), turned, budgets=(4,), seeds=(0,)).rank
-    sure = run(HyperFDGP(None, own=(1.0,)), turned, budgets=(4,), seeds=(0,)).rank
-    open_minded = run(HyperFDGP(None), turned, budgets=(4,), seeds=(0,)).rank
+    sure = run(HyperFDGP(SPACE, None, own=(1.0,)), turned, budgets=(4,), seeds=(0,)).rank
+    open_minded = run(HyperFDGP(SPACE, None), turned, budgets=(4,), seeds=(0,)).rank
     assert open_minded.mean() < stubborn.mean() - 10
     assert open_minded.mean() <= sure.mean()
 
@@ -116,7 +108,7 @@ def test_it_sees_only_what_was_paid_for(scenario_of: Callable[..., Scenario]) ->
     scenario = scenario_of(tasks=3, offline=12)
 
     def tried(values: np.ndarray) -> list[list[int]]:
-        rival = HyperFDGP(silent(scenario))
+        rival = HyperFDGP(SPACE, silent(scenario))
         rival.reset(scenario.experience, 0)
         tasks = [Task(profile, 4, column) for profile, column in zip(scenario.profiles, values.T)]
         for task in tasks:

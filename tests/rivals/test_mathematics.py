@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from nni_hyperfd.benchmark.protocol import Scenario
+from nni_hyperfd.process.search import expected_improvement
 from nni_hyperfd.rivals import completion
 from nni_hyperfd.rivals.base import Task, encode
 from nni_hyperfd.rivals.choices import Choices
 from nni_hyperfd.rivals.completion import Completion
-from nni_hyperfd.rivals.gp_prior import expected_improvement
 from nni_hyperfd.rivals.hyperstar import agreement, similarity_loss
 from nni_hyperfd.rivals.portfolio import Portfolio, greedy_portfolio
 from nni_hyperfd.rivals.scot import rank_svm

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from nni_hyperfd.benchmark.table import canonical
-from nni_hyperfd.rivals.base import FloatArray
-from nni_hyperfd.rivals.completion import observe
-from nni_hyperfd.rivals.task_process import (
-    OFFSET_VARIANCE,
-    TaskProcess,
-    Weights,
-    describe,
-    posterior,
-)
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.process.observed import FloatArray, observe
+from nni_hyperfd.process.task_process import OFFSET_VARIANCE, Customer, TaskProcess, Weights, posterior
 
 RNG = np.random.default_rng(0)
 CONFIGURATIONS = RNG.integers(0, 3, (7, 2)).astype(float)
@@ -36,7 +25,7 @@ def table() -> FloatArray:
 
 @pytest.fixture(scope="module")
 def process(table: FloatArray) -> TaskProcess:
-    return TaskProcess.fit(table, 5, CONFIGURATIONS, PLACES)
+    return TaskProcess.fit(table, CONFIGURATIONS, PLACES)
 
 
 def kernel(weights: Weights, part: int, a: int, b: int) -> float:
@@ -73,13 +62,10 @@ def test_customers_are_conditioned_on_the_whole_table(
     mean = cross @ np.linalg.solve(noisy, values)
     left = between(asked, asked, own) - cross @ np.linalg.solve(noisy, cross.T)
 
-    customers = [process.customer(place) for place in NEW]
+    customers = [process.customer(place, CONFIGURATIONS).at(np.arange(5)) for place in NEW]
     np.testing.assert_allclose(np.concatenate([each.mean for each in customers]), mean, atol=1e-8)
-    every = np.arange(5)
-    for i, first in enumerate(customers):
-        for j, second in enumerate(customers):
-            found = process.covariance(first, every, second, every, own)
-            np.testing.assert_allclose(found, left[5 * i : 5 * i + 5, 5 * j : 5 * j + 5], atol=1e-8)
+    shared, alone = process.covariance(customers)
+    np.testing.assert_allclose(shared + own * alone, left, atol=1e-8)
 
 
 def test_the_weights_are_the_most_probable_ones_nearby(table: FloatArray, process: TaskProcess) -> None:
@@ -126,31 +112,14 @@ def test_what_looks_alike_behaves_alike_and_the_unknown_is_left_open() -> None:
     taste = np.linspace(-1, 1, 8)
     places = np.r_[rng.normal(-1, 0.1, (12, 1)), rng.normal(1, 0.1, (12, 1))]
     aps = 0.5 + 0.05 * np.sign(places) * taste + 0.005 * rng.normal(size=(24, 8))
-    process = TaskProcess.fit(aps, 8, configurations, places)
-    left, right, far = (process.customer(np.array([place])) for place in (-1.0, 1.0, 30.0))
+    process = TaskProcess.fit(aps, configurations, places)
+    left, right, far = (process.customer(np.array([place]), configurations) for place in (-1.0, 1.0, 30.0))
     assert np.corrcoef(right.mean, taste)[0, 1] > 0.95
     assert np.corrcoef(left.mean, taste)[0, 1] < -0.95
-    every = np.arange(8)
     contrast = taste / np.linalg.norm(taste)
 
-    def doubt(customer: object) -> float:
-        return float(contrast @ process.covariance(customer, every, customer, every, 1.0) @ contrast)  # type: ignore[arg-type]
+    def doubt(customer: Customer) -> float:
+        return float(contrast @ sum(process.covariance([customer])) @ contrast)
 
     assert np.abs(contrast @ far.mean) < 0.5 * np.abs(contrast @ right.mean)
     assert doubt(far) > 3 * doubt(right)
-
-
-def test_configurations_are_described_by_steps() -> None:
-    hpo, nas = standard_space("hpo"), standard_space("nas")
-    texts = [canonical(hpo.parameters(each)) for each in hpo.enumerate()]
-    steps = describe(texts)
-    assert steps.shape == (216, 6)
-    keys = sorted(json.loads(texts[0]))
-    rates = {json.loads(text)["lr"]: row[keys.index("lr")] for text, row in zip(texts, steps)}
-    assert rates == {3e-4: 0.0, 1e-3: 1.0, 3e-3: 2.0}
-    networks = nas.sample(40, np.random.default_rng(0))
-    described = describe([canonical(nas.parameters(each)) for each in networks])
-    # Cost and depth rise together, and every column says something.
-    assert described.shape[0] == 40
-    assert described.std(axis=0).min() > 0
-    assert np.corrcoef(described[:, 0], described[:, 1:-2].sum(axis=1))[0, 1] > 0.3

@@ -24,11 +24,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from torch import Tensor
 
-from nni_hyperfd.benchmark.table import parameters_of
-from nni_hyperfd.rivals.base import FloatArray
-from nni_hyperfd.rivals.completion import observe, typical_spread
-from nni_hyperfd.spaces.architecture import Architecture, codes_of, flops_of_codes
-from nni_hyperfd.spaces.configuration import Configuration
+from nni_hyperfd.process.observed import FloatArray, observe, typical_spread
 
 OFFSET_VARIANCE = 4.0
 """Of o, in units of the variance within a data set."""
@@ -38,37 +34,6 @@ CENTERS = {"main": -3.0, "joint": -2.0, "decay": 0.0, "reach": -0.5, "noise": -1
 """Where the priors of the weights' logarithms are centered, and the search begins."""
 DEVIATIONS = {"main": 3.0, "joint": 3.0, "decay": 2.0, "reach": 2.0, "noise": 3.0}
 """Deviations of these priors."""
-
-
-def describe(configurations: Sequence[str]) -> FloatArray:
-    """``[U, P]``: what a kernel sees of configurations; 1 is a step in a dimension.
-
-    A hyper-parameter is the position of its value among those that occur. A network is described by what it costs (a
-    step is a quarter of a doubling of its multiply-adds), its depth in each stage, and its mean kernel size and expansion.
-    """
-    parsed = [Configuration.from_parameters(parameters_of(text)) for text in configurations]
-    columns: list[NDArray[np.float64]] = []
-    networks = [each.architecture for each in parsed if each.architecture is not None]
-    if len(networks) == len(parsed):
-        columns += list(_network_columns(networks).T)
-    if all(each.hyperparameters is not None for each in parsed):
-        flat = [parameters_of(text) for text in configurations]
-        for key in sorted(set.intersection(*(set(each) for each in flat))):
-            values = [each[key] for each in flat]
-            if all(isinstance(value, (int, float)) for value in values) or not networks:
-                levels = sorted(set(values))
-                columns.append(np.array([levels.index(value) for value in values], dtype=np.float64))
-    found = np.stack(columns, axis=1)
-    return found[:, np.ptp(found, axis=0) > 0]
-
-
-def _network_columns(networks: Sequence[Architecture]) -> FloatArray:
-    cost = np.log2(flops_of_codes(codes_of(networks)))
-    depths = np.array([each.depths for each in networks], dtype=np.float64)
-    blocks = [[block for stage in each.stages for block in stage] for each in networks]
-    kernel = [np.mean([block.kernel for block in each]) for each in blocks]
-    expand = [np.mean([block.expand for block in each]) for each in blocks]
-    return np.column_stack([4 * cost, depths, kernel, expand])
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,10 +79,10 @@ class Weights:
         )  # type: ignore[return-value]
 
     def kernels(self, steps: Tensor) -> Tensor:
-        """``[3, U, U]`` covariances of g, m and h between configurations.
+        """``[3, U, V]`` covariances of g, m and h between configurations.
 
         Args:
-            steps: ``[U, U, P]`` how far two configurations are apart.
+            steps: ``[U, V, P]`` how far two configurations are apart.
         """
         effects = torch.einsum("ip,uvp->iuv", self.main.exp(), torch.exp(-steps))
         return effects + self.joint.exp()[:, None, None] * torch.exp(-(steps @ self.decay.exp()))
@@ -129,17 +94,23 @@ class Weights:
 
 @dataclass(frozen=True, eq=False)
 class Customer:
-    """A data set without measurements, as the table lets one expect it.
+    """A data set without measurements, as the table lets one expect it at n configurations.
 
     Args:
         place: ``[D]``.
-        mean: ``[K]`` of g + m at the candidates.
-        explained: ``[n, K]``; ``explained.T @ explained`` is what the table takes from the prior covariance.
+        described: ``[n, P]``.
+        mean: ``[n]`` of g + m.
+        explained: ``[N, n]`` for a table of N measurements; ``explained.T @ explained`` is what it takes from the prior covariance.
     """
 
     place: FloatArray
+    described: FloatArray
     mean: FloatArray
     explained: FloatArray
+
+    def at(self, indices: NDArray[np.intp]) -> Customer:
+        """The same data set at some of the configurations."""
+        return Customer(self.place, self.described[indices], self.mean[indices], self.explained[:, indices])
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,33 +118,30 @@ class TaskProcess:
     """The process given a table.
 
     Args:
-        kernels: ``[3, K, K]`` of g, m and h at the candidates.
         noise: Variance of a measurement.
         spread: Typical deviation of AP within a data set, the unit of all values.
         surprise: Negative logarithm of the weights' posterior density, up to a constant: how badly the table is explained.
-        _weights, _places, _all_kernels, _sets, _configurations, _factor, _solved: What :meth:`customer` needs of the table.
+        _weights, _places, _described, _sets, _configurations, _factor, _solved: What :meth:`customer` needs of the table.
     """
 
-    kernels: FloatArray
     noise: float
     spread: float
     surprise: float
     _weights: Weights
     _places: FloatArray
-    _all_kernels: FloatArray
+    _described: FloatArray
     _sets: NDArray[np.intp]
     _configurations: NDArray[np.intp]
     _factor: FloatArray
     _solved: FloatArray
 
     @classmethod
-    def fit(cls, aps: FloatArray, candidates: int, described: FloatArray, places: FloatArray) -> TaskProcess:
+    def fit(cls, aps: FloatArray, described: FloatArray, places: FloatArray) -> TaskProcess:
         """Learns the weights from a table.
 
         Args:
-            aps: ``[S, U]``, NaN where not measured.
-            candidates: K, the first of the configurations.
-            described: ``[U, P]``, see :func:`describe`.
+            aps: ``[S, U]`` in [0, 1], NaN where not measured.
+            described: ``[U, P]`` the configurations, see :func:`~nni_hyperfd.process.description.describe`.
             places: ``[S, D]`` of the data sets; D = 0: nothing is known of what they look like, and there is no m.
         """
         spread = typical_spread(aps)
@@ -181,65 +149,68 @@ class TaskProcess:
         sets = np.concatenate([np.full(len(each.indices), row) for row, each in enumerate(seen)])
         configurations = np.concatenate([each.indices for each in seen])
         values = np.concatenate([each.values for each in seen])
-        steps = torch.from_numpy(np.abs(described[:, None] - described[None]))
         at = (torch.from_numpy(sets), torch.from_numpy(configurations))
-        weights = _largest_posterior(*at, torch.from_numpy(values), steps, torch.from_numpy(places))
+        steps, where = torch.from_numpy(_steps(described, described)), torch.from_numpy(places)
+        weights = _largest_posterior(*at, torch.from_numpy(values), steps, where)
         with torch.no_grad():
-            kernels = weights.kernels(steps)
-            factor = torch.linalg.cholesky(_measured(weights, kernels, *at, torch.from_numpy(places))).numpy()
+            factor = torch.linalg.cholesky(_measured(weights, weights.kernels(steps), *at, where)).numpy()
             prior = weights.surprise().item()
         white = solve_triangular(factor, values, lower=True)
-        k = candidates
         return cls(
-            kernels[:, :k, :k].numpy(),
             float(weights.noise.exp()),
             spread,
             prior + 0.5 * float(white @ white) + float(np.log(np.diag(factor)).sum()),
             weights,
             places,
-            kernels[:, :, :k].numpy(),
+            described,
             sets,
             configurations,
             factor,
             cho_solve((factor, True), values),
         )
 
-    def customer(self, place: FloatArray) -> Customer:
+    def customer(self, place: FloatArray, described: FloatArray) -> Customer:
         """What is expected of a data set that is not in the table.
 
         Args:
             place: ``[D]``.
+            described: ``[n, P]`` configurations, whether or not they are in the table.
         """
-        common, looks, _ = self._all_kernels[:, self._configurations]
+        common, looks, _ = self._kernels(self._described, described)[:, self._configurations]
         cross = common + self._alike(self._places, place[None])[self._sets] * looks
-        return Customer(place, self._solved @ cross, solve_triangular(self._factor, cross, lower=True))
+        explained = solve_triangular(self._factor, cross, lower=True)
+        return Customer(place, described, self._solved @ cross, explained)
 
-    def covariance(
-        self,
-        first: Customer,
-        at: NDArray[np.intp],
-        second: Customer,
-        where: NDArray[np.intp],
-        own: float,
-    ) -> FloatArray:
-        """``[a, b]`` between candidates ``at [a]`` of one customer and ``where [b]`` of another or the same.
+    def covariance(self, customers: Sequence[Customer]) -> tuple[FloatArray, FloatArray]:
+        """``[n, n]`` twice, between all configurations of all customers, one customer after the other.
 
-        Args:
-            first: One customer, with ``at``.
-            second: The other, with ``where``.
-            own: By how much customers differ more from each other than the table's sets: a factor on the variance of h.
+        Returns:
+            What there is in any case, and the part that is each customer's own. The second is to be multiplied by how much
+            more customers differ from each other (in variance) than the table's sets, and added.
         """
-        common, looks, alone = (each[np.ix_(at, where)] for each in self.kernels)
-        prior = common + self._alike(first.place[None], second.place[None])[0, 0] * looks
-        if first is second:
-            prior = prior + own * alone + OFFSET_VARIANCE
-        return prior - first.explained[:, at].T @ second.explained[:, where]
+        sizes = [len(each.described) for each in customers]
+        described = np.concatenate([each.described for each in customers])
+        places = np.repeat(np.stack([each.place for each in customers]), sizes, axis=0)
+        explained = np.concatenate([each.explained for each in customers], axis=1)
+        owner = np.repeat(np.arange(len(customers)), sizes)
+        same = owner[:, None] == owner
+        common, looks, alone = self._kernels(described, described)
+        shared = common + self._alike(places, places) * looks + OFFSET_VARIANCE * same
+        return shared - explained.T @ explained, alone * same
+
+    def _kernels(self, first: FloatArray, second: FloatArray) -> FloatArray:
+        with torch.no_grad():
+            return self._weights.kernels(torch.from_numpy(_steps(first, second))).numpy()
 
     def _alike(self, first: FloatArray, second: FloatArray) -> FloatArray:
+        if not first.shape[1]:
+            return np.zeros((len(first), len(second)))
         with torch.no_grad():
-            return self._weights.alike(torch.from_numpy(first), torch.from_numpy(second)).numpy() * bool(
-                first.shape[1]
-            )
+            return self._weights.alike(torch.from_numpy(first), torch.from_numpy(second)).numpy()
+
+
+def _steps(first: FloatArray, second: FloatArray) -> FloatArray:
+    return np.abs(first[:, None] - second[None])
 
 
 def _measured(

@@ -1,0 +1,105 @@
+"""Plans: one after the other, each as if those before it came out as expected, and corrected by what did come out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from scipy.stats import multivariate_normal
+
+from nni_hyperfd.process.observed import FloatArray, observe
+from nni_hyperfd.process.search import Finished, Search, expected_improvement
+from nni_hyperfd.process.task_process import TaskProcess
+
+CONFIGURATIONS = np.stack(np.meshgrid(np.arange(4.0), np.arange(3.0)), -1).reshape(-1, 2)
+K = len(CONFIGURATIONS)
+NOTHING = np.full(K, np.nan)
+NONE_BEGUN = np.zeros(K, dtype=bool)
+
+
+@pytest.fixture(scope="module")
+def process() -> TaskProcess:
+    rng = np.random.default_rng(0)
+    taste = 0.03 * CONFIGURATIONS[:, 0] - 0.02 * CONFIGURATIONS[:, 1]
+    own = 0.02 * rng.normal(size=(14, 1)) * CONFIGURATIONS[:, 0]
+    return TaskProcess.fit(
+        0.5 + taste + own + 0.01 * rng.normal(size=(14, K)), CONFIGURATIONS, np.zeros((14, 0))
+    )
+
+
+def search(process: TaskProcess, past: list[Finished] | None = None, **options: tuple[float, ...]) -> Search:
+    return Search(process, process.customer(np.zeros(0), CONFIGURATIONS), past or [], **options)
+
+
+def with_results(results: dict[int, float]) -> tuple[FloatArray, np.ndarray]:
+    aps = NOTHING.copy()
+    aps[list(results)] = list(results.values())
+    return aps, ~np.isnan(aps)
+
+
+def test_the_first_trial_is_what_is_best_in_general(process: TaskProcess) -> None:
+    plan = search(process).plan(NOTHING, NONE_BEGUN, 4)
+    assert (
+        plan.order[0]
+        == np.argmax(plan.expected)
+        == np.argmax(process.customer(np.zeros(0), CONFIGURATIONS).mean)
+    )
+    assert len(set(plan.order.tolist())) == 4
+
+
+def test_a_plan_ends_with_the_candidates_and_passes_over_what_is_begun(process: TaskProcess) -> None:
+    everything = search(process).plan(NOTHING, NONE_BEGUN, 100).order
+    assert sorted(everything.tolist()) == list(range(K))
+    begun = NONE_BEGUN.copy()
+    begun[everything[:5]] = True
+    assert not set(search(process).plan(NOTHING, begun, 100).order.tolist()) & set(everything[:5].tolist())
+    assert len(search(process).plan(NOTHING, ~NONE_BEGUN, 3).order) == 0
+
+
+def test_the_rest_of_a_plan_is_what_one_chooses_while_its_beginning_runs(process: TaskProcess) -> None:
+    whole = search(process).plan(NOTHING, NONE_BEGUN, 5).order
+    begun = NONE_BEGUN.copy()
+    begun[whole[:2]] = True
+    np.testing.assert_array_equal(search(process).plan(NOTHING, begun, 3).order, whole[2:])
+
+
+def test_results_move_the_plan(process: TaskProcess) -> None:
+    """Large x is liked in general, but not here."""
+    by_x = {int(i): 0.5 - 0.1 * CONFIGURATIONS[i, 0] for i in np.flatnonzero(CONFIGURATIONS[:, 1] == 0)[1:]}
+    aps, begun = with_results(by_x)
+    usual = CONFIGURATIONS[search(process).plan(NOTHING, NONE_BEGUN).order[0]]
+    corrected = CONFIGURATIONS[search(process).plan(aps, begun).order[0]]
+    assert usual[0] == 3
+    assert corrected[0] == 0
+
+
+def test_a_trial_is_chosen_by_expected_improvement_under_all_hypotheses(process: TaskProcess) -> None:
+    """Against the definition, with one customer before and two results."""
+    own = (1.0, 5.0)
+    whole = process.customer(np.zeros(0), CONFIGURATIONS)
+    before = observe(
+        np.where(np.arange(K) < 3, np.array([0.7, 0.5, 0.6] + [0.0] * (K - 3)), np.nan), process.spread
+    )
+    past = [Finished(whole.at(before.indices), before.values)]
+    aps, begun = with_results({4: 0.5, 9: 0.6})
+    seen = observe(aps, process.spread)
+
+    shared, alone = process.covariance([past[0].customer, whole])
+    at = np.r_[np.arange(3), 3 + seen.indices]
+    values = np.r_[before.values, seen.values]
+    mean = np.r_[past[0].customer.mean, whole.mean]
+    known, gains, means = [], [], []
+    for factor in own:
+        spread = shared + factor * alone
+        noisy = spread[np.ix_(at, at)] + process.noise * np.eye(len(at))
+        gain = spread[:, at] @ np.linalg.inv(noisy)
+        after, left = (mean + gain @ (values - mean[at]))[3:], (spread - gain @ spread[at])[3:, 3:]
+        best = max(seen.indices, key=lambda i, m=after: m[i])
+        variance = np.diag(left) + left[best, best] - 2 * left[best]
+        gains.append(expected_improvement(after, np.sqrt(np.maximum(variance, 0)), after[best]))
+        known.append(multivariate_normal(mean[at], noisy).logpdf(values))
+        means.append(after)
+    weights = softmax(np.array(known) - np.log(own))
+    found = search(process, past, own=own).plan(aps, begun)
+    np.testing.assert_allclose(found.expected, weights @ np.stack(means), atol=1e-8)
+    assert found.order[0] == np.argmax(np.where(begun, -np.inf, weights @ np.stack(gains)))
