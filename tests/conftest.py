@@ -47,7 +47,8 @@ def drawn_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_platform() -> Callable[[Path], None]:
-    """Makes, in a folder, a platform for the shipped base whose version 0 knows twelve random data sets."""
+    """Makes, in a folder, a platform for the shipped base whose version 0 knows twelve random data sets and six results on each."""
+    import numpy as np
     import torch
 
     from nni_hyperfd.detection.weights import base_id
@@ -55,7 +56,8 @@ def make_platform() -> Callable[[Path], None]:
     from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
     from nni_hyperfd.platform.platform import Platform
     from nni_hyperfd.ranker.encoders import EncoderShape
-    from nni_hyperfd.ranker.offline import OfflineData
+    from nni_hyperfd.ranker.encodings import encode
+    from nni_hyperfd.ranker.offline import Experience, OfflineData
     from nni_hyperfd.ranker.ranker import Ranker
     from nni_hyperfd.spaces.space import standard_space
 
@@ -66,8 +68,15 @@ def make_platform() -> Callable[[Path], None]:
         mean=torch.randn(shape, generator=generator),
         boxes=torch.randint(0, 9, (60,), generator=generator),
     )
-    offline = OfflineData(features, [torch.arange(5 * s, 5 * s + 5) for s in range(12)], {})
     space = standard_space("hpo")
+    experience = Experience(
+        encode(space, space.sample(20, np.random.default_rng(0))),
+        torch.arange(12).repeat_interleave(6),
+        torch.cat([torch.randperm(20, generator=generator)[:6] for _ in range(12)]),
+        torch.rand(72, generator=generator),
+    )
+    members = [torch.arange(5 * s, 5 * s + 5) for s in range(12)]
+    offline = OfflineData(features, members, {space.key: experience})
     ranker = Ranker.build({space.key: EncoderShape.of(space)}, seed=0)
     ranker.extractor.set_normalization(image_inputs(features), offline.statistics)
     ranker.eval()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nni_hyperfd.cli.ledger import said
 from nni_hyperfd.cli.table import table
 from nni_hyperfd.platform.http import is_url
-from nni_hyperfd.plugin.settings import FORMATS, Settings, default_platform
+from nni_hyperfd.plugin.settings import FORMATS, METHODS, Settings, default_platform
 
 if TYPE_CHECKING:
     from nni_hyperfd.plugin.customer import Customer
@@ -33,6 +33,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="NNI search space as JSON, or hpo, nas or joint (default: hpo)",
     )
     parser.add_argument("--budget", type=int, default=4, help="configurations to recommend (default: 4)")
+    parser.add_argument(
+        "--method", choices=METHODS, default=METHODS[0], help="how they are chosen (default: %(default)s)"
+    )
     parser.add_argument(
         "--exploration", type=float, default=0.5, help="share of them that explores (default: 0.5)"
     )
@@ -78,6 +81,7 @@ def run(options: argparse.Namespace) -> None:
             "data": options.data,
             "platform": options.platform,
             "budget": options.budget,
+            "method": options.method,
             "exploration": options.exploration,
             "candidates": options.candidates,
             "seed": options.seed,

@@ -92,6 +92,8 @@ Parameters = Annotated[
     dict[Key, bool | WholeNumber | Finite | Word], Field(min_length=1, max_length=KEYS_LIMIT)
 ]
 """One configuration, flat."""
+Method = Literal["hyperfd", "hyperfd-gp"]
+"""How configurations are chosen: see :class:`RecommendRequest`."""
 Tensors = Annotated[bytes, Field(min_length=1, max_length=TENSOR_BYTES_LIMIT)]
 """Safetensors bytes; names, shapes and numbers are checked by ``tensors.unpack`` against the expected ones."""
 
@@ -299,6 +301,10 @@ class RecommendRequest(Message):
 
     ``candidates`` is the size of the sample that is ranked where the space is too large to be listed, and ``generations``
     the rounds of evolutionary refinement of that sample.
+
+    ``method`` hyperfd is the paper's: a ranking by <φ, H(c)>, part of which is drawn at random (``exploration``). hyperfd-gp is a
+    Gaussian process that φ is an input of; its proposals depend on the task's results so far. ``begun`` are configurations
+    that it shall not propose again, whether or not the platform has their results.
     """
 
     task_id: Identifier | None = None
@@ -307,6 +313,8 @@ class RecommendRequest(Message):
     candidates: Annotated[int, Field(ge=1, le=100_000)] = 200
     generations: Annotated[int, Field(ge=0, le=50)] = 0
     exploration: Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)] = 0.5
+    method: Method = "hyperfd"
+    begun: Annotated[tuple[Parameters, ...], Field(max_length=1000)] = ()
     seed: Seed = 0
 
     @model_validator(mode="after")

@@ -33,16 +33,21 @@ class StoredTasks(Sequence[PastTask]):
     def __len__(self) -> int:
         return len(self._ids)
 
+    def of_space(self, space_key: str) -> list[str]:
+        """Ids of those of one search space, in the same order."""
+        return self._store.learnt_tasks(space_key)
+
     @overload
     def __getitem__(self, index: int) -> PastTask: ...
     @overload
     def __getitem__(self, index: slice) -> list[PastTask]: ...
     def __getitem__(self, index: int | slice) -> PastTask | list[PastTask]:
         if isinstance(index, slice):
-            return [self._read(task_id) for task_id in self._ids[index]]
-        return self._read(self._ids[index])
+            return [self.read(task_id) for task_id in self._ids[index]]
+        return self.read(self._ids[index])
 
-    def _read(self, task_id: str) -> PastTask:
+    def read(self, task_id: str) -> PastTask:
+        """One of them by its id."""
         task = self._store.task(task_id)
         if task.final_phi is None:
             raise PlatformError(f"the finished task {task.id} has no meta-feature; restore a backup")

@@ -18,6 +18,7 @@ import torch
 
 from nni_hyperfd.errors import PlatformError, UpdateLostError
 from nni_hyperfd.platform import report
+from nni_hyperfd.platform.expectation import Expectation
 from nni_hyperfd.platform.first import IMPORTANCE, first_state, read_assets
 from nni_hyperfd.platform.messages import (
     BeginUpdate,
@@ -97,6 +98,7 @@ class Platform:
         self._session: UpdateSession | None = None
         self._begun = self._renewed = 0.0
         self._rankers: dict[int, Ranker] = {}
+        self._expectations: dict[tuple[int, str], Expectation] = {}
         self._offline: OfflineData | None = None
         self._guard: Guard | None = None
 
@@ -210,17 +212,27 @@ class Platform:
         """Rank configurations with the ranker version that φ was computed with; changes no state.
 
         Raises:
-            PlatformError: No such task, or features of another base detector.
-            SpaceError: The search space is malformed, or has fewer configurations than candidates are asked for.
+            PlatformError: No such task, features of another base detector, or no experience for the method that was asked for.
+            SpaceError: The search space is malformed, or has fewer configurations than candidates are asked for, or a
+                configuration that was begun is not one of it.
         """
+        trials: Sequence[Trial] = ()
         if message.subject is not None:
             space, phi = self._checked_space(message.subject), message.subject.phi
             version = message.subject.extractor_version
         else:
             task = self._store.task(message.task_id or "")
             space, phi, version = _space_of(task), task.phi, task.extractor_version
+            trials = self._store.trials(task.id)
         with _WORKING:
-            return rank(self._kept_ranker(version), version, space, torch.tensor(phi), message)
+            if message.method == "hyperfd":
+                return rank(self._kept_ranker(version), version, space, torch.tensor(phi), message)
+            results = {space.parse(each.parameters): each.ap for each in trials if each.ap is not None}
+            begun = [space.parse(each) for each in (*(trial.parameters for trial in trials), *message.begun)]
+            expectation = self._expectation(version, space)
+            return expectation.recommend(
+                version, space, phi, message, results, begun, StoredTasks(self._store)
+            )
 
     def record(self, message: TrialRecord) -> RecordReceipt:
         """Keep a trial's outcome; when this returns, it is on disk.
@@ -439,6 +451,16 @@ class Platform:
                 del self._rankers[next(iter(self._rankers))]
             self._rankers[version] = self.ranker(version).eval()
         return self._rankers[version]
+
+    def _expectation(self, version: int, space: Space) -> Expectation:
+        """What a version expects in a space; fitting it takes seconds, so the last few are kept in memory."""
+        key = version, space.key
+        if key not in self._expectations:
+            made = Expectation(self._kept_ranker(version), self._settings.images, self._offline_data(), space)
+            while len(self._expectations) >= _KEPT_RANKERS:
+                del self._expectations[next(iter(self._expectations))]
+            self._expectations[key] = made
+        return self._expectations[key]
 
     def _offline_data(self) -> OfflineData:
         if self._offline is None:

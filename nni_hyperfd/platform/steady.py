@@ -129,16 +129,23 @@ class SteadyPlatform:
         return task
 
     def recommend(self, message: RecommendRequest) -> Recommendation:
-        """Rank configurations, here while the platform is away, in the very way in which the platform does it."""
+        """Rank configurations, here while the platform is away, in the very way in which the platform does it.
+
+        What the method hyperfd-gp needs beside the ranker stays on the platform: a first recommendation is the ranker's then,
+        and a later one, which knows what was begun, is not made.
+        """
         try:
-            if message.task_id is None or not message.task_id.startswith(PROVISIONAL):
-                return self._remote.recommend(message)
-            away = PlatformAwayError("the platform has not heard of this experiment yet")
+            return self._remote.recommend(message if message.task_id is None else self._addressed(message))
         except PlatformAwayError as error:
             away = error
         subject = message.subject or self._subjects.get(message.task_id or "")
         ranker = self._kept.ranker()
-        if subject is None or ranker is None or self._kept.version() != subject.extractor_version:
+        if (
+            message.begun
+            or subject is None
+            or ranker is None
+            or self._kept.version() != subject.extractor_version
+        ):
             raise away
         space = read_space(subject.space, subject.flops_limit)
         return rank(ranker, subject.extractor_version, space, torch.tensor(subject.phi), message)

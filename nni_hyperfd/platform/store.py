@@ -340,10 +340,12 @@ class Store:
         with self._reading() as session:
             return [_task(row) for row in session.execute(query).scalars()]
 
-    def learnt_tasks(self) -> list[str]:
-        """Ids of the finished tasks whose versions are published, in the order of these."""
+    def learnt_tasks(self, space_key: str | None = None) -> list[str]:
+        """Ids of the finished tasks whose versions are published, in the order of these; of one search space, or of all."""
         query = select(TaskRow.id).join(VersionRow, VersionRow.number == TaskRow.version_after)
         query = query.where(TaskRow.status == "done", VersionRow.published).order_by(VersionRow.number)
+        if space_key is not None:
+            query = query.where(TaskRow.space_key == space_key)
         with self._reading() as session:
             return list(session.execute(query).scalars())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +86,10 @@ class Customer:
         self._say_what_was_spent()
         return task
 
-    def recommend(self, task: Task, count: int) -> Recommendation:
-        """``count`` configurations for a task, and spares."""
-        return self._client.recommend(task, count, **self._options())
+    def recommend(self, task: Task, count: int, begun: Sequence[Mapping[str, Any]] = ()) -> Recommendation:
+        """``count`` configurations for a task, and spares; ``begun`` are those that were handed out before."""
+        begun = tuple(dict(each) for each in begun)
+        return self._client.recommend(task, count, begun=begun, **self._options())
 
     def record(
         self, task: Task, parameters: Mapping[str, Any], result: Result | None, training: Training
@@ -121,5 +122,6 @@ class Customer:
         return {
             "candidates": settings.candidates,
             "exploration": settings.exploration,
+            "method": settings.method,
             "seed": settings.seed,
         }

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,12 +62,57 @@ class Session:
                 configuration = self._customer.space.parse(ranked.parameters)
                 logger.info("  %d. %s (score %.4f)", number, configuration, ranked.score)
         Presence(folder).announce()
-        self.search_space, self.ranking = memo.search_space, memo.ranking
+        self._folder, self._memo = folder, memo
+        self.steady_ranking = threading.RLock()
+        """To be held from the moment in which a place is chosen until its configuration is read."""
         self._training = self.records.training()
         self._ending = threading.Lock()
         self._ended = self._task.status == "done"
         if self._ended:
             logger.info("This experiment has updated the platform already; it will not do so again.")
+
+    @property
+    def search_space(self) -> Mapping[str, Any]:
+        """As NNI gave it."""
+        return self._memo.search_space
+
+    @property
+    def ranking(self) -> tuple[Mapping[str, Any], ...]:
+        """Parameters of the configurations to try, in this order."""
+        return self._memo.ranking
+
+    def replan(self, wanted: int, handed_out: Callable[[], Collection[int]]) -> None:
+        """Have the rest of the ranking made anew from the results so far, where the method does so.
+
+        Should the platform not do it, the old plan goes on.
+
+        Args:
+            wanted: results that are still missing.
+            handed_out: places that stay as they are; asked again when the new plan is there.
+        """
+        if self._memo.settings.method == "hyperfd" or wanted < 1:
+            return
+        try:
+            begun = [self.ranking[place] for place in sorted(handed_out())]
+            found = self._customer.recommend(self._task, wanted, begun)
+        except HyperFDError as error:
+            logger.warning("The plan stays as it is: %s.", error)
+            return
+        with self.steady_ranking:
+            fixed = sorted(handed_out())
+            kept = [self.ranking[place] for place in fixed]
+            fresh = [dict(each.parameters) for each in (*found.configurations, *found.spares)]
+            # Spares that the new plan does not name stay behind it, so that no place is without a configuration.
+            rest = [each for each in (*fresh, *self.ranking) if each not in kept]
+            rest = [each for i, each in enumerate(rest) if each not in rest[:i]]
+            ranking = list(self.ranking)
+            for place in range(len(ranking)):
+                if place not in fixed:
+                    ranking[place] = rest.pop(0)
+            self._memo = replace(self._memo, ranking=tuple(ranking))
+            self._memo.write(self._folder)
+        following = self._customer.space.parse(found.configurations[0].parameters)
+        logger.info("The rest is planned anew; next: %s", following)
 
     def place(self, parameters: Mapping[str, Any]) -> int | None:
         """Place of a configuration in the ranking, 0 the best; None where it is not one of them."""

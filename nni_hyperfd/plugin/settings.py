@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_PLATFORM = "~/.local/share/hyperfd"
 FORMATS = ("wider", "coco", "voc", "yolo", "retinaface", "csv")
+METHODS = ("hyperfd", "hyperfd-gp")
 SPACES = ("hpo", "nas", "joint", "flat")
 
 
@@ -41,7 +42,8 @@ class Settings:
         token: for a platform on a server; by default ``HYPERFD_TOKEN``, which is the better place: NNI shows ``classArgs``
             on its page and writes them into its logs.
         budget: B, results after which the experiment ends.
-        exploration: share of the budget drawn from the second-best part of the ranking, 0 to 1.
+        method: hyperfd, the paper's ranking, or hyperfd-gp, which plans the rest of the trials anew after each result.
+        exploration: share of the budget drawn from the second-best part of the ranking, 0 to 1; of the method hyperfd.
         candidates: configurations sampled and ranked where a space is too large to rank all of it.
         seed: of everything that recommendation and update draw at random.
         format: annotation format, recognized from the folder when absent.
@@ -55,6 +57,7 @@ class Settings:
     data: Path
     platform: str = field(default_factory=default_platform)
     budget: int = 4
+    method: str = "hyperfd"
     exploration: float = 0.5
     candidates: int = 200
     seed: int = 0
@@ -80,6 +83,7 @@ class Settings:
             "data": Path(_text(arguments, "data")),
             "platform": _text(arguments, "platform"),
             "budget": whole_number(arguments, "budget", 1, 1000),
+            "method": _one_of(arguments, "method", METHODS),
             "exploration": _number(arguments, "exploration", 1),
             "candidates": whole_number(arguments, "candidates", 1, 100_000),
             "seed": whole_number(arguments, "seed", 0, 2**63 - 1),

@@ -110,6 +110,12 @@ class Trials(Generic[T]):
             return len(self._proposed) - max(len(self._results), len(self._ended))
 
     @property
+    def handed_out(self) -> list[int]:
+        """Places that were given to a trial, whatever became of it."""
+        with self._lock:
+            return sorted(self._proposed)
+
+    @property
     def results(self) -> dict[int, T]:
         """Results by place."""
         with self._lock:

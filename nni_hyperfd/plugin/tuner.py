@@ -102,7 +102,9 @@ class HyperFDTuner(Tuner):
     def _propose(self, parameter_ids: list[int], proposed: list[dict[str, Any]]) -> None:
         if self._session is not None:
             self._end_silent_trials(self._session)
-            proposed += [dict(self._session.ranking[place]) for place in self._trials.request(parameter_ids)]
+            with self._session.steady_ranking:
+                places = self._trials.request(parameter_ids)
+                proposed += [dict(self._session.ranking[place]) for place in places]
 
     @_never_raises
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
@@ -173,6 +175,8 @@ class HyperFDTuner(Tuner):
         session.record(place, result)
         if self._trials.complete and self._end("all results are there"):
             session.say_done()
+        missing = self._settings.budget - len(self._trials.results)
+        session.replan(missing, lambda: self._trials.handed_out)
 
     @_never_raises
     def _settle(self) -> None:
@@ -180,9 +184,11 @@ class HyperFDTuner(Tuner):
         session = self._session
         if session is None:
             return
-        for parameter_id, place in self._trials.settle():
+        with session.steady_ranking:
+            ready = [(name, dict(session.ranking[place])) for name, place in self._trials.settle()]
+        for parameter_id, parameters in ready:
             if self._send is not None:
-                self._send(parameter_id, dict(session.ranking[place]))
+                self._send(parameter_id, parameters)
         if (self._trials.over or session.records.no_trial_left()) and self._end("no trial is left"):
             session.say_done()
 

@@ -49,6 +49,21 @@ def test_an_experiment_from_beginning_to_end(desk: Any) -> None:
     assert experiment.log().rstrip().endswith("Dispatcher terminiated")
 
 
+def test_hyperfd_gp_from_beginning_to_end(desk: Any) -> None:
+    """The first result is the worst of all, so what comes next is planned anew."""
+    experiment = desk.start(
+        "nni.report_final_result(0.05 if nni.get_sequence_id() == 0 else 0.8)",
+        {"budget": 3, "method": "hyperfd-gp"},
+    )
+    experiment.wait_for_status("DONE", "ERROR")
+    assert experiment.status() == "DONE", experiment.log()
+    assert experiment.log().count("The rest is planned anew; next: ") == 2
+    assert desk.version() == 1
+    tried = [json.loads(job["hyperParameters"][0])["parameters"] for job in experiment.get("trial-jobs")]
+    assert len({json.dumps(each) for each in tried}) == 3
+    assert {json.dumps(each) for each in desk.tried(experiment.id).values()} <= {json.dumps(t) for t in tried}
+
+
 def test_the_tuner_is_killed_after_the_second_trial(desk: Any) -> None:
     experiment = desk.start("if nni.get_sequence_id() == 2: time.sleep(15)\n" + REPORT, {"budget": 4})
     experiment.wait(lambda: len(experiment.get("trial-jobs")) == 3, "the third trial")

@@ -117,6 +117,32 @@ def test_an_experiment_begins_while_the_platform_is_away(
     assert not (nni.folder / FILE_NAME).exists()
 
 
+def test_hyperfd_gp_keeps_its_plan_while_the_platform_is_away(
+    server: Any, remote: Callable[..., Any], drawn_faces: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It begins with the kept ranker's configurations, and plans by itself as soon as the platform is back."""
+    assert main(["recommend", "--data", str(drawn_faces)]) == 0
+    server.kill()
+    nni = remote()
+    nni.begin(HyperFDTuner(data="faces", budget=3, method="hyperfd-gp"))
+    plan = json.loads((nni.folder / "hyperfd.json").read_text())["ranking"]
+    (first,) = nni.request()
+    with caplog.at_level(logging.INFO):
+        nni.report(first, 0.5)
+    assert "The plan stays as it is" in caplog.text
+    assert json.loads((nni.folder / "hyperfd.json").read_text())["ranking"] == plan
+    (second,) = nni.request()
+    server.start()
+    with caplog.at_level(logging.INFO):
+        nni.report(second, 0.25)
+    assert "The rest is planned anew" in caplog.text
+    (third,) = nni.request()
+    nni.report(third, 0.75)
+    assert nni.errors() == []
+    assert experience(server) == [0.25, 0.5, 0.75]
+    assert len({json.dumps(form["parameters"]) for form in nni.proposals()}) == 3
+
+
 def test_a_platform_that_was_never_seen_must_be_there(
     remote: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

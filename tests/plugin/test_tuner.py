@@ -63,6 +63,38 @@ def test_from_recommendation_to_update(nni_experiment: Make, platform: Callable[
     assert platform().status().version == 1
 
 
+def test_hyperfd_gp_plans_anew_after_each_result(
+    nni_experiment: Make, platform: Callable[[], Platform]
+) -> None:
+    nni = nni_experiment()
+    nni.begin(HyperFDTuner(data="faces", budget=5, method="hyperfd-gp"))
+
+    def plan() -> list[dict[str, Any]]:
+        return json.loads((nni.folder / "hyperfd.json").read_text())["ranking"]
+
+    first_plan = plan()
+    one, two = nni.request(2)
+    nni.report(two, 0.9)
+    nni.end(two)
+    nni.report(one, 0.05)
+    nni.end(one, "SUCCEEDED")
+    (failed,) = nni.request()
+    nni.end(failed, "FAILED")
+    for _ in range(3):
+        (trial,) = nni.request()
+        nni.report(trial, 0.5)
+        nni.end(trial)
+    assert nni.errors() == []
+    tried = [form["parameters"] for form in nni.proposals()]
+    assert tried[:2] == first_plan[:2], "both were begun before there was a result"
+    assert tried != first_plan[:6]
+    assert plan()[:6] == tried, "what another process would go on from"
+    assert len({json.dumps(each) for each in tried}) == 6, "nothing is tried twice"
+    assert len({json.dumps(each) for each in plan()}) == len(first_plan)
+    assert platform().status().version == 1
+    assert [each for each in experience(platform()).values() if each not in tried] == []
+
+
 def test_a_failed_trial_is_replaced_and_reported_as_failed(
     nni_experiment: Make, platform: Callable[[], Platform]
 ) -> None:

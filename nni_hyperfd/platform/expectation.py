@@ -1,0 +1,141 @@
+"""What the platform's experience lets one expect of a customer's configurations, and what to try by that: ``hyperfd-gp``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nni_hyperfd.errors import PlatformError
+from nni_hyperfd.metafeature.extractor import image_inputs
+from nni_hyperfd.platform.messages import RankedConfiguration, Recommendation, RecommendRequest, build
+from nni_hyperfd.platform.past import StoredTasks
+from nni_hyperfd.platform.ranking import SPARES
+from nni_hyperfd.process.description import describe
+from nni_hyperfd.process.observed import FloatArray, observe
+from nni_hyperfd.process.places import Places
+from nni_hyperfd.process.search import Finished, Search
+from nni_hyperfd.process.task_process import TaskProcess
+from nni_hyperfd.ranker.encodings import encode
+from nni_hyperfd.ranker.offline import OfflineData
+from nni_hyperfd.ranker.ranker import Ranker
+from nni_hyperfd.ranker.transform import ExactTransform
+from nni_hyperfd.ranker.update import PastTask
+from nni_hyperfd.spaces.configuration import Configuration
+from nni_hyperfd.spaces.space import Space
+
+LISTED = 512
+"""Spaces up to this size are looked at whole; larger ones by a sample, which is never larger than this."""
+
+PAST = 100
+"""Finished tasks that take part, the latest ones."""
+
+Results = Mapping[Configuration, float]
+
+
+class Expectation:
+    """One ranker version's view of all experience in one search space.
+
+    Where data sets are is said by φ under this version; that of finished tasks is carried to it by Z (METHOD §7).
+
+    Args:
+        ranker: The version.
+        images: Size of an image sample.
+        offline: The server's data and experience.
+        space: Any of those with the key in question.
+
+    Raises:
+        PlatformError: There is no offline experience in this space.
+    """
+
+    def __init__(self, ranker: Ranker, images: int, offline: OfflineData, space: Space) -> None:
+        experience = offline.experience.get(space.key)
+        if experience is None or not experience.lists:
+            raise PlatformError(
+                f"method hyperfd-gp needs results on the platform's own data sets, and for a search space of this kind "
+                f"({space.kind}) it has none; leave method out, or search one of the standard spaces hpo and nas"
+            )
+        with torch.no_grad():
+            self._phi: Tensor = ranker.extractor.eval().forward_indexed(
+                image_inputs(offline.features, ranker.extractor.variant),
+                offline.reference(images),
+                offline.statistics,
+            )
+        sets, rows = np.unique(experience.sets.numpy(), return_inverse=True)
+        aps = np.full((len(sets), len(experience.encodings)), np.nan)
+        aps[rows, experience.configurations.numpy()] = experience.aps.double().numpy()
+        self._places = Places(self._phi[torch.from_numpy(sets)].double().numpy())
+        self._process = TaskProcess.fit(aps, describe(space, experience.encodings), self._places.known)
+        self._finished: dict[str, Finished] = {}
+
+    def recommend(
+        self,
+        version: int,
+        space: Space,
+        phi: Sequence[float],
+        request: RecommendRequest,
+        results: Results,
+        begun: Iterable[Configuration],
+        past: StoredTasks,
+    ) -> Recommendation:
+        """The configurations to try next, and spares.
+
+        Args:
+            version: That this is the view of.
+            space: The customer's.
+            phi: [64] of the data, under this version.
+            request: For how many, and how a large space is sampled.
+            results: AP@50 of the task's configurations that have one.
+            begun: Further configurations that are not to be proposed.
+            past: Finished tasks.
+
+        Raises:
+            SpaceError: The space has fewer configurations than candidates are asked for.
+        """
+        candidates = _candidates(space, request, [*results, *begun])
+        described = describe(space, encode(space, candidates))
+        place = self._places.of(np.array(phi))
+        search = Search(self._process, self._process.customer(place, described), self._learn(space, past))
+        aps = np.array([results.get(each, np.nan) for each in candidates])
+        closed = {*results, *begun}
+        count = request.budget + max(request.budget, SPARES)
+        plan = search.plan(aps, np.array([each in closed for each in candidates]), count)
+        named = tuple(
+            build(
+                RankedConfiguration,
+                parameters=space.parameters(candidates[i]),
+                score=float(plan.expected[i]),
+            )
+            for i in plan.order
+        )
+        return build(
+            Recommendation,
+            version=version,
+            configurations=named[: request.budget],
+            spares=named[request.budget :],
+        )
+
+    def _learn(self, space: Space, past: StoredTasks) -> list[Finished]:
+        latest = past.of_space(space.key)[-PAST:]
+        for task_id in latest:
+            if task_id not in self._finished:
+                self._finished[task_id] = self._customer(space, past.read(task_id))
+        return [self._finished[task_id] for task_id in latest]
+
+    def _customer(self, space: Space, task: PastTask) -> Finished:
+        phi = ExactTransform.factor(task.offline_phi).refresh(self._phi) @ task.phi
+        aps: FloatArray = task.trials.aps.double().numpy()
+        seen = observe(aps, self._process.spread)
+        described = describe(space, task.trials.encodings)
+        return Finished(self._process.customer(self._places.of(phi.double().numpy()), described), seen.values)
+
+
+def _candidates(
+    space: Space, request: RecommendRequest, known: Iterable[Configuration]
+) -> list[Configuration]:
+    if space.size <= LISTED:
+        return space.enumerate()
+    sampled = space.sample(min(request.candidates, LISTED), np.random.default_rng(request.seed))
+    return list(dict.fromkeys([*sampled, *known]))

@@ -1,0 +1,151 @@
+"""The method hyperfd-gp on a platform: what it proposes, what moves it, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nni_hyperfd.errors import PlatformError, SpaceError
+from nni_hyperfd.metafeature.extractor import image_inputs
+from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.platform.client import TaskClient
+from nni_hyperfd.platform.messages import Recommendation, Task
+from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.process.description import describe
+from nni_hyperfd.process.places import Places
+from nni_hyperfd.process.search import Search
+from nni_hyperfd.process.task_process import TaskProcess
+from nni_hyperfd.ranker.encodings import encode
+from nni_hyperfd.ranker.offline import OfflineData
+from nni_hyperfd.ranker.ranker import Ranker
+from nni_hyperfd.spaces.space import Space, standard_search_space, standard_space
+
+BASE_ID, IMAGES = "base0", 6  # of the small platform
+HPO = standard_search_space("hpo")
+
+
+@pytest.fixture
+def client(platform: Platform, features: ImageFeatures) -> TaskClient:
+    return TaskClient(platform, features, BASE_ID)
+
+
+def proposals(client: TaskClient, task: Task, budget: int, **options: Any) -> Recommendation:
+    return client.recommend(task, budget, method="hyperfd-gp", **options)
+
+
+def named(recommendation: Recommendation) -> list[Mapping[str, Any]]:
+    return [each.parameters for each in recommendation.configurations]
+
+
+def test_proposals_are_those_of_the_process_on_the_offline_table(
+    platform: Platform, client: TaskClient, offline: OfflineData, first_ranker: Ranker
+) -> None:
+    space = standard_space("hpo")
+    found = client.preview(HPO, 4, method="hyperfd-gp")
+
+    experience = offline.experience[space.key]
+    aps = np.full((len(offline), len(experience.encodings)), np.nan)
+    for s, c, ap in zip(
+        experience.sets.tolist(), experience.configurations.tolist(), experience.aps.tolist()
+    ):
+        aps[s, c] = ap
+    with torch.no_grad():
+        phi = first_ranker.extractor.forward_indexed(
+            image_inputs(offline.features), offline.reference(IMAGES), offline.statistics
+        )
+    places = Places(phi.double().numpy())
+    process = TaskProcess.fit(aps, describe(space, experience.encodings), places.known)
+    every = space.enumerate()
+    mine = np.array(client.subject(HPO).phi)
+    customer = process.customer(places.of(mine), describe(space, encode(space, every)))
+    plan = Search(process, customer).plan(np.full(len(every), np.nan), np.zeros(len(every), dtype=bool), 4)
+    assert named(found) == [space.parameters(every[i]) for i in plan.order]
+    assert [each.score for each in found.configurations] == pytest.approx(plan.expected[plan.order].tolist())
+    assert len(found.spares) == 16
+    assert platform.find_task("exp") is None, "asking leaves no trace"
+
+
+def test_results_of_the_task_move_what_is_proposed_next(client: TaskClient) -> None:
+    task = client.open("exp", HPO)
+    first, second = named(proposals(client, task, 2))
+    assert named(proposals(client, task, 2)) == [first, second]
+    client.record(task, first, 0.1)
+    after_bad = named(proposals(client, task, 3))
+    assert first not in after_bad
+
+    other = client.open("exp2", HPO)
+    assert named(proposals(client, other, 1)) == [first]
+    client.record(other, first, 0.1)
+    client.record(other, second, 0.9)
+    client.record(other, after_bad[0], None)
+    informed = named(proposals(client, other, 200))
+    assert len(informed) == 200
+    assert not [each for each in (first, second, after_bad[0]) if each in informed]
+
+
+def test_what_was_begun_is_not_proposed_again(client: TaskClient) -> None:
+    task = client.open("exp", HPO)
+    plan = named(proposals(client, task, 4))
+    rest = named(proposals(client, task, 2, begun=tuple(dict(each) for each in plan[:2])))
+    assert rest == plan[2:]
+    with pytest.raises(SpaceError, match="lr"):
+        proposals(client, task, 2, begun=({**plan[0], "lr": 0.5},))
+
+
+def test_finished_customers_are_experience(platform: Platform, client: TaskClient) -> None:
+    """The next one with the same images expects more of what was good for the one before."""
+    before = {
+        tuple(sorted(each.parameters.items())): each.score
+        for each in client.preview(HPO, 216, method="hyperfd-gp").configurations
+    }
+    task = client.open("exp", HPO)
+    good, bad = [list(before)[i] for i in (-1, 0)]
+    for low in list(before)[:3]:
+        client.record(task, dict(low), 0.1)
+    client.record(task, dict(good), 0.9)
+    assert client.update(task).version_after == 1
+    after = {
+        tuple(sorted(each.parameters.items())): each.score
+        for each in client.preview(HPO, 216, method="hyperfd-gp").configurations
+    }
+    assert after[good] - after[bad] > before[good] - before[bad] + 0.1
+
+
+def test_only_what_the_customer_searches_is_proposed(client: TaskClient) -> None:
+    rates = {"lr": {"_type": "choice", "_value": [3e-4, 1e-3]}}
+    part = {key: rates.get(key, entry) for key, entry in HPO.items()}
+    found = client.preview(part, 4, method="hyperfd-gp")
+    assert {each["lr"] for each in named(found)} <= {3e-4, 1e-3}
+
+
+@pytest.mark.parametrize("kind", ["nas", "flat"])
+def test_a_space_without_offline_experience_is_refused(kind: str, client: TaskClient) -> None:
+    flat = {"depth": {"_type": "randint", "_value": [1, 9]}}
+    space: dict[str, Any] = flat if kind == "flat" else standard_search_space("nas")
+    with pytest.raises(PlatformError, match=f"{kind}.*leave method out"):
+        client.preview(space, 4, method="hyperfd-gp")
+    assert client.preview(space, 4).configurations
+
+
+def test_an_unknown_method_is_refused(client: TaskClient) -> None:
+    with pytest.raises(PlatformError, match="method"):
+        client.preview(HPO, 4, method="gp")
+
+
+def test_the_shipped_platform_plans_networks(tmp_path: Any, features: ImageFeatures) -> None:
+    platform = Platform.open(tmp_path / "shipped")
+    client = TaskClient(platform, features, platform.status().base_id)
+    space = Space.from_search_space(standard_search_space("nas"))
+    task = client.open("exp", dict(space.search_space))
+    plan = named(proposals(client, task, 4, candidates=40))
+    assert len({str(each) for each in plan}) == 4
+    # A network that no sample holds, as it was tried under another seed.
+    stranger = named(proposals(client, task, 1, candidates=40, seed=9))[0]
+    client.record(task, stranger, 0.9)
+    again = named(proposals(client, task, 4, candidates=40))
+    assert stranger not in again
+    platform.close()
