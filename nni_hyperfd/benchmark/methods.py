@@ -129,21 +129,24 @@ def methods(quick: bool = False) -> Mapping[str, Method]:
     for name, step in STEPS.items():
 
         def of_rankers(space: Space, name: str = name, step: Step = step) -> Rival:
-            return step(space, Ensemble.of(space, base, RANKERS), name)
+            return step(space, lambda count: Ensemble.of(space, base, count), name)
 
         found.append(Method(name, of_rankers, f"{base} {RANKERS} {name}"))
     return {method.name: method for method in found}
 
 
-Step = Callable[[Space, Ensemble, str], Rival]
+Step = Callable[[Space, Callable[[int], Ensemble], str], Rival]
 STEPS: Mapping[str, Step] = {
-    "warm-ups together": lambda space, ensemble, name: HyperFDEnsemble(ensemble, name),
-    "process": lambda space, ensemble, name: HyperFDGP(space, None, own=(1.0,), name=name),
-    "process with φ": lambda space, ensemble, name: HyperFDGP(space, ensemble, own=(1.0,), name=name),
-    "hyperfd-gp without φ": lambda space, ensemble, name: HyperFDGP(space, None, name=name),
-    "hyperfd-gp": lambda space, ensemble, name: HyperFDGP(space, ensemble, name=name),
+    "warm-ups together": lambda space, of, name: HyperFDEnsemble(of(RANKERS), name),
+    "process": lambda space, of, name: HyperFDGP(space, None, own=(1.0,), name=name),
+    "process with φ": lambda space, of, name: HyperFDGP(space, of(RANKERS), own=(1.0,), name=name),
+    "hyperfd-gp without φ": lambda space, of, name: HyperFDGP(space, None, name=name),
+    "hyperfd-gp": lambda space, of, name: HyperFDGP(space, of(RANKERS), name=name),
+    "hyperfd-gp, one warm-up": lambda space, of, name: HyperFDGP(space, of(1), name=name),
+    "hyperfd-gp, two at a time": lambda space, of, name: HyperFDGP(space, of(1), name=name, at_once=2),
 }
-"""The named variant and what it consists of: φ, and hypotheses about how far customers differ from each other."""
+"""The named variant and what it consists of: φ, and hypotheses about how far customers differ from each other. The last two are
+as the tuner has it: with φ of one ranker, and with two trials running at a time."""
 
 
 _SIMPLE: tuple[type[Rival], ...] = (

@@ -102,6 +102,7 @@ class HyperFDGP(Rival):
         ensemble: Whose φ says what data sets look like; None for a process that does not know.
         own: Hypotheses, see :data:`~nni_hyperfd.process.search.OWN`.
         name: In the results.
+        at_once: Trials that run at the same time.
     """
 
     def __init__(
@@ -110,9 +111,11 @@ class HyperFDGP(Rival):
         ensemble: Ensemble | None,
         own: Sequence[float] = OWN,
         name: str = "hyperfd-gp",
+        at_once: int = 1,
     ) -> None:
         self.name = name  # type: ignore[misc]
         self._space, self._ensemble, self._own = space, ensemble, own
+        self._at_once = at_once
         self._experience: Experience | None = None
 
     def reset(self, experience: Experience, seed: int) -> None:
@@ -131,7 +134,9 @@ class HyperFDGP(Rival):
         customer = self._process.customer(place, self._candidates)
         search = Search(self._process, customer, self._past, self._own)
         while task.left:
-            task.evaluate(int(search.plan(_aps(task), ~task.untried()).order[0]))
+            task.evaluate_ranking(
+                search.plan(_aps(task), ~task.untried(), self._at_once).order, self._at_once
+            )
         seen = observe(_aps(task), self._process.spread)
         if len(seen.indices):
             self._past.append(Finished(customer.at(seen.indices), seen.values))
