@@ -95,7 +95,7 @@ def methods(quick: bool = False) -> Mapping[str, Method]:
     star = HyperSTARSettings(warmup_steps=5, task_steps=1) if quick else HyperSTARSettings()
     found = [Method(kind.name, lambda space, kind=kind: kind(), kind.name) for kind in _SIMPLE]
     found += [Method(kind.name, lambda space, kind=kind: kind(), kind.name, 8, trains=True) for kind in _SLOW]
-    found.append(Method("hyperstar", lambda space: HyperSTAR(star), repr(star), 8, trains=True))
+    found.append(Method("hyperstar", lambda space: HyperSTAR(star), repr(star), trains=True))
 
     def add(name: str, count: int = VARIANT_SEEDS, kind: type[HyperFD] = HyperFD, **changes: object) -> None:
         options = {key: changes.pop(key) for key in ("variant", "exploration", "oracle") if key in changes}

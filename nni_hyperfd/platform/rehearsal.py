@@ -50,9 +50,13 @@ def rehearse(request: RecommendRequest, gradient_bytes: int) -> list[Planned]:
     space = read_space(subject.space, subject.flops_limit)
     example = space.parameters(space.sample(1, np.random.default_rng(0))[0])
     phi = subject.phi
+    asked = request.model_copy(update={"subject": None, "task_id": _ID})
+    again = asked.model_copy(update={"begun": (example,) * (request.budget - 1)})
+    plans_anew = request.method == "hyperfd-gp" and request.budget > 1
     messages: list[tuple[str, str, Message]] = [
         ("open_task", "once", build(OpenTask, experiment_id="experiment", subject=subject)),
-        ("recommend", "once", request.model_copy(update={"subject": None, "task_id": _ID})),
+        ("recommend", "once", asked),
+        *([("recommend", "after each result but the last", again)] if plans_anew else []),
         (
             "record",
             "once a trial, and again at the end",

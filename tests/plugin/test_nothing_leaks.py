@@ -245,8 +245,9 @@ def test_nothing_of_the_images_is_in_the_traffic_of_a_whole_experiment(
     proxy = Proxy(server.port)
     monkeypatch.setenv("HYPERFD_PLATFORM", f"http://127.0.0.1:{proxy.port}")
     monkeypatch.setenv("HYPERFD_TOKEN", server.token("customer"))
-    nni.begin(HyperFDTuner(data="faces", budget=2))
-    for number, parameter_id in enumerate(nni.request(2)):
+    nni.begin(HyperFDTuner(data="faces", budget=2, method="hyperfd-gp"))
+    for number in range(2):
+        (parameter_id,) = nni.request()
         nni.report(parameter_id, {"default": 0.5 + number / 8, "test_ap": 0.4, "seconds": 1.5})
     proxy.close()
     assert nni.errors() == []
@@ -262,6 +263,7 @@ def test_nothing_of_the_images_is_in_the_traffic_of_a_whole_experiment(
         "send_gradient",
         "commit",
     } <= set(calls)
+    assert calls.count("recommend") == 2, "the second one plans anew"
     assert set().union(*(looked_for.found_in(body) for body in sent)) == set()
     for stream in (*proxy.sent, *proxy.received):
         assert not any(word.encode() in stream for word in secrets["words"])

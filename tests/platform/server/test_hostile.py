@@ -54,6 +54,9 @@ BAD_BODIES: list[tuple[str, Any]] = [
     ("begin_update", {"task_id": "a'; DROP TABLE tasks; --"}),
     ("begin_update", {"task_id": LONG}),
     # Wrong shapes and numbers.
+    ("recommend", subject() | {"begun": [{"lr": "faces/0001.jpg"}]}),
+    ("recommend", subject() | {"begun": [{}]}),
+    ("recommend", subject() | {"method": "best"}),
     ("recommend", subject(phi=PHI[:-1])),
     ("recommend", subject(phi=[*PHI, 0.0])),
     ("recommend", subject(phi=[PHI])),
