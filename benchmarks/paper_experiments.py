@@ -81,6 +81,7 @@ STEPS = (
     "process",
     "process with φ",
     "hyperfd-gp without φ",
+    "hyperfd-gp sure of φ",
     "hyperfd-gp",
     "hyperfd-gp, one warm-up",
     "hyperfd-gp, two at a time",

@@ -138,12 +138,15 @@ def methods(quick: bool = False) -> Mapping[str, Method]:
 Step = Callable[[Space, Callable[[int], Ensemble], str], Rival]
 STEPS: Mapping[str, Step] = {
     "warm-ups together": lambda space, of, name: HyperFDEnsemble(of(RANKERS), name),
-    "process": lambda space, of, name: HyperFDGP(space, None, own=(1.0,), name=name),
-    "process with φ": lambda space, of, name: HyperFDGP(space, of(RANKERS), own=(1.0,), name=name),
-    "hyperfd-gp without φ": lambda space, of, name: HyperFDGP(space, None, name=name),
-    "hyperfd-gp": lambda space, of, name: HyperFDGP(space, of(RANKERS), name=name),
-    "hyperfd-gp, one warm-up": lambda space, of, name: HyperFDGP(space, of(1), name=name),
-    "hyperfd-gp, two at a time": lambda space, of, name: HyperFDGP(space, of(1), name=name, at_once=2),
+    "process": lambda space, of, name: HyperFDGP(space, [None], own=(1.0,), name=name),
+    "process with φ": lambda space, of, name: HyperFDGP(space, [of(RANKERS)], own=(1.0,), name=name),
+    "hyperfd-gp without φ": lambda space, of, name: HyperFDGP(space, [None], name=name),
+    "hyperfd-gp sure of φ": lambda space, of, name: HyperFDGP(space, [of(RANKERS)], name=name),
+    "hyperfd-gp": lambda space, of, name: HyperFDGP(space, [of(RANKERS), None], name=name),
+    "hyperfd-gp, one warm-up": lambda space, of, name: HyperFDGP(space, [of(1), None], name=name),
+    "hyperfd-gp, two at a time": lambda space, of, name: HyperFDGP(
+        space, [of(1), None], name=name, at_once=2
+    ),
 }
 """The named variant and what it consists of: φ, and hypotheses about how far customers differ from each other. The last two are
 as the tuner has it: with φ of one ranker, and with two trials running at a time."""

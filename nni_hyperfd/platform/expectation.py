@@ -16,13 +16,12 @@ from nni_hyperfd.platform.ranking import SPARES
 from nni_hyperfd.process.description import describe
 from nni_hyperfd.process.observed import FloatArray, observe
 from nni_hyperfd.process.places import Places
-from nni_hyperfd.process.search import Finished, Search
-from nni_hyperfd.process.task_process import TaskProcess
+from nni_hyperfd.process.search import Finished, Search, View
+from nni_hyperfd.process.task_process import Customer, TaskProcess
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.transform import ExactTransform
-from nni_hyperfd.ranker.update import PastTask
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space
 
@@ -38,7 +37,8 @@ Results = Mapping[Configuration, float]
 class Expectation:
     """One ranker version's view of all experience in one search space.
 
-    Where data sets are is said by φ under this version; that of finished tasks is carried to it by Z (METHOD §7).
+    Two processes are asked: one in which φ under this version says where data sets are (that of finished tasks is carried to it
+    by Z, METHOD §7), and one that does not know what they look like.
 
     Args:
         ranker: The version.
@@ -58,7 +58,7 @@ class Expectation:
                 f"({space.kind}) it has none; leave method out, or search one of the standard spaces hpo and nas"
             )
         with torch.no_grad():
-            self._phi: Tensor = ranker.extractor.eval().forward_indexed(
+            self._offline_phi: Tensor = ranker.extractor.eval().forward_indexed(
                 image_inputs(offline.features, ranker.extractor.variant),
                 offline.reference(images),
                 offline.statistics,
@@ -66,9 +66,10 @@ class Expectation:
         sets, rows = np.unique(experience.sets.numpy(), return_inverse=True)
         aps = np.full((len(sets), len(experience.encodings)), np.nan)
         aps[rows, experience.configurations.numpy()] = experience.aps.double().numpy()
-        self._places = Places(self._phi[torch.from_numpy(sets)].double().numpy())
-        self._process = TaskProcess.fit(aps, describe(space, experience.encodings), self._places.known)
-        self._finished: dict[str, Finished] = {}
+        described = describe(space, experience.encodings)
+        phi = self._offline_phi[torch.from_numpy(sets)].double().numpy()
+        self._eyes = [_Eye(aps, described, looks) for looks in (phi, phi[:, :0])]
+        self._known: set[str] = set()
 
     def recommend(
         self,
@@ -96,8 +97,9 @@ class Expectation:
         """
         candidates = _candidates(space, request, [*results, *begun])
         described = describe(space, encode(space, candidates))
-        place = self._places.of(np.array(phi))
-        search = Search(self._process, self._process.customer(place, described), self._learn(space, past))
+        latest = past.of_space(space.key)[-PAST:]
+        self._learn(space, past, latest)
+        search = Search([eye.view(np.array(phi), described, latest) for eye in self._eyes])
         aps = np.array([results.get(each, np.nan) for each in candidates])
         closed = {*results, *begun}
         count = request.budget + max(request.budget, SPARES)
@@ -117,19 +119,44 @@ class Expectation:
             spares=named[request.budget :],
         )
 
-    def _learn(self, space: Space, past: StoredTasks) -> list[Finished]:
-        latest = past.of_space(space.key)[-PAST:]
-        for task_id in latest:
-            if task_id not in self._finished:
-                self._finished[task_id] = self._customer(space, past.read(task_id))
-        return [self._finished[task_id] for task_id in latest]
+    def _learn(self, space: Space, past: StoredTasks, task_ids: Iterable[str]) -> None:
+        for task_id in task_ids:
+            if task_id not in self._known:
+                task = past.read(task_id)
+                phi = ExactTransform.factor(task.offline_phi).refresh(self._offline_phi) @ task.phi
+                described = describe(space, task.trials.encodings)
+                for eye in self._eyes:
+                    eye.learn(task_id, phi.double().numpy(), described, task.trials.aps.double().numpy())
+                self._known.add(task_id)
 
-    def _customer(self, space: Space, task: PastTask) -> Finished:
-        phi = ExactTransform.factor(task.offline_phi).refresh(self._phi) @ task.phi
-        aps: FloatArray = task.trials.aps.double().numpy()
-        seen = observe(aps, self._process.spread)
-        described = describe(space, task.trials.encodings)
-        return Finished(self._process.customer(self._places.of(phi.double().numpy()), described), seen.values)
+
+class _Eye:
+    """A process, where it sees data sets, and the finished tasks that it has seen.
+
+    Args:
+        aps: ``[S, U]`` the offline table.
+        described: ``[U, P]``.
+        looks: ``[S, F]``; F = 0: it sees nothing.
+    """
+
+    def __init__(self, aps: FloatArray, described: FloatArray, looks: FloatArray) -> None:
+        self._features = looks.shape[1]
+        self._places = Places(looks)
+        self._process = TaskProcess.fit(aps, described, self._places.known)
+        self._finished: dict[str, Finished] = {}
+
+    def learn(self, task_id: str, phi: FloatArray, described: FloatArray, aps: FloatArray) -> None:
+        """A finished task: φ ``[64]``, its configurations ``[n, P]``, their AP@50 ``[n]``."""
+        values = observe(aps, self._process.spread).values
+        self._finished[task_id] = Finished(self._customer(phi, described), values)
+
+    def view(self, phi: FloatArray, described: FloatArray, task_ids: Iterable[str]) -> View:
+        """Of a data set with φ ``[64]`` at candidates ``[K, P]``, after these tasks."""
+        past = [self._finished[task_id] for task_id in task_ids]
+        return View(self._process, self._customer(phi, described), past)
+
+    def _customer(self, phi: FloatArray, described: FloatArray) -> Customer:
+        return self._process.customer(self._places.of(phi[: self._features]), described)
 
 
 def _candidates(

@@ -2,7 +2,8 @@
 
 Trials are chosen one after the other by expected improvement, so that results correct what is tried next. Customers, who come with
 domains of their own, may differ more from each other than the offline sets do: by how much is a mixture of hypotheses
-(:data:`OWN`), each weighted by how well it foretold the customers so far, and this one.
+(:data:`OWN`), each weighted by how well it foretold the customers so far, and this one. Whether what data sets look like means anything
+for customers is another such question: several processes may be asked, one of which does not know it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,21 @@ class Finished:
 
 
 @dataclass(frozen=True, eq=False)
+class View:
+    """What one process sees.
+
+    Args:
+        process: Fitted to the offline table.
+        customer: At its candidates.
+        past: Customers before.
+    """
+
+    process: TaskProcess
+    customer: Customer
+    past: Sequence[Finished] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
     """What to try.
 
@@ -52,29 +68,14 @@ class Search:
     """One customer's candidates, K, under each hypothesis.
 
     Args:
-        process: Fitted to the offline table.
-        customer: At its candidates.
-        past: Customers before.
-        own: Hypotheses, see :data:`OWN`.
+        views: Of all processes that are asked, fitted to the same table and with the same customers and candidates; they are believed
+            alike beforehand.
+        own: Further hypotheses within each, see :data:`OWN`.
     """
 
-    def __init__(
-        self,
-        process: TaskProcess,
-        customer: Customer,
-        past: Sequence[Finished] = (),
-        own: Sequence[float] = OWN,
-    ) -> None:
-        self._process, self._own = process, own
-        parts = [*(each.customer for each in past), customer]
-        shared, alone = process.covariance(parts)
-        mean = np.concatenate([part.mean for part in parts])
-        values = np.concatenate([np.zeros(0), *(each.values for each in past)])
-        n = len(values)
-        self._beliefs = []
-        for factor in own:
-            after = posterior(mean, shared + factor * alone, np.arange(n), values, process.noise)
-            self._beliefs.append((after[0][n:], after[1][n:, n:], after[2]))
+    def __init__(self, views: Sequence[View], own: Sequence[float] = OWN) -> None:
+        self._beliefs = [belief for view in views for belief in _before_the_first_trial(view, own)]
+        self._doubt = np.log(np.tile(own, len(views)))
 
     def plan(self, aps: FloatArray, begun: NDArray[np.bool_], count: int = 1) -> Plan:
         """The next ``count`` trials, or as many as are left.
@@ -87,29 +88,53 @@ class Search:
             begun: ``[K]`` candidates that are not to be tried again.
             count: At least 1.
         """
-        seen = observe(aps, self._process.spread)
-        noise = self._process.noise
-        now = [posterior(m, c, seen.indices, seen.values, noise) for m, c, _ in self._beliefs]
-        known = [before[2] + after[2] for before, after in zip(self._beliefs, now)]
-        weights = softmax(np.array(known) - np.log(self._own))
-        means = [mean for mean, _, _ in now]
+        now = []
+        for each in self._beliefs:
+            seen = observe(aps, each.process.spread)
+            now.append(each.after(seen.indices, seen.values))
+        weights = softmax(np.array([each.density for each in now]) - self._doubt)
+        means = [each.mean for each in now]
         running = np.flatnonzero(begun & np.isnan(aps))
-        spreads = [_expecting(spread, running, noise) for _, spread, _ in now]
+        now = [each.expecting(running) for each in now]
         open_, order = ~begun, []
         while open_.any() and len(order) < count:
-            gain = weights @ np.stack([gain_of_next(m, c, open_) for m, c in zip(means, spreads)])
+            gain = weights @ np.stack([gain_of_next(each.mean, each.covariance, open_) for each in now])
             best = int(np.argmax(np.where(open_, gain, -np.inf)))
             order.append(best)
             open_ = open_ & (np.arange(len(open_)) != best)
-            spreads = [_expecting(spread, np.array([best]), noise) for spread in spreads]
+            now = [each.expecting(np.array([best])) for each in now]
         return Plan(np.array(order, dtype=np.intp), weights @ np.stack(means))
 
 
-def _expecting(covariance: FloatArray, at: NDArray[np.intp], noise: float) -> FloatArray:
-    """``[K, K]`` when there will be results at ``at``, whatever they are; the mean stays if they are as expected."""
-    if not len(at):
-        return covariance
-    return posterior(np.zeros(len(covariance)), covariance, at, np.zeros(len(at)), noise)[1]
+@dataclass(frozen=True, eq=False)
+class _Belief:
+    """One hypothesis about K values: mean ``[K]``, covariance ``[K, K]``, and the log density of all that was measured."""
+
+    process: TaskProcess
+    mean: FloatArray
+    covariance: FloatArray
+    density: float
+
+    def after(self, at: NDArray[np.intp], values: FloatArray) -> _Belief:
+        mean, covariance, density = posterior(self.mean, self.covariance, at, values, self.process.noise)
+        return _Belief(self.process, mean, covariance, self.density + density)
+
+    def expecting(self, at: NDArray[np.intp]) -> _Belief:
+        """When there will be results at ``at``, just as expected."""
+        return self.after(at, self.mean[at]) if len(at) else self
+
+
+def _before_the_first_trial(view: View, own: Sequence[float]) -> list[_Belief]:
+    parts = [*(each.customer for each in view.past), view.customer]
+    shared, alone = view.process.covariance(parts)
+    mean = np.concatenate([part.mean for part in parts])
+    values = np.concatenate([np.zeros(0), *(each.values for each in view.past)])
+    n = len(values)
+    found = []
+    for factor in own:
+        belief = _Belief(view.process, mean, shared + factor * alone, 0.0).after(np.arange(n), values)
+        found.append(_Belief(view.process, belief.mean[n:], belief.covariance[n:, n:], belief.density))
+    return found
 
 
 def expected_improvement(mean: FloatArray, deviation: FloatArray, best: float) -> FloatArray:

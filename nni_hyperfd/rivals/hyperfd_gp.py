@@ -24,7 +24,7 @@ from nni_hyperfd.benchmark.table import parameters_of
 from nni_hyperfd.process.description import describe
 from nni_hyperfd.process.observed import observe
 from nni_hyperfd.process.places import Places
-from nni_hyperfd.process.search import OWN, Finished, Search
+from nni_hyperfd.process.search import OWN, Finished, Search, View
 from nni_hyperfd.process.task_process import TaskProcess
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.settings import RankerSettings
@@ -99,7 +99,7 @@ class HyperFDGP(Rival):
 
     Args:
         space: Of all configurations.
-        ensemble: Whose φ says what data sets look like; None for a process that does not know.
+        looks: Whose φ says what data sets look like, for each process; None for a process that does not know.
         own: Hypotheses, see :data:`~nni_hyperfd.process.search.OWN`.
         name: In the results.
         at_once: Trials that run at the same time.
@@ -108,38 +108,51 @@ class HyperFDGP(Rival):
     def __init__(
         self,
         space: Space,
-        ensemble: Ensemble | None,
+        looks: Sequence[Ensemble | None],
         own: Sequence[float] = OWN,
         name: str = "hyperfd-gp",
         at_once: int = 1,
     ) -> None:
         self.name = name  # type: ignore[misc]
-        self._space, self._ensemble, self._own = space, ensemble, own
+        self._space, self._looks, self._own = space, looks, own
         self._at_once = at_once
         self._experience: Experience | None = None
 
     def reset(self, experience: Experience, seed: int) -> None:
         if self._experience is not experience:
-            if self._ensemble is not None:
-                self._ensemble.reset(experience)
-            self._places = Places(np.stack([self._looks(profile) for profile in experience.profiles]))
             described = describe_texts(self._space, experience.configurations)
-            self._candidates = described[: experience.candidates]
-            self._process = TaskProcess.fit(experience.aps, described, self._places.known)
+            self._eyes = [_Eye(looks, experience, described) for looks in self._looks]
             self._experience = experience
-        self._past: list[Finished] = []
+        for eye in self._eyes:
+            eye.past = []
 
     def search(self, task: Task) -> None:
-        place = self._places.of(self._looks(task.profile))
-        customer = self._process.customer(place, self._candidates)
-        search = Search(self._process, customer, self._past, self._own)
+        views = [eye.view(task.profile) for eye in self._eyes]
+        search = Search(views, self._own)
         while task.left:
-            task.evaluate_ranking(
-                search.plan(_aps(task), ~task.untried(), self._at_once).order, self._at_once
-            )
-        seen = observe(_aps(task), self._process.spread)
-        if len(seen.indices):
-            self._past.append(Finished(customer.at(seen.indices), seen.values))
+            plan = search.plan(_aps(task), ~task.untried(), self._at_once)
+            task.evaluate_ranking(plan.order, self._at_once)
+        for eye, view in zip(self._eyes, views):
+            seen = observe(_aps(task), view.process.spread)
+            if len(seen.indices):
+                eye.past = [*eye.past, Finished(view.customer.at(seen.indices), seen.values)]
+
+
+class _Eye:
+    """A process, how it sees data sets, and the customers that it has seen."""
+
+    def __init__(self, ensemble: Ensemble | None, experience: Experience, described: FloatArray) -> None:
+        self._ensemble = ensemble
+        if ensemble is not None:
+            ensemble.reset(experience)
+        self._places = Places(np.stack([self._looks(profile) for profile in experience.profiles]))
+        self._process = TaskProcess.fit(experience.aps, described, self._places.known)
+        self._candidates = described[: experience.candidates]
+        self.past: list[Finished] = []
+
+    def view(self, profile: Profile) -> View:
+        place = self._places.of(self._looks(profile))
+        return View(self._process, self._process.customer(place, self._candidates), self.past)
 
     def _looks(self, profile: Profile) -> FloatArray:
         return np.zeros(0) if self._ensemble is None else self._ensemble.meta_feature(profile)

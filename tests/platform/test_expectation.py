@@ -17,7 +17,7 @@ from nni_hyperfd.platform.messages import Recommendation, Task
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.process.description import describe
 from nni_hyperfd.process.places import Places
-from nni_hyperfd.process.search import Search
+from nni_hyperfd.process.search import Search, View
 from nni_hyperfd.process.task_process import TaskProcess
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import OfflineData
@@ -58,11 +58,16 @@ def test_proposals_are_those_of_the_process_on_the_offline_table(
             image_inputs(offline.features), offline.reference(IMAGES), offline.statistics
         )
     places = Places(phi.double().numpy())
-    process = TaskProcess.fit(aps, describe(space, experience.encodings), places.known)
     every = space.enumerate()
-    mine = np.array(client.subject(HPO).phi)
-    customer = process.customer(places.of(mine), describe(space, encode(space, every)))
-    plan = Search(process, customer).plan(np.full(len(every), np.nan), np.zeros(len(every), dtype=bool), 4)
+    candidates = describe(space, encode(space, every))
+    views = []
+    for known, mine in (
+        (places.known, places.of(np.array(client.subject(HPO).phi))),
+        (np.zeros((12, 0)), np.zeros(0)),
+    ):
+        process = TaskProcess.fit(aps, describe(space, experience.encodings), known)
+        views.append(View(process, process.customer(mine, candidates)))
+    plan = Search(views).plan(np.full(len(every), np.nan), np.zeros(len(every), dtype=bool), 4)
     assert named(found) == [space.parameters(every[i]) for i in plan.order]
     assert [each.score for each in found.configurations] == pytest.approx(plan.expected[plan.order].tolist())
     assert len(found.spares) == 16

@@ -8,7 +8,7 @@ from scipy.special import softmax
 from scipy.stats import multivariate_normal
 
 from nni_hyperfd.process.observed import FloatArray, observe
-from nni_hyperfd.process.search import Finished, Search, expected_improvement
+from nni_hyperfd.process.search import Finished, Search, View, expected_improvement
 from nni_hyperfd.process.task_process import TaskProcess
 
 CONFIGURATIONS = np.stack(np.meshgrid(np.arange(4.0), np.arange(3.0)), -1).reshape(-1, 2)
@@ -28,7 +28,7 @@ def process() -> TaskProcess:
 
 
 def search(process: TaskProcess, past: list[Finished] | None = None, **options: tuple[float, ...]) -> Search:
-    return Search(process, process.customer(np.zeros(0), CONFIGURATIONS), past or [], **options)
+    return Search([View(process, process.customer(np.zeros(0), CONFIGURATIONS), past or [])], **options)
 
 
 def with_results(results: dict[int, float]) -> tuple[FloatArray, np.ndarray]:
@@ -103,3 +103,30 @@ def test_a_trial_is_chosen_by_expected_improvement_under_all_hypotheses(process:
     found = search(process, past, own=own).plan(aps, begun)
     np.testing.assert_allclose(found.expected, weights @ np.stack(means), atol=1e-8)
     assert found.order[0] == np.argmax(np.where(begun, -np.inf, weights @ np.stack(gains)))
+
+
+def test_processes_are_believed_by_how_well_they_foretell(process: TaskProcess) -> None:
+    """One knows two kinds of data sets apart, and this customer is of the second kind, or only looks like it."""
+    rng = np.random.default_rng(1)
+    places = np.r_[rng.normal(-1, 0.1, (12, 1)), rng.normal(1, 0.1, (12, 1))]
+    taste = CONFIGURATIONS[:, 0] - 1.5
+    aps = 0.5 + 0.05 * np.sign(places) * taste + 0.005 * rng.normal(size=(24, K))
+    seeing = TaskProcess.fit(aps, CONFIGURATIONS, places)
+    blind = TaskProcess.fit(aps, CONFIGURATIONS, np.zeros((24, 0)))
+    views = [
+        View(seeing, seeing.customer(np.array([1.0]), CONFIGURATIONS)),
+        View(blind, blind.customer(np.zeros(0), CONFIGURATIONS)),
+    ]
+
+    def slope(aps: FloatArray, *which: View) -> float:
+        return float(Search(which).plan(aps, ~np.isnan(aps)).expected @ taste)
+
+    alone = [slope(NOTHING, view) for view in views]
+    assert slope(NOTHING, *views) == pytest.approx(np.mean(alone)), "alike beforehand"
+    for turned, trusted in ((1, 0), (-1, 1)):
+        results = {i: 0.5 + turned * 0.05 * taste[i] for i in range(6)}
+        aps, _ = with_results(results)
+        each = [slope(aps, view) for view in views]
+        both = slope(aps, *views)
+        assert min(each) <= both <= max(each)
+        assert abs(both - each[trusted]) < abs(both - each[1 - trusted])

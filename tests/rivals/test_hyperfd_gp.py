@@ -87,7 +87,7 @@ def test_what_data_sets_look_like_helps_where_it_matters(
     def rank(rival: HyperFDGP) -> float:
         return float(run(rival, scenario, budgets=(3,), seeds=(0,)).rank.mean())
 
-    seeing, blind = rank(HyperFDGP(SPACE, silent(scenario))), rank(HyperFDGP(SPACE, None))
+    seeing, blind = rank(HyperFDGP(SPACE, [silent(scenario)])), rank(HyperFDGP(SPACE, [None]))
     assert seeing < 0.5 * expected_rank_at_random(scenario, 3)
     assert seeing < blind
 
@@ -98,8 +98,8 @@ def test_results_correct_what_the_offline_sets_say(scenario_of: Callable[..., Sc
     opposite = 1.0 - scenario.choose
     turned = replace(scenario, choose=opposite, judge=opposite)
     stubborn = run(GPPrior(), turned, budgets=(4,), seeds=(0,)).rank
-    sure = run(HyperFDGP(SPACE, None, own=(1.0,)), turned, budgets=(4,), seeds=(0,)).rank
-    open_minded = run(HyperFDGP(SPACE, None), turned, budgets=(4,), seeds=(0,)).rank
+    sure = run(HyperFDGP(SPACE, [None], own=(1.0,)), turned, budgets=(4,), seeds=(0,)).rank
+    open_minded = run(HyperFDGP(SPACE, [None]), turned, budgets=(4,), seeds=(0,)).rank
     assert open_minded.mean() < stubborn.mean() - 10
     assert open_minded.mean() <= sure.mean()
 
@@ -108,7 +108,7 @@ def test_it_sees_only_what_was_paid_for(scenario_of: Callable[..., Scenario]) ->
     scenario = scenario_of(tasks=3, offline=12)
 
     def tried(values: np.ndarray) -> list[list[int]]:
-        rival = HyperFDGP(SPACE, silent(scenario))
+        rival = HyperFDGP(SPACE, [silent(scenario)])
         rival.reset(scenario.experience, 0)
         tasks = [Task(profile, 4, column) for profile, column in zip(scenario.profiles, values.T)]
         for task in tasks:
