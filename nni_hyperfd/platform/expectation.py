@@ -31,7 +31,7 @@ LISTED = 512
 PAST = 100
 """Finished tasks that take part, the latest ones."""
 
-Results = Mapping[Configuration, float]
+Results = Mapping[Configuration, float | None]
 
 
 class Expectation:
@@ -88,8 +88,8 @@ class Expectation:
             space: The customer's.
             phi: [64] of the data, under this version.
             request: For how many, and how a large space is sampled.
-            results: AP@50 of the task's configurations that have one.
-            begun: Further configurations that are not to be proposed.
+            results: AP@50 of the task's finished trials, None of the failed ones.
+            begun: Configurations that are not to be proposed; the results of those that have none are still to come.
             past: Finished tasks.
 
         Raises:
@@ -100,10 +100,15 @@ class Expectation:
         latest = past.of_space(space.key)[-PAST:]
         self._learn(space, past, latest)
         search = Search([eye.view(np.array(phi), described, latest) for eye in self._eyes])
-        aps = np.array([results.get(each, np.nan) for each in candidates])
-        closed = {*results, *begun}
+        running = set(begun) - set(results)
+        aps = np.array([results.get(each) for each in candidates], dtype=np.float64)
         count = request.budget + max(request.budget, SPARES)
-        plan = search.plan(aps, np.array([each in closed for each in candidates]), count)
+        plan = search.plan(
+            aps,
+            np.array([each in running for each in candidates]),
+            np.array([each in results for each in candidates]) & np.isnan(aps),
+            count,
+        )
         named = tuple(
             build(
                 RankedConfiguration,

@@ -227,8 +227,8 @@ class Platform:
         with _WORKING:
             if message.method == "hyperfd":
                 return rank(self._kept_ranker(version), version, space, torch.tensor(phi), message)
-            results = {space.parse(each.parameters): each.ap for each in trials if each.ap is not None}
-            begun = [space.parse(each) for each in (*(trial.parameters for trial in trials), *message.begun)]
+            results = {space.parse(each.parameters): each.ap for each in trials}
+            begun = [space.parse(each) for each in message.begun]
             expectation = self._expectation(version, space)
             return expectation.recommend(
                 version, space, phi, message, results, begun, StoredTasks(self._store)

@@ -77,15 +77,17 @@ class Search:
         self._beliefs = [belief for view in views for belief in _before_the_first_trial(view, own)]
         self._doubt = np.log(np.tile(own, len(views)))
 
-    def plan(self, aps: FloatArray, begun: NDArray[np.bool_], count: int = 1) -> Plan:
+    def plan(
+        self, aps: FloatArray, running: NDArray[np.bool_], failed: NDArray[np.bool_], count: int = 1
+    ) -> Plan:
         """The next ``count`` trials, or as many as are left.
 
-        More than one are chosen as if each of those before it would come out as expected, and so are those that are begun and
-        have no result yet.
+        More than one are chosen as if each of those before it would come out as expected, and so are those that are running.
 
         Args:
             aps: ``[K]`` in [0, 1], NaN where there is no result.
-            begun: ``[K]`` candidates that are not to be tried again.
+            running: ``[K]`` candidates whose results are still to come.
+            failed: ``[K]`` candidates that will never have one.
             count: At least 1.
         """
         now = []
@@ -93,17 +95,16 @@ class Search:
             seen = observe(aps, each.process.spread)
             now.append(each.after(seen.indices, seen.values))
         weights = softmax(np.array([each.density for each in now]) - self._doubt)
-        means = [each.mean for each in now]
-        running = np.flatnonzero(begun & np.isnan(aps))
-        now = [each.expecting(running) for each in now]
-        open_, order = ~begun, []
-        while open_.any() and len(order) < count:
-            gain = weights @ np.stack([gain_of_next(each.mean, each.covariance, open_) for each in now])
-            best = int(np.argmax(np.where(open_, gain, -np.inf)))
+        expected = weights @ np.stack([each.mean for each in now])
+        now = [each.expecting(np.flatnonzero(running)) for each in now]
+        tried, order = running | ~np.isnan(aps), []
+        while len(order) < count and not (tried | failed).all():
+            gain = weights @ np.stack([gain_of_next(each.mean, each.covariance, tried) for each in now])
+            best = int(np.argmax(np.where(tried | failed, -np.inf, gain)))
             order.append(best)
-            open_ = open_ & (np.arange(len(open_)) != best)
+            tried = tried | (np.arange(len(tried)) == best)
             now = [each.expecting(np.array([best])) for each in now]
-        return Plan(np.array(order, dtype=np.intp), weights @ np.stack(means))
+        return Plan(np.array(order, dtype=np.intp), expected)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,20 +145,20 @@ def expected_improvement(mean: FloatArray, deviation: FloatArray, best: float) -
     return deviation * (z * norm.cdf(z) + norm.pdf(z))
 
 
-def gain_of_next(mean: FloatArray, covariance: FloatArray, untried: NDArray[np.bool_]) -> FloatArray:
+def gain_of_next(mean: FloatArray, covariance: FloatArray, tried: NDArray[np.bool_]) -> FloatArray:
     """What trying each candidate is expected to gain.
 
     Args:
         mean: ``[K]`` posterior mean, with an arbitrary offset.
         covariance: ``[K, K]`` of the posterior.
-        untried: ``[K]``.
+        tried: ``[K]``.
 
     Returns:
         ``[K]``: the mean above the average candidate before the first trial, then the expected improvement.
     """
-    if untried.all():
+    if not tried.any():
         return mean - mean.mean()
     # Against the best tried one as believed, not as measured, and with what is common to both taken out.
-    best = int(np.argmax(np.where(untried, -np.inf, mean)))
+    best = int(np.argmax(np.where(tried, mean, -np.inf)))
     variance = np.diag(covariance) + covariance[best, best] - 2 * covariance[best]
     return expected_improvement(mean, np.sqrt(np.maximum(variance, 0)), mean[best])

@@ -26,6 +26,6 @@ class GPPrior(Rival):
     def search(self, task: Task) -> None:
         while task.left:
             untried = task.untried()
-            gain = gain_of_next(*self._completion.posterior(task), untried)
+            gain = gain_of_next(*self._completion.posterior(task), ~untried)
             task.evaluate(int(np.argmax(np.where(untried, gain, -np.inf))))
         self._completion = self._completion.learn(task)

@@ -130,7 +130,9 @@ class HyperFDGP(Rival):
         views = [eye.view(task.profile) for eye in self._eyes]
         search = Search(views, self._own)
         while task.left:
-            plan = search.plan(_aps(task), ~task.untried(), self._at_once)
+            aps = _aps(task)
+            failed = ~task.untried() & np.isnan(aps)
+            plan = search.plan(aps, np.zeros_like(failed), failed, self._at_once)
             task.evaluate_ranking(plan.order, self._at_once)
         for eye, view in zip(self._eyes, views):
             seen = observe(_aps(task), view.process.spread)

@@ -67,7 +67,8 @@ def test_proposals_are_those_of_the_process_on_the_offline_table(
     ):
         process = TaskProcess.fit(aps, describe(space, experience.encodings), known)
         views.append(View(process, process.customer(mine, candidates)))
-    plan = Search(views).plan(np.full(len(every), np.nan), np.zeros(len(every), dtype=bool), 4)
+    none = np.zeros(len(every), dtype=bool)
+    plan = Search(views).plan(np.full(len(every), np.nan), none, none, 4)
     assert named(found) == [space.parameters(every[i]) for i in plan.order]
     assert [each.score for each in found.configurations] == pytest.approx(plan.expected[plan.order].tolist())
     assert len(found.spares) == 16

@@ -14,7 +14,7 @@ from nni_hyperfd.process.task_process import TaskProcess
 CONFIGURATIONS = np.stack(np.meshgrid(np.arange(4.0), np.arange(3.0)), -1).reshape(-1, 2)
 K = len(CONFIGURATIONS)
 NOTHING = np.full(K, np.nan)
-NONE_BEGUN = np.zeros(K, dtype=bool)
+NONE = np.zeros(K, dtype=bool)
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +31,14 @@ def search(process: TaskProcess, past: list[Finished] | None = None, **options: 
     return Search([View(process, process.customer(np.zeros(0), CONFIGURATIONS), past or [])], **options)
 
 
-def with_results(results: dict[int, float]) -> tuple[FloatArray, np.ndarray]:
+def with_results(results: dict[int, float]) -> FloatArray:
     aps = NOTHING.copy()
     aps[list(results)] = list(results.values())
-    return aps, ~np.isnan(aps)
+    return aps
 
 
 def test_the_first_trial_is_what_is_best_in_general(process: TaskProcess) -> None:
-    plan = search(process).plan(NOTHING, NONE_BEGUN, 4)
+    plan = search(process).plan(NOTHING, NONE, NONE, 4)
     assert (
         plan.order[0]
         == np.argmax(plan.expected)
@@ -48,27 +48,39 @@ def test_the_first_trial_is_what_is_best_in_general(process: TaskProcess) -> Non
 
 
 def test_a_plan_ends_with_the_candidates_and_passes_over_what_is_begun(process: TaskProcess) -> None:
-    everything = search(process).plan(NOTHING, NONE_BEGUN, 100).order
+    everything = search(process).plan(NOTHING, NONE, NONE, 100).order
     assert sorted(everything.tolist()) == list(range(K))
-    begun = NONE_BEGUN.copy()
-    begun[everything[:5]] = True
-    assert not set(search(process).plan(NOTHING, begun, 100).order.tolist()) & set(everything[:5].tolist())
-    assert len(search(process).plan(NOTHING, ~NONE_BEGUN, 3).order) == 0
+    some = NONE.copy()
+    some[everything[:5]] = True
+    for running, failed in ((some, NONE), (NONE, some)):
+        left = search(process).plan(NOTHING, running, failed, 100).order
+        assert sorted([*left, *everything[:5]]) == list(range(K))
+    assert len(search(process).plan(NOTHING, ~NONE, NONE, 3).order) == 0
+
+
+def test_a_failure_says_nothing(process: TaskProcess) -> None:
+    """The next one is the best that is left, as if it were the first; were the other running, it would be one that differs."""
+    first = search(process).plan(NOTHING, NONE, NONE)
+    failed = NONE.copy()
+    failed[first.order] = True
+    after = search(process).plan(NOTHING, NONE, failed)
+    np.testing.assert_array_equal(after.expected, first.expected)
+    assert after.order[0] == np.argmax(np.where(failed, -np.inf, first.expected))
 
 
 def test_the_rest_of_a_plan_is_what_one_chooses_while_its_beginning_runs(process: TaskProcess) -> None:
-    whole = search(process).plan(NOTHING, NONE_BEGUN, 5).order
-    begun = NONE_BEGUN.copy()
-    begun[whole[:2]] = True
-    np.testing.assert_array_equal(search(process).plan(NOTHING, begun, 3).order, whole[2:])
+    whole = search(process).plan(NOTHING, NONE, NONE, 5).order
+    running = NONE.copy()
+    running[whole[:2]] = True
+    np.testing.assert_array_equal(search(process).plan(NOTHING, running, NONE, 3).order, whole[2:])
 
 
 def test_results_move_the_plan(process: TaskProcess) -> None:
     """Large x is liked in general, but not here."""
     by_x = {int(i): 0.5 - 0.1 * CONFIGURATIONS[i, 0] for i in np.flatnonzero(CONFIGURATIONS[:, 1] == 0)[1:]}
-    aps, begun = with_results(by_x)
-    usual = CONFIGURATIONS[search(process).plan(NOTHING, NONE_BEGUN).order[0]]
-    corrected = CONFIGURATIONS[search(process).plan(aps, begun).order[0]]
+    aps = with_results(by_x)
+    usual = CONFIGURATIONS[search(process).plan(NOTHING, NONE, NONE).order[0]]
+    corrected = CONFIGURATIONS[search(process).plan(aps, NONE, NONE).order[0]]
     assert usual[0] == 3
     assert corrected[0] == 0
 
@@ -81,7 +93,7 @@ def test_a_trial_is_chosen_by_expected_improvement_under_all_hypotheses(process:
         np.where(np.arange(K) < 3, np.array([0.7, 0.5, 0.6] + [0.0] * (K - 3)), np.nan), process.spread
     )
     past = [Finished(whole.at(before.indices), before.values)]
-    aps, begun = with_results({4: 0.5, 9: 0.6})
+    aps = with_results({4: 0.5, 9: 0.6})
     seen = observe(aps, process.spread)
 
     shared, alone = process.covariance([past[0].customer, whole])
@@ -100,9 +112,9 @@ def test_a_trial_is_chosen_by_expected_improvement_under_all_hypotheses(process:
         known.append(multivariate_normal(mean[at], noisy).logpdf(values))
         means.append(after)
     weights = softmax(np.array(known) - np.log(own))
-    found = search(process, past, own=own).plan(aps, begun)
+    found = search(process, past, own=own).plan(aps, NONE, NONE)
     np.testing.assert_allclose(found.expected, weights @ np.stack(means), atol=1e-8)
-    assert found.order[0] == np.argmax(np.where(begun, -np.inf, weights @ np.stack(gains)))
+    assert found.order[0] == np.argmax(np.where(np.isnan(aps), weights @ np.stack(gains), -np.inf))
 
 
 def test_processes_are_believed_by_how_well_they_foretell(process: TaskProcess) -> None:
@@ -119,13 +131,13 @@ def test_processes_are_believed_by_how_well_they_foretell(process: TaskProcess) 
     ]
 
     def slope(aps: FloatArray, *which: View) -> float:
-        return float(Search(which).plan(aps, ~np.isnan(aps)).expected @ taste)
+        return float(Search(which).plan(aps, NONE, NONE).expected @ taste)
 
     alone = [slope(NOTHING, view) for view in views]
     assert slope(NOTHING, *views) == pytest.approx(np.mean(alone)), "alike beforehand"
     for turned, trusted in ((1, 0), (-1, 1)):
         results = {i: 0.5 + turned * 0.05 * taste[i] for i in range(6)}
-        aps, _ = with_results(results)
+        aps = with_results(results)
         each = [slope(aps, view) for view in views]
         both = slope(aps, *views)
         assert min(each) <= both <= max(each)
