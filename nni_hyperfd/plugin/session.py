@@ -111,8 +111,10 @@ class Session:
                     ranking[place] = rest.pop(0)
             self._memo = replace(self._memo, ranking=tuple(ranking))
             self._memo.write(self._folder)
-        following = self._customer.space.parse(found.configurations[0].parameters)
-        logger.info("The rest is planned anew; next: %s", following)
+        for following in found.configurations[:1]:
+            logger.info(
+                "The rest is planned anew; next: %s", self._customer.space.parse(following.parameters)
+            )
 
     def place(self, parameters: Mapping[str, Any]) -> int | None:
         """Place of a configuration in the ranking, 0 the best; None where it is not one of them."""

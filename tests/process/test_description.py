@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nni_hyperfd.process.description import describe
 from nni_hyperfd.ranker.encodings import encode
-from nni_hyperfd.spaces.architecture import graphs, networks_of
+from nni_hyperfd.spaces.architecture import backbone_flops, graphs, networks_of
 from nni_hyperfd.spaces.space import Space, standard_space
 
 
@@ -24,26 +25,33 @@ def test_hyperparameters_are_positions() -> None:
     assert rates == {3e-4: 0.0, 1e-3: 1.0, 3e-3: 2.0}
 
 
-def test_networks_are_their_cost_depths_and_blocks() -> None:
+def test_networks_are_their_cost_and_blocks() -> None:
     space = standard_space("nas")
     networks = space.sample(40, np.random.default_rng(0))
     described = describe(space, encode(space, networks))
-    assert described.shape == (40, 8)
+    assert described.shape == (40, 14)
     assert described.std(axis=0).min() > 0
-    # Cost and depth rise together.
-    assert np.corrcoef(described[:, 0], described[:, 1:-2].sum(axis=1))[0, 1] > 0.3
     first = networks[0].architecture
     assert first is not None
     blocks = [block for stage in first.stages for block in stage]
-    assert described[0, -2] == np.mean([block.kernel for block in blocks])
-    assert described[0, -1] == np.mean([block.expand for block in blocks])
+    firsts = [stage[0].expand / 2 for stage in first.stages[1:]]
+    others = [[block.expand / 2 for block in stage[1:]] for stage in first.stages[1:-1]]
+    assert described[0].tolist() == pytest.approx(
+        [
+            4 * np.log2(backbone_flops(first)),
+            np.mean([block.kernel for block in blocks]),
+            np.mean([block.expand for block in blocks]),
+            *firsts,
+            *(np.mean(each) if each else 2.5 for each in others),
+        ]
+    )
 
 
 def test_a_joint_configuration_has_both() -> None:
     space = standard_space("joint")
     some = space.sample(5, np.random.default_rng(0))
     both = describe(space, encode(space, some))
-    assert both.shape == (5, 14)
+    assert both.shape == (5, 20)
 
 
 def test_a_range_is_a_line() -> None:
