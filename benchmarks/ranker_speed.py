@@ -20,6 +20,8 @@ from torch import Tensor
 
 from nni_hyperfd.metafeature.extractor import backpropagate, image_inputs, meta_feature, samples
 from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.platform.expectation import Expectation
+from nni_hyperfd.platform.messages import RecommendRequest
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import Experience, OfflineData, RankedList
@@ -49,6 +51,7 @@ def main() -> None:
     ranker = Ranker.build({space.key: EncoderShape.of(space) for space in (HPO, NAS)}, 0)
     ranker.extractor.set_normalization(image_inputs(offline.features), offline.statistics)
     recommending(ranker)
+    planning(ranker)
     updating(ranker, offline, arguments.tasks)
     transforming(ranker, offline)
 
@@ -66,6 +69,26 @@ def recommending(ranker: Ranker) -> None:
 
         run()
         report(f"recommend {BUDGET} of {len(configurations)} ({space.kind})", run)
+
+
+def planning(ranker: Ranker) -> None:
+    """The method hyperfd-gp on a table of the shipped one's size, 137 data sets with six results."""
+    offline = synthetic_offline(137, 822)
+    view, _ = report("hyperfd-gp, fitting (once a version)", lambda: Expectation(ranker, 100, offline, HPO))
+    configurations = HPO.enumerate()
+    results = dict(zip(configurations[:3], (0.5, 0.6, 0.4)))
+    request = RecommendRequest(task_id="task", budget=BUDGET)
+    report(
+        f"hyperfd-gp, plan {BUDGET} of {len(configurations)}",
+        lambda: view.recommend(0, HPO, [0.0] * 64, request, results, [], NoTasks()),
+    )
+
+
+class NoTasks:
+    """Of a platform that has no finished task."""
+
+    def of_space(self, space_key: str) -> list[str]:
+        return []
 
 
 def updating(ranker: Ranker, offline: OfflineData, counts: list[int]) -> None:
@@ -130,14 +153,13 @@ def report(what: str, run: Callable[[], T]) -> tuple[T, float]:
     return result, processor
 
 
-def synthetic_offline(datasets: int) -> OfflineData:
+def synthetic_offline(datasets: int, rows: int = 3000) -> OfflineData:
     generator = torch.Generator().manual_seed(0)
     pooled = torch.randn(IMAGES, 3, 86, generator=generator)
     features = ImageFeatures(pooled, pooled, torch.randint(0, 9, (IMAGES,), generator=generator))
     members = [torch.randperm(IMAGES, generator=generator)[:100] for _ in range(datasets)]
     experience = {}
     for space, configurations in ((HPO, HPO.enumerate()), (NAS, NAS.sample(200, np.random.default_rng(1)))):
-        rows = 3000
         experience[space.key] = Experience(
             encode(space, configurations),
             torch.randint(0, datasets, (rows,), generator=generator),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nni_hyperfd.errors import PlatformError
@@ -30,6 +31,10 @@ LISTED = 512
 
 PAST = 100
 """Finished tasks that take part, the latest ones."""
+
+MEASUREMENTS = 1000
+"""Offline results that take part, about; the time for fitting grows with the third power of their number. Where there are more, data
+sets are left out evenly."""
 
 Results = Mapping[Configuration, float | None]
 
@@ -63,12 +68,12 @@ class Expectation:
                 offline.reference(images),
                 offline.statistics,
             )
-        sets, rows = np.unique(experience.sets.numpy(), return_inverse=True)
-        aps = np.full((len(sets), len(experience.encodings)), np.nan)
-        aps[rows, experience.configurations.numpy()] = experience.aps.double().numpy()
+        aps = np.full((len(offline), len(experience.encodings)), np.nan)
+        aps[experience.sets.numpy(), experience.configurations.numpy()] = experience.aps.double().numpy()
+        sets = _spread(np.flatnonzero(~np.isnan(aps).all(axis=1)), len(experience.aps))
         described = describe(space, experience.encodings)
         phi = self._offline_phi[torch.from_numpy(sets)].double().numpy()
-        self._eyes = [_Eye(aps, described, looks) for looks in (phi, phi[:, :0])]
+        self._eyes = [_Eye(aps[sets], described, looks) for looks in (phi, phi[:, :0])]
         self._known: set[str] = set()
 
     def recommend(
@@ -162,6 +167,14 @@ class _Eye:
 
     def _customer(self, phi: FloatArray, described: FloatArray) -> Customer:
         return self._process.customer(self._places.of(phi[: self._features]), described)
+
+
+def _spread(sets: NDArray[np.intp], measurements: int) -> NDArray[np.intp]:
+    """All sets, or so many of them that about :data:`MEASUREMENTS` remain."""
+    if measurements <= MEASUREMENTS:
+        return sets
+    kept = max(2, len(sets) * MEASUREMENTS // measurements)
+    return sets[np.linspace(0, len(sets) - 1, kept).astype(int)]
 
 
 def _candidates(

@@ -12,6 +12,7 @@ import torch
 from nni_hyperfd.errors import PlatformError, SpaceError
 from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.platform import expectation
 from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.messages import Recommendation, Task
 from nni_hyperfd.platform.platform import Platform
@@ -126,6 +127,21 @@ def test_only_what_the_customer_searches_is_proposed(client: TaskClient) -> None
     part = {key: rates.get(key, entry) for key, entry in HPO.items()}
     found = client.preview(part, 4, method="hyperfd-gp")
     assert {each["lr"] for each in named(found)} <= {3e-4, 1e-3}
+
+
+def test_a_large_offline_table_is_thinned_out_evenly(
+    first_ranker: Ranker, offline: OfflineData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """12 sets with six results each: for about 36, every other set."""
+    fitted = []
+    fit = TaskProcess.fit
+    monkeypatch.setattr(TaskProcess, "fit", lambda aps, *rest: fitted.append(aps) or fit(aps, *rest))
+    monkeypatch.setattr(expectation, "MEASUREMENTS", 36)
+    expectation.Expectation(first_ranker, IMAGES, offline, standard_space("hpo"))
+    assert [(~np.isnan(aps)).sum() for aps in fitted] == [36, 36]
+    aps = offline.experience[standard_space("hpo").key].aps.reshape(12, 6).numpy()
+    kept = [sorted(row[~np.isnan(row)].astype(np.float32)) for row in fitted[0]]
+    assert kept == [sorted(aps[s]) for s in (0, 2, 4, 6, 8, 11)]
 
 
 @pytest.mark.parametrize("kind", ["nas", "flat"])
