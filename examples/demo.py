@@ -226,7 +226,12 @@ def show(outcomes: list[Outcome], out: Path, platform: Path) -> None:
     print("(* best of its customer)\n")
     for outcome in outcomes:
         before, after = outcome.versions
-        print(f"{outcome.customer.name}: platform version {before} -> {after}, {outcome.seconds:.0f} s")
+        kept_back = (
+            "" if after > before else " (a new one is kept back by its guard, see `hyperfd status` below)"
+        )
+        print(
+            f"{outcome.customer.name}: platform version {before} -> {after}{kept_back}, {outcome.seconds:.0f} s"
+        )
     print("\nWhere to look next")
     for outcome in outcomes:
         best = max(outcome.trials, key=lambda trial: trial["val_ap"])
