@@ -15,10 +15,7 @@ from nni_hyperfd.platform.messages import RankedConfiguration, Recommendation, R
 from nni_hyperfd.platform.past import StoredTasks
 from nni_hyperfd.platform.ranking import SPARES
 from nni_hyperfd.process.description import describe
-from nni_hyperfd.process.observed import FloatArray, observe
-from nni_hyperfd.process.places import Places
-from nni_hyperfd.process.search import Finished, Search, View
-from nni_hyperfd.process.task_process import Customer, TaskProcess
+from nni_hyperfd.process.search import Eye, Finished, Search
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
@@ -73,8 +70,8 @@ class Expectation:
         sets = _spread(np.flatnonzero(~np.isnan(aps).all(axis=1)), len(experience.aps))
         described = describe(space, experience.encodings)
         phi = self._offline_phi[torch.from_numpy(sets)].double().numpy()
-        self._eyes = [_Eye(aps[sets], described, looks) for looks in (phi, phi[:, :0])]
-        self._known: set[str] = set()
+        self._seeing, self._blind = Eye(aps[sets], described, phi), Eye(aps[sets], described, phi[:, :0])
+        self._finished: dict[str, tuple[Finished, Finished]] = {}
 
     def recommend(
         self,
@@ -102,9 +99,13 @@ class Expectation:
         """
         candidates = _candidates(space, request, [*results, *begun])
         described = describe(space, encode(space, candidates))
-        latest = past.of_space(space.key)[-PAST:]
-        self._learn(space, past, latest)
-        search = Search([eye.view(np.array(phi), described, latest) for eye in self._eyes])
+        finished = [self._learn(space, past, task_id) for task_id in past.of_space(space.key)[-PAST:]]
+        search = Search(
+            [
+                self._seeing.view(np.array(phi), described, [seen for seen, _ in finished]),
+                self._blind.view(np.zeros(0), described, [unseen for _, unseen in finished]),
+            ]
+        )
         running = set(begun) - set(results)
         aps = np.array([results.get(each) for each in candidates], dtype=np.float64)
         count = request.budget + max(request.budget, SPARES)
@@ -129,44 +130,17 @@ class Expectation:
             spares=named[request.budget :],
         )
 
-    def _learn(self, space: Space, past: StoredTasks, task_ids: Iterable[str]) -> None:
-        for task_id in task_ids:
-            if task_id not in self._known:
-                task = past.read(task_id)
-                phi = ExactTransform.factor(task.offline_phi).refresh(self._offline_phi) @ task.phi
-                described = describe(space, task.trials.encodings)
-                for eye in self._eyes:
-                    eye.learn(task_id, phi.double().numpy(), described, task.trials.aps.double().numpy())
-                self._known.add(task_id)
-
-
-class _Eye:
-    """A process, where it sees data sets, and the finished tasks that it has seen.
-
-    Args:
-        aps: ``[S, U]`` the offline table.
-        described: ``[U, P]``.
-        looks: ``[S, F]``; F = 0: it sees nothing.
-    """
-
-    def __init__(self, aps: FloatArray, described: FloatArray, looks: FloatArray) -> None:
-        self._features = looks.shape[1]
-        self._places = Places(looks)
-        self._process = TaskProcess.fit(aps, described, self._places.known)
-        self._finished: dict[str, Finished] = {}
-
-    def learn(self, task_id: str, phi: FloatArray, described: FloatArray, aps: FloatArray) -> None:
-        """A finished task: φ ``[64]``, its configurations ``[n, P]``, their AP@50 ``[n]``."""
-        values = observe(aps, self._process.spread).values
-        self._finished[task_id] = Finished(self._customer(phi, described), values)
-
-    def view(self, phi: FloatArray, described: FloatArray, task_ids: Iterable[str]) -> View:
-        """Of a data set with φ ``[64]`` at candidates ``[K, P]``, after these tasks."""
-        past = [self._finished[task_id] for task_id in task_ids]
-        return View(self._process, self._customer(phi, described), past)
-
-    def _customer(self, phi: FloatArray, described: FloatArray) -> Customer:
-        return self._process.customer(self._places.of(phi[: self._features]), described)
+    def _learn(self, space: Space, past: StoredTasks, task_id: str) -> tuple[Finished, Finished]:
+        """A finished task as the two processes see it."""
+        if task_id not in self._finished:
+            task = past.read(task_id)
+            phi = ExactTransform.factor(task.offline_phi).refresh(self._offline_phi) @ task.phi
+            trials = describe(space, task.trials.encodings), task.trials.aps.double().numpy()
+            self._finished[task_id] = (
+                self._seeing.finished(phi.double().numpy(), *trials),
+                self._blind.finished(np.zeros(0), *trials),
+            )
+        return self._finished[task_id]
 
 
 def _spread(sets: NDArray[np.intp], measurements: int) -> NDArray[np.intp]:

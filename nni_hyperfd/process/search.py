@@ -17,6 +17,7 @@ from scipy.special import softmax
 from scipy.stats import norm
 
 from nni_hyperfd.process.observed import FloatArray, observe
+from nni_hyperfd.process.places import Places
 from nni_hyperfd.process.task_process import Customer, TaskProcess, posterior
 
 OWN = (1.0, 3.0, 10.0)
@@ -49,6 +50,31 @@ class View:
     process: TaskProcess
     customer: Customer
     past: Sequence[Finished] = ()
+
+
+class Eye:
+    """A process and where it sees data sets.
+
+    Args:
+        aps: ``[S, U]`` the offline table, NaN where not measured.
+        described: ``[U, P]`` its configurations.
+        looks: ``[S, F]`` what its data sets look like, such as their φ; F = 0: it does not know.
+    """
+
+    def __init__(self, aps: FloatArray, described: FloatArray, looks: FloatArray) -> None:
+        self._places = Places(looks)
+        self._process = TaskProcess.fit(aps, described, self._places.known)
+
+    def finished(self, looks: FloatArray, described: FloatArray, aps: FloatArray) -> Finished:
+        """A customer that looks like ``[F]`` after trials of configurations ``[n, P]`` with these APs ``[n]``."""
+        return Finished(self._customer(looks, described), observe(aps, self._process.spread).values)
+
+    def view(self, looks: FloatArray, described: FloatArray, past: Sequence[Finished]) -> View:
+        """Of a customer that looks like ``[F]``, at candidates ``[K, P]``, after others."""
+        return View(self._process, self._customer(looks, described), past)
+
+    def _customer(self, looks: FloatArray, described: FloatArray) -> Customer:
+        return self._process.customer(self._places.of(looks), described)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ them it is wrong about all, and no result changes what is tried next. Here
 * trials are chosen one after the other by expected improvement, so that the first results correct what is tried next;
 * customers, who come with domains of their own, may differ more from each other than the offline sets do: by how much is a mixture
   of hypotheses (:class:`~nni_hyperfd.process.search.Search`), each weighted by how well it foretold the customers so far;
+* whether what a data set looks like means anything for a customer is a hypothesis as well: a process with φ and one without are asked;
 * finished customers take part as further data sets.
 
 The extractor stays as it was warmed up. So less crosses than in the faithful method: φ, configurations and their AP, but no gradients.
@@ -22,10 +23,7 @@ import numpy as np
 
 from nni_hyperfd.benchmark.table import parameters_of
 from nni_hyperfd.process.description import describe
-from nni_hyperfd.process.observed import observe
-from nni_hyperfd.process.places import Places
-from nni_hyperfd.process.search import OWN, Finished, Search, View
-from nni_hyperfd.process.task_process import TaskProcess
+from nni_hyperfd.process.search import OWN, Eye, Finished, Search
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.rivals.base import Experience, FloatArray, Profile, Rival, Task
@@ -121,43 +119,36 @@ class HyperFDGP(Rival):
     def reset(self, experience: Experience, seed: int) -> None:
         if self._experience is not experience:
             described = describe_texts(self._space, experience.configurations)
-            self._eyes = [_Eye(looks, experience, described) for looks in self._looks]
+            self._candidates = described[: experience.candidates]
+            self._eyes = []
+            for ensemble in self._looks:
+                if ensemble is not None:
+                    ensemble.reset(experience)
+                looks = np.stack([_look(ensemble, profile) for profile in experience.profiles])
+                self._eyes.append(Eye(experience.aps, described, looks))
             self._experience = experience
-        for eye in self._eyes:
-            eye.past = []
+        self._past: list[list[Finished]] = [[] for _ in self._eyes]
 
     def search(self, task: Task) -> None:
-        views = [eye.view(task.profile) for eye in self._eyes]
+        looks = [_look(ensemble, task.profile) for ensemble in self._looks]
+        views = [
+            eye.view(look, self._candidates, past) for eye, look, past in zip(self._eyes, looks, self._past)
+        ]
         search = Search(views, self._own)
         while task.left:
             aps = _aps(task)
             failed = ~task.untried() & np.isnan(aps)
             plan = search.plan(aps, np.zeros_like(failed), failed, self._at_once)
             task.evaluate_ranking(plan.order, self._at_once)
-        for eye, view in zip(self._eyes, views):
-            seen = observe(_aps(task), view.process.spread)
-            if len(seen.indices):
-                eye.past = [*eye.past, Finished(view.customer.at(seen.indices), seen.values)]
+        aps = _aps(task)
+        seen = ~np.isnan(aps)
+        if seen.any():
+            for eye, look, past in zip(self._eyes, looks, self._past):
+                past.append(eye.finished(look, self._candidates[seen], aps[seen]))
 
 
-class _Eye:
-    """A process, how it sees data sets, and the customers that it has seen."""
-
-    def __init__(self, ensemble: Ensemble | None, experience: Experience, described: FloatArray) -> None:
-        self._ensemble = ensemble
-        if ensemble is not None:
-            ensemble.reset(experience)
-        self._places = Places(np.stack([self._looks(profile) for profile in experience.profiles]))
-        self._process = TaskProcess.fit(experience.aps, described, self._places.known)
-        self._candidates = described[: experience.candidates]
-        self.past: list[Finished] = []
-
-    def view(self, profile: Profile) -> View:
-        place = self._places.of(self._looks(profile))
-        return View(self._process, self._process.customer(place, self._candidates), self.past)
-
-    def _looks(self, profile: Profile) -> FloatArray:
-        return np.zeros(0) if self._ensemble is None else self._ensemble.meta_feature(profile)
+def _look(ensemble: Ensemble | None, profile: Profile) -> FloatArray:
+    return np.zeros(0) if ensemble is None else ensemble.meta_feature(profile)
 
 
 def describe_texts(space: Space, configurations: Sequence[str]) -> FloatArray:
