@@ -109,8 +109,14 @@ class Session:
             for place in range(len(ranking)):
                 if place not in fixed:
                     ranking[place] = rest.pop(0)
-            self._memo = replace(self._memo, ranking=tuple(ranking))
-            self._memo.write(self._folder)
+            memo = replace(self._memo, ranking=tuple(ranking))
+            try:
+                memo.write(self._folder)
+            except OSError as error:
+                # A resumed experiment reads its plan from the disk, so what is not there must not be tried.
+                logger.warning("The plan stays as it is, because the new one cannot be written: %s.", error)
+                return
+            self._memo = memo
         for following in found.configurations[:1]:
             logger.info(
                 "The rest is planned anew; next: %s", self._customer.space.parse(following.parameters)

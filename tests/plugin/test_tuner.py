@@ -95,6 +95,23 @@ def test_hyperfd_gp_plans_anew_after_each_result(
     assert [each for each in experience(platform()).values() if each not in tried] == []
 
 
+def test_hyperfd_gp_keeps_the_plan_that_is_on_the_disk(
+    nni_experiment: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where a new plan cannot be written, the experiment goes on with the old one."""
+    nni = nni_experiment()
+    nni.begin(HyperFDTuner(data="faces", budget=2, method="hyperfd-gp"))
+    planned = json.loads((nni.folder / "hyperfd.json").read_text())["ranking"]
+    (nni.folder / "hyperfd.partial").mkdir()
+    for ap in (0.05, 0.5):
+        (trial,) = nni.request()
+        nni.report(trial, ap)
+        nni.end(trial)
+    assert caplog.text.count("The plan stays as it is, because the new one cannot be written") == 1
+    assert [form["parameters"] for form in nni.proposals()] == planned[:2]
+    assert nni.errors() == []
+
+
 def test_a_failed_trial_is_replaced_and_reported_as_failed(
     nni_experiment: Make, platform: Callable[[], Platform]
 ) -> None:
