@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 import requests
 
+pytest_plugins = ("tests.fixtures.drawn_platform", "tests.fixtures.pictures")
+
 
 @pytest.fixture(autouse=True)
 def logs_as_before() -> Iterator[None]:
