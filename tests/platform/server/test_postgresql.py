@@ -29,8 +29,8 @@ from nni_hyperfd.platform.schema import now
 from nni_hyperfd.platform.store import Store
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
+from tests.fixtures.drawn_platform import BASE_ID, SMALL
 
-from ..conftest import BASE_ID, SMALL
 from .conftest import HPO, PHI, SUBJECT, Caller, Service
 
 FIRST = FirstState(ranker=b"ranker 0", omega=b"omega 0", offline=b"offline", base_id="base")
