@@ -37,12 +37,12 @@ from small_platform import BASE_ID, HPO, PUBLISH_ALL, QUICK, create, random_feat
 from nni_hyperfd.platform import http
 from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.http import HTTPPlatform
-from nni_hyperfd.platform.messages import PlatformAPI
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.server.limits import Limits
 from nni_hyperfd.platform.server.serve import ServerSettings, make_server
 from nni_hyperfd.platform.server.tokens import new_token
 from nni_hyperfd.platform.store import FILE_NAME, Store
+from nni_hyperfd.protocol.messages import PlatformAPI
 
 KINDS = ("one process", "client", "server", "client of two", "server of two")
 RESULTS = 3

@@ -26,10 +26,13 @@ from torch import Tensor
 
 from nni_hyperfd.metafeature.extractor import MetaFeatureExtractor, backpropagate, samples
 from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
-from nni_hyperfd.platform import tensors
 from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.first import first_state, read_assets
-from nni_hyperfd.platform.messages import (
+from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.platform.records import FirstState
+from nni_hyperfd.platform.store import Store
+from nni_hyperfd.protocol import tensors
+from nni_hyperfd.protocol.messages import (
     BeginUpdate,
     CommitUpdate,
     FeatureStep,
@@ -38,9 +41,6 @@ from nni_hyperfd.platform.messages import (
     UpdateTicket,
     build,
 )
-from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.records import FirstState
-from nni_hyperfd.platform.store import Store
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.guard import Guard, GuardReport, GuardSettings, Lists, proven_loss

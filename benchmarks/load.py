@@ -41,7 +41,7 @@ from nni_hyperfd.platform.server.limits import Limits
 from nni_hyperfd.platform.server.serve import ServerSettings, make_server
 from nni_hyperfd.platform.server.tokens import new_token
 from nni_hyperfd.platform.store import Store
-from nni_hyperfd.ranker.blobs import pack
+from nni_hyperfd.protocol.blobs import pack
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.spaces.space import standard_space
 

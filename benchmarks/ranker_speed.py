@@ -21,7 +21,7 @@ from torch import Tensor
 from nni_hyperfd.metafeature.extractor import backpropagate, image_inputs, meta_feature, samples
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.expectation import Expectation
-from nni_hyperfd.platform.messages import RecommendRequest
+from nni_hyperfd.protocol.messages import RecommendRequest
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import Experience, OfflineData, RankedList

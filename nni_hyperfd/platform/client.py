@@ -18,8 +18,9 @@ from nni_hyperfd.metafeature.extractor import VARIANTS, MetaFeatureExtractor
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.noise import Noise
 from nni_hyperfd.metafeature.view import ExactView, View
-from nni_hyperfd.platform import tensors
-from nni_hyperfd.platform.messages import (
+from nni_hyperfd.platform.rehearsal import Planned, rehearse
+from nni_hyperfd.protocol import tensors
+from nni_hyperfd.protocol.messages import (
     BeginUpdate,
     CommitUpdate,
     ExtractorState,
@@ -37,7 +38,6 @@ from nni_hyperfd.platform.messages import (
     UpdateTicket,
     build,
 )
-from nni_hyperfd.platform.rehearsal import Planned, rehearse
 from nni_hyperfd.spaces.architecture import FLOPS_LIMIT
 
 WAIT_LIMIT = 900.0

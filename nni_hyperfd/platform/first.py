@@ -11,7 +11,7 @@ from typing import Any
 
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.platform.records import FirstState
-from nni_hyperfd.ranker.blobs import pack
+from nni_hyperfd.protocol.blobs import pack
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 

@@ -26,7 +26,7 @@ from nni_hyperfd.errors import (
     UpdateLostError,
 )
 from nni_hyperfd.platform.ledger import Ledger, summary
-from nni_hyperfd.platform.messages import (
+from nni_hyperfd.protocol.messages import (
     RANKER_BYTES_LIMIT,
     BeginUpdate,
     CommitUpdate,
@@ -72,7 +72,7 @@ M = TypeVar("M", bound=Message)
 
 
 class HTTPPlatform:
-    """Implements :class:`~nni_hyperfd.platform.messages.PlatformAPI`.
+    """Implements :class:`~nni_hyperfd.protocol.messages.PlatformAPI`.
 
     Certificates are verified; one of an authority of your own is trusted by its file's name in the environment variable
     ``REQUESTS_CA_BUNDLE``.

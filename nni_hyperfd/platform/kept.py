@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.platform.messages import ExtractorState, RankerState
+from nni_hyperfd.protocol.messages import ExtractorState, RankerState
 from nni_hyperfd.ranker.ranker import Ranker
 
 ABOUT = "ranker.json"

@@ -9,9 +9,9 @@ from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.platform import ledger, outbox
 from nni_hyperfd.platform.http import HTTPPlatform, is_url
 from nni_hyperfd.platform.kept import KeptRanker
-from nni_hyperfd.platform.messages import PlatformAPI
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.steady import SteadyPlatform
+from nni_hyperfd.protocol.messages import PlatformAPI
 
 
 def open_platform(location: str, token: str | None, notes: Path, cache: Path) -> PlatformAPI:

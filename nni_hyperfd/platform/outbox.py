@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.platform.messages import BeginUpdate, OpenTask, TrialRecord, parse
+from nni_hyperfd.protocol.messages import BeginUpdate, OpenTask, TrialRecord, parse
 
 FILE_NAME = "hyperfd.outbox.jsonl"
 

@@ -20,7 +20,15 @@ from nni_hyperfd.errors import PlatformError, UpdateLostError
 from nni_hyperfd.platform import report
 from nni_hyperfd.platform.expectation import Expectation
 from nni_hyperfd.platform.first import IMPORTANCE, first_state, read_assets
-from nni_hyperfd.platform.messages import (
+from nni_hyperfd.platform.past import OFFLINE_FEATURES, TRANSFORMATION, StoredTasks, ranked_list
+from nni_hyperfd.platform.ranking import add_space, rank, read_space
+from nni_hyperfd.platform.records import NewTask, NewVersion, TaskRecord, Trial
+from nni_hyperfd.platform.schema import LOCAL
+from nni_hyperfd.platform.session import UpdateOrigin, UpdateSession, extractor_state
+from nni_hyperfd.platform.store import Store
+from nni_hyperfd.platform.view import CustomerView
+from nni_hyperfd.protocol.blobs import pack, unpack
+from nni_hyperfd.protocol.messages import (
     BeginUpdate,
     CommitUpdate,
     ExtractorState,
@@ -41,14 +49,6 @@ from nni_hyperfd.platform.messages import (
     UpdateWait,
     build,
 )
-from nni_hyperfd.platform.past import OFFLINE_FEATURES, TRANSFORMATION, StoredTasks, ranked_list
-from nni_hyperfd.platform.ranking import add_space, rank, read_space
-from nni_hyperfd.platform.records import NewTask, NewVersion, TaskRecord, Trial
-from nni_hyperfd.platform.schema import LOCAL
-from nni_hyperfd.platform.session import UpdateOrigin, UpdateSession, extractor_state
-from nni_hyperfd.platform.store import Store
-from nni_hyperfd.platform.view import CustomerView
-from nni_hyperfd.ranker.blobs import pack, unpack
 from nni_hyperfd.ranker.guard import Guard, GuardReport, GuardSettings
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
@@ -72,7 +72,7 @@ _WORKING = (
 
 
 class Platform:
-    """The platform over a store; implements :class:`~nni_hyperfd.platform.messages.PlatformAPI`.
+    """The platform over a store; implements :class:`~nni_hyperfd.protocol.messages.PlatformAPI`.
 
     Whoever has it in his process is its operator: experiments are those of the customer "local", and any task can be
     reached by its id.  Others get a :meth:`for_customer`.

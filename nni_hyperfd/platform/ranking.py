@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nni_hyperfd.platform.messages import RankedConfiguration, Recommendation, RecommendRequest, build
+from nni_hyperfd.protocol.messages import RankedConfiguration, Recommendation, RecommendRequest, build
 from nni_hyperfd.ranker.encodings import Encodings, encode
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.recommend import evolve, recommend

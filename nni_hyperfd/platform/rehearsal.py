@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nni_hyperfd.platform.ledger import Entry, entry_of, summary
-from nni_hyperfd.platform.messages import (
+from nni_hyperfd.platform.ranking import read_space
+from nni_hyperfd.protocol.messages import (
     BeginUpdate,
     CommitUpdate,
     FeatureStep,
@@ -18,7 +19,6 @@ from nni_hyperfd.platform.messages import (
     TrialRecord,
     build,
 )
-from nni_hyperfd.platform.ranking import read_space
 
 _ID = "0" * 32
 

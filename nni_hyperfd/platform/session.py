@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.platform import tensors
-from nni_hyperfd.platform.messages import (
+from nni_hyperfd.protocol import tensors
+from nni_hyperfd.protocol.messages import (
     ExtractorState,
     FeatureGradient,
     FeatureStep,

@@ -15,7 +15,10 @@ import torch
 
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError, TrustError
 from nni_hyperfd.platform.kept import KeptRanker
-from nni_hyperfd.platform.messages import (
+from nni_hyperfd.platform.outbox import Outbox, Waiting
+from nni_hyperfd.platform.ranking import rank, read_space
+from nni_hyperfd.platform.session import extractor_state
+from nni_hyperfd.protocol.messages import (
     BeginUpdate,
     CommitUpdate,
     ExtractorState,
@@ -36,9 +39,6 @@ from nni_hyperfd.platform.messages import (
     UpdateWait,
     build,
 )
-from nni_hyperfd.platform.outbox import Outbox, Waiting
-from nni_hyperfd.platform.ranking import rank, read_space
-from nni_hyperfd.platform.session import extractor_state
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ M = TypeVar("M", TrialRecord, BeginUpdate, CommitUpdate)
 
 
 class SteadyPlatform:
-    """Implements :class:`~nni_hyperfd.platform.messages.PlatformAPI` for one experiment.
+    """Implements :class:`~nni_hyperfd.protocol.messages.PlatformAPI` for one experiment.
 
     Args:
         remote: the platform itself.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nni_hyperfd.errors import ForbiddenError, PlatformError
-from nni_hyperfd.platform.messages import (
+from nni_hyperfd.protocol.messages import (
     BeginUpdate,
     CommitUpdate,
     ExtractorState,
@@ -35,7 +35,7 @@ TRIALS = 10_000
 
 
 class CustomerView:
-    """Implements :class:`~nni_hyperfd.platform.messages.PlatformAPI` for one customer.
+    """Implements :class:`~nni_hyperfd.protocol.messages.PlatformAPI` for one customer.
 
     Every call may raise what the platform's own raises, and ForbiddenError where it names a task or an update of
     another customer, or PlatformError where he would fill the platform's disk.

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.platform.messages import BeginUpdate, Task, TrialRecord, UpdateReceipt, build
 from nni_hyperfd.platform.outbox import FILE_NAME as OUTBOX
 from nni_hyperfd.platform.outbox import Outbox
 from nni_hyperfd.platform.steady import SteadyPlatform
@@ -19,6 +18,7 @@ from nni_hyperfd.plugin.memo import Memo, Presence
 from nni_hyperfd.plugin.metrics import Result, read_metric
 from nni_hyperfd.plugin.records import Outcome, Records, Training
 from nni_hyperfd.plugin.settings import Settings
+from nni_hyperfd.protocol.messages import BeginUpdate, Task, TrialRecord, UpdateReceipt, build
 
 logger = logging.getLogger(__name__)
 

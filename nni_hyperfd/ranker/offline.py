@@ -12,7 +12,7 @@ from torch import Tensor
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.extractor import dataset_statistics, sample_indices
 from nni_hyperfd.metafeature.features import ImageFeatures
-from nni_hyperfd.ranker.blobs import pack, unpack
+from nni_hyperfd.protocol.blobs import pack, unpack
 from nni_hyperfd.ranker.encodings import Encodings, from_tensors, to_tensors
 
 REFERENCE_SEED = 0

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nni_hyperfd.errors import PlatformError, SpaceError
 from nni_hyperfd.metafeature.extractor import MetaFeatureExtractor, Variant
-from nni_hyperfd.ranker.blobs import pack, unpack
+from nni_hyperfd.protocol.blobs import pack, unpack
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import Encodings
 from nni_hyperfd.ranker.seeding import seeded

@@ -14,12 +14,12 @@ from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform import expectation
 from nni_hyperfd.platform.client import TaskClient
-from nni_hyperfd.platform.messages import Recommendation, Task
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.process.description import describe
 from nni_hyperfd.process.places import Places
 from nni_hyperfd.process.search import Search, View
 from nni_hyperfd.process.task_process import TaskProcess
+from nni_hyperfd.protocol.messages import Recommendation, Task
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker

@@ -13,9 +13,9 @@ from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.client import TaskClient
-from nni_hyperfd.platform.messages import UpdateReceipt
 from nni_hyperfd.platform.past import StoredTasks
 from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.protocol.messages import UpdateReceipt
 from nni_hyperfd.ranker.guard import GuardReport, GuardSettings
 from nni_hyperfd.ranker.offline import Experience, OfflineData
 from nni_hyperfd.ranker.ranker import Ranker

@@ -27,7 +27,7 @@ from nni_hyperfd.errors import (
 from nni_hyperfd.platform import http
 from nni_hyperfd.platform.http import HTTPPlatform
 from nni_hyperfd.platform.ledger import Ledger
-from nni_hyperfd.platform.messages import BeginUpdate, TrialRecord, UpdateWait
+from nni_hyperfd.protocol.messages import BeginUpdate, TrialRecord, UpdateWait
 
 RECORD = TrialRecord(task_id="t", trial_key="k", parameters={"lr": 0.001}, status="ok", ap=0.5)
 RECEIPT = {"task_id": "t", "trial_key": "k", "outcome": "stored"}

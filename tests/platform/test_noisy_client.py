@@ -10,11 +10,11 @@ import torch
 from nni_hyperfd.errors import PlatformError, UpdateLostError
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.noise import Noise, NoiseSettings
-from nni_hyperfd.platform import tensors
 from nni_hyperfd.platform.client import TaskClient
-from nni_hyperfd.platform.messages import CommitUpdate, FeatureStep, GradientStep, Message, OpenTask
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.session import GRADIENT_NORM
+from nni_hyperfd.protocol import tensors
+from nni_hyperfd.protocol.messages import CommitUpdate, FeatureStep, GradientStep, Message, OpenTask
 from nni_hyperfd.spaces.space import standard_search_space
 
 BASE_ID = "base0"

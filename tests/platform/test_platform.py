@@ -13,10 +13,15 @@ import torch
 from nni_hyperfd.errors import HyperFDError, PlatformError, UpdateLostError
 from nni_hyperfd.metafeature.extractor import MetaFeatureExtractor, meta_feature, samples
 from nni_hyperfd.metafeature.features import ImageFeatures
-from nni_hyperfd.platform import tensors
 from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.first import first_state, read_assets, write_assets
-from nni_hyperfd.platform.messages import (
+from nni_hyperfd.platform.past import StoredTasks
+from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.platform.ranking import read_space
+from nni_hyperfd.platform.store import FILE_NAME
+from nni_hyperfd.protocol import tensors
+from nni_hyperfd.protocol.blobs import unpack
+from nni_hyperfd.protocol.messages import (
     BeginUpdate,
     CommitUpdate,
     FeatureStep,
@@ -27,11 +32,6 @@ from nni_hyperfd.platform.messages import (
     UpdateTicket,
     UpdateWait,
 )
-from nni_hyperfd.platform.past import StoredTasks
-from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.ranking import read_space
-from nni_hyperfd.platform.store import FILE_NAME
-from nni_hyperfd.ranker.blobs import unpack
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.guard import Guard, GuardSettings
 from nni_hyperfd.ranker.offline import OfflineData, RankedList

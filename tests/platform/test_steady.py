@@ -16,10 +16,10 @@ from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform import steady as steady_module
 from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.kept import KeptRanker
-from nni_hyperfd.platform.messages import PlatformAPI, TrialRecord
 from nni_hyperfd.platform.outbox import Outbox
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.steady import SteadyPlatform
+from nni_hyperfd.protocol.messages import PlatformAPI, TrialRecord
 from nni_hyperfd.spaces.space import standard_search_space
 
 HPO = standard_search_space("hpo")

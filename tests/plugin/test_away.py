@@ -13,10 +13,10 @@ import pytest
 
 from nni_hyperfd.cli import main
 from nni_hyperfd.platform import http
-from nni_hyperfd.platform.messages import BeginUpdate, TrialRecord
 from nni_hyperfd.platform.outbox import FILE_NAME, Outbox
 from nni_hyperfd.platform.store import Store
 from nni_hyperfd.plugin.tuner import HyperFDTuner
+from nni_hyperfd.protocol.messages import BeginUpdate, TrialRecord
 
 
 @pytest.fixture

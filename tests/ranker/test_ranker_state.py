@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nni_hyperfd.errors import PlatformError, SpaceError
-from nni_hyperfd.ranker.blobs import pack, unpack
+from nni_hyperfd.protocol.blobs import pack, unpack
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.ranker import CHUNK, Ranker

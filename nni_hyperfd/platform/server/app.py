@@ -1,4 +1,4 @@
-"""The calls of :class:`~nni_hyperfd.platform.messages.PlatformAPI` as HTTP.
+"""The calls of :class:`~nni_hyperfd.protocol.messages.PlatformAPI` as HTTP.
 
 ``POST /v1/<call>`` takes a message and gives its answer, both as the JSON of ``messages``; what only reads is a GET.
 Whoever asks shows his token as ``Authorization: Bearer``.  Anything else than an answer is a
@@ -22,7 +22,14 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError
-from nni_hyperfd.platform.messages import (
+from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.platform.server.limits import Limits, Rates, check_work, read_body
+from nni_hyperfd.platform.server.metrics import Metrics
+from nni_hyperfd.platform.server.observer import Observer
+from nni_hyperfd.platform.server.refusals import Refusal, RefusalBody, refusal_of
+from nni_hyperfd.platform.server.tokens import customer_of
+from nni_hyperfd.platform.store import Store
+from nni_hyperfd.protocol.messages import (
     FROM_CUSTOMER,
     BeginUpdate,
     CommitUpdate,
@@ -46,13 +53,6 @@ from nni_hyperfd.platform.messages import (
     UpdateWait,
     parse,
 )
-from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.server.limits import Limits, Rates, check_work, read_body
-from nni_hyperfd.platform.server.metrics import Metrics
-from nni_hyperfd.platform.server.observer import Observer
-from nni_hyperfd.platform.server.refusals import Refusal, RefusalBody, refusal_of
-from nni_hyperfd.platform.server.tokens import customer_of
-from nni_hyperfd.platform.store import Store
 
 PROTOCOL = "1"
 """What ``X-HyperFD-Protocol`` must say, where it says anything."""

@@ -13,8 +13,8 @@ import secrets
 from pydantic import TypeAdapter, ValidationError
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.platform.messages import Identifier
 from nni_hyperfd.platform.store import Store
+from nni_hyperfd.protocol.messages import Identifier
 
 _NAME: TypeAdapter[str] = TypeAdapter(Identifier)
 _TOKEN_LIMIT = 256

@@ -12,8 +12,8 @@ import torch
 
 from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
 from nni_hyperfd.platform.client import TaskClient
-from nni_hyperfd.platform.messages import PlatformAPI, UpdateReceipt
 from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.protocol.messages import PlatformAPI, UpdateReceipt
 from nni_hyperfd.spaces.space import standard_search_space
 
 HPO = standard_search_space("hpo")

@@ -16,9 +16,9 @@ import requests
 import torch
 from sqlalchemy import event
 
-from nni_hyperfd.platform import tensors
 from nni_hyperfd.platform.server.limits import Limits, Rates
 from nni_hyperfd.platform.server.refusals import Refusal
+from nni_hyperfd.protocol import tensors
 from nni_hyperfd.spaces.space import standard_search_space
 
 from .conftest import PHI, SUBJECT, Serve, Service

@@ -17,8 +17,8 @@ import pytest
 import requests
 
 from nni_hyperfd.cli import main
-from nni_hyperfd.platform.messages import FROM_CUSTOMER
 from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.protocol.messages import FROM_CUSTOMER
 
 from .conftest import PHI, SUBJECT, Service
 

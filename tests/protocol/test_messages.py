@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.platform import messages
-from nni_hyperfd.platform.messages import (
+from nni_hyperfd.protocol import messages
+from nni_hyperfd.protocol.messages import (
     FROM_CUSTOMER,
     GradientStep,
     Message,

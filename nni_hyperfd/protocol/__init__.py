@@ -1,0 +1,1 @@
+"""All that may cross between a customer and the platform: messages, and tensors as safetensors."""
