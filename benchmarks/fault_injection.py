@@ -41,7 +41,7 @@ from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.server.limits import Limits
 from nni_hyperfd.platform.server.serve import ServerSettings, make_server
 from nni_hyperfd.platform.server.tokens import new_token
-from nni_hyperfd.platform.store import FILE_NAME, Store
+from nni_hyperfd.platform.state.store import FILE_NAME, Store
 from nni_hyperfd.protocol.messages import PlatformAPI
 
 KINDS = ("one process", "client", "server", "client of two", "server of two")

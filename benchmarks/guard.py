@@ -29,8 +29,8 @@ from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
 from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.first import first_state, read_assets
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.records import FirstState
-from nni_hyperfd.platform.store import Store
+from nni_hyperfd.platform.state.records import FirstState
+from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.protocol import tensors
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,

@@ -34,7 +34,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def save(options: argparse.Namespace) -> None:
     """Write the backup and say what is in it."""
-    from nni_hyperfd.platform.backup import backup
+    from nni_hyperfd.platform.state.backup import backup
 
     backup(options.platform, options.file)
     print(f"Wrote {options.file} ({options.file.stat().st_size / 2**20:.1f} MB) and its checksum.")
@@ -42,8 +42,8 @@ def save(options: argparse.Namespace) -> None:
 
 def restore(options: argparse.Namespace) -> None:
     """Restore and say where the platform stands."""
-    from nni_hyperfd.platform import backup
-    from nni_hyperfd.platform.store import Store
+    from nni_hyperfd.platform.state import backup
+    from nni_hyperfd.platform.state.store import Store
 
     backup.restore(options.file, options.platform, options.force)
     store = Store(options.platform)

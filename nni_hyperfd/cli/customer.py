@@ -11,7 +11,7 @@ from nni_hyperfd.cli.table import table
 from nni_hyperfd.plugin.settings import default_platform
 
 if TYPE_CHECKING:
-    from nni_hyperfd.platform.store import Store
+    from nni_hyperfd.platform.state.store import Store
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -71,7 +71,7 @@ def revoke(options: argparse.Namespace) -> None:
 
 @contextmanager
 def _store(location: str, make: bool = False) -> Iterator[Store]:
-    from nni_hyperfd.platform.store import Store
+    from nni_hyperfd.platform.state.store import Store
 
     first = None
     if make:  # customers may be let in before the first server runs

@@ -26,7 +26,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def run(options: argparse.Namespace) -> None:
     """Publish and say so."""
     # Not through the platform itself, which would load torch.
-    from nni_hyperfd.platform.store import Store
+    from nni_hyperfd.platform.state.store import Store
 
     store = Store(options.platform)
     try:

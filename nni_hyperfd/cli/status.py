@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
         return
     # Not through the platform itself, which would load torch.
     from nni_hyperfd.platform import report
-    from nni_hyperfd.platform.store import Store
+    from nni_hyperfd.platform.state.store import Store
 
     store = Store(options.platform)
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.platform.records import FirstState
+from nni_hyperfd.platform.state.records import FirstState
 from nni_hyperfd.protocol.blobs import pack
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker

@@ -9,8 +9,8 @@ import torch
 
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.platform.ranking import read_space
-from nni_hyperfd.platform.records import TaskRecord, Trial
-from nni_hyperfd.platform.store import Store
+from nni_hyperfd.platform.state.records import TaskRecord, Trial
+from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.protocol.blobs import unpack
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import RankedList

@@ -22,10 +22,10 @@ from nni_hyperfd.platform.expectation import Expectation
 from nni_hyperfd.platform.first import IMPORTANCE, first_state, read_assets
 from nni_hyperfd.platform.past import OFFLINE_FEATURES, TRANSFORMATION, StoredTasks, ranked_list
 from nni_hyperfd.platform.ranking import add_space, rank, read_space
-from nni_hyperfd.platform.records import NewTask, NewVersion, TaskRecord, Trial
-from nni_hyperfd.platform.schema import LOCAL
 from nni_hyperfd.platform.session import UpdateOrigin, UpdateSession, extractor_state
-from nni_hyperfd.platform.store import Store
+from nni_hyperfd.platform.state.records import NewTask, NewVersion, TaskRecord, Trial
+from nni_hyperfd.platform.state.schema import LOCAL
+from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.platform.view import CustomerView
 from nni_hyperfd.protocol.blobs import pack, unpack
 from nni_hyperfd.protocol.messages import (

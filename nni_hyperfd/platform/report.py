@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from nni_hyperfd.platform.records import Counts
-from nni_hyperfd.platform.schema import SCHEMA_VERSION
-from nni_hyperfd.platform.store import Store
+from nni_hyperfd.platform.state.records import Counts
+from nni_hyperfd.platform.state.schema import SCHEMA_VERSION
+from nni_hyperfd.platform.state.store import Store
 
 
 @dataclass(frozen=True)

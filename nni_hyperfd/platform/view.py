@@ -26,7 +26,7 @@ from nni_hyperfd.protocol.messages import (
 
 if TYPE_CHECKING:
     from nni_hyperfd.platform.platform import Platform
-    from nni_hyperfd.platform.store import Store
+    from nni_hyperfd.platform.state.store import Store
 
 OPEN_TASKS = 1000
 """Most experiments of one customer that have not updated the platform yet."""

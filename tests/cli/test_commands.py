@@ -13,7 +13,7 @@ import yaml
 from nni_hyperfd.cli import main
 from nni_hyperfd.cli.table import table
 from nni_hyperfd.platform import http
-from nni_hyperfd.platform.store import Store
+from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.protocol.messages import RecommendRequest
 
 

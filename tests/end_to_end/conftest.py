@@ -19,7 +19,7 @@ import psutil
 import pytest
 import yaml
 
-from nni_hyperfd.platform.store import Store
+from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.spaces.space import standard_search_space
 
 HERE = Path(__file__).parent

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nni_hyperfd.platform.store import Store
+from nni_hyperfd.platform.state.store import Store
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 300.0

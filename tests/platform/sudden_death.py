@@ -20,7 +20,7 @@ from sqlalchemy import Engine, event
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.store import Store
+from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.ranker.settings import RankerSettings
 
 FOLDER, FEATURES, STRIDE = Path(sys.argv[1]), ImageFeatures.load(Path(sys.argv[2])), int(sys.argv[3])

@@ -19,9 +19,9 @@ from nni_hyperfd.errors import PlatformAwayError
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.records import FirstState, NewTask, NewVersion, Trial
-from nni_hyperfd.platform.schema import LOCAL
-from nni_hyperfd.platform.store import FILE_NAME, Store
+from nni_hyperfd.platform.state.records import FirstState, NewTask, NewVersion, Trial
+from nni_hyperfd.platform.state.schema import LOCAL
+from nni_hyperfd.platform.state.store import FILE_NAME, Store
 from nni_hyperfd.spaces.space import standard_search_space
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ from nni_hyperfd.platform.first import first_state, read_assets, write_assets
 from nni_hyperfd.platform.past import StoredTasks
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.ranking import read_space
-from nni_hyperfd.platform.store import FILE_NAME
+from nni_hyperfd.platform.state.store import FILE_NAME
 from nni_hyperfd.protocol import tensors
 from nni_hyperfd.protocol.blobs import unpack
 from nni_hyperfd.protocol.messages import (

@@ -14,7 +14,7 @@ import pytest
 from nni_hyperfd.cli import main
 from nni_hyperfd.platform import http
 from nni_hyperfd.platform.outbox import FILE_NAME, Outbox
-from nni_hyperfd.platform.store import Store
+from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.plugin.tuner import HyperFDTuner
 from nni_hyperfd.protocol.messages import BeginUpdate, TrialRecord
 

@@ -28,7 +28,7 @@ from nni_hyperfd.platform.server.metrics import Metrics
 from nni_hyperfd.platform.server.observer import Observer
 from nni_hyperfd.platform.server.refusals import Refusal, RefusalBody, refusal_of
 from nni_hyperfd.platform.server.tokens import customer_of
-from nni_hyperfd.platform.store import Store
+from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.protocol.messages import (
     FROM_CUSTOMER,
     BeginUpdate,

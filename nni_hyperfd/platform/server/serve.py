@@ -16,7 +16,7 @@ from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.server.app import make_app
 from nni_hyperfd.platform.server.connection import WatchedProtocol
 from nni_hyperfd.platform.server.limits import Limits
-from nni_hyperfd.platform.store import Store
+from nni_hyperfd.platform.state.store import Store
 
 CONNECTIONS = 512
 """More connections than this at once are turned away with status 503."""

@@ -13,7 +13,7 @@ import secrets
 from pydantic import TypeAdapter, ValidationError
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.platform.store import Store
+from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.protocol.messages import Identifier
 
 _NAME: TypeAdapter[str] = TypeAdapter(Identifier)

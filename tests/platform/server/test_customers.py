@@ -10,7 +10,7 @@ import pytest
 
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.platform.server.tokens import customer_of, new_token
-from nni_hyperfd.platform.store import FILE_NAME
+from nni_hyperfd.platform.state.store import FILE_NAME
 
 from .conftest import PHI, SUBJECT, Caller, Service
 

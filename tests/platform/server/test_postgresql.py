@@ -21,12 +21,12 @@ import pytest
 from nni_hyperfd.cli import main
 from nni_hyperfd.errors import PlatformAwayError, PlatformError, UpdateLostError
 from nni_hyperfd.metafeature.features import ImageFeatures
-from nni_hyperfd.platform.backup import backup, restore
 from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.records import FirstState, NewTask, NewVersion, Trial
-from nni_hyperfd.platform.schema import now
-from nni_hyperfd.platform.store import Store
+from nni_hyperfd.platform.state.backup import backup, restore
+from nni_hyperfd.platform.state.records import FirstState, NewTask, NewVersion, Trial
+from nni_hyperfd.platform.state.schema import now
+from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 from tests.fixtures.drawn_platform import BASE_ID, SMALL

@@ -8,7 +8,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.platform.sqlite import sqlite_engine
+from nni_hyperfd.platform.state.sqlite import sqlite_engine
 
 CONNECT_SECONDS = 10
 _WAITS = "-c lock_timeout=30s -c idle_in_transaction_session_timeout=120s"

@@ -20,10 +20,10 @@ from sqlalchemy import Connection, RowMapping, Table, insert, select
 from sqlalchemy.exc import DBAPIError
 
 from nni_hyperfd.errors import PlatformAwayError, PlatformError
-from nni_hyperfd.platform.database import database_engine
-from nni_hyperfd.platform.schema import Base, found_version
-from nni_hyperfd.platform.sqlite import sqlite_engine
-from nni_hyperfd.platform.store import FILE_NAME, Store
+from nni_hyperfd.platform.state.database import database_engine
+from nni_hyperfd.platform.state.schema import Base, found_version
+from nni_hyperfd.platform.state.sqlite import sqlite_engine
+from nni_hyperfd.platform.state.store import FILE_NAME, Store
 
 _AT_ONCE = 16
 """Rows in memory; a ranker version has some megabytes."""

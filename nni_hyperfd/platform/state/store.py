@@ -24,8 +24,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from nni_hyperfd.errors import PlatformAwayError, PlatformError, UnknownTaskError, UpdateLostError
-from nni_hyperfd.platform.database import database_engine
-from nni_hyperfd.platform.records import (
+from nni_hyperfd.platform.state.database import database_engine
+from nni_hyperfd.platform.state.records import (
     Counts,
     CustomerInfo,
     FirstState,
@@ -35,7 +35,7 @@ from nni_hyperfd.platform.records import (
     Trial,
     VersionInfo,
 )
-from nni_hyperfd.platform.schema import (
+from nni_hyperfd.platform.state.schema import (
     LOCAL,
     PRODUCT,
     SCHEMA_VERSION,
@@ -53,7 +53,7 @@ from nni_hyperfd.platform.schema import (
     migrate,
     now,
 )
-from nni_hyperfd.platform.sqlite import examine, sqlite_engine
+from nni_hyperfd.platform.state.sqlite import examine, sqlite_engine
 
 FILE_NAME = "platform.sqlite"
 

@@ -12,12 +12,12 @@ import torch
 
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
-from nni_hyperfd.platform import schema
-from nni_hyperfd.platform.backup import backup, restore
 from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.schema import LOCAL, SCHEMA_VERSION
-from nni_hyperfd.platform.store import FILE_NAME, Store
+from nni_hyperfd.platform.state import schema
+from nni_hyperfd.platform.state.backup import backup, restore
+from nni_hyperfd.platform.state.schema import LOCAL, SCHEMA_VERSION
+from nni_hyperfd.platform.state.store import FILE_NAME, Store
 from nni_hyperfd.ranker.settings import RankerSettings
 
 ASSETS = Path(__file__).parents[1] / "assets"

@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.platform.migrations import customers_and_guard
+from nni_hyperfd.platform.state.migrations import customers_and_guard
 
 SCHEMA_VERSION = 2
 PRODUCT = "hyperfd-platform"

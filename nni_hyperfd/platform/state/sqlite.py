@@ -11,7 +11,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.platform.schema import found_version
+from nni_hyperfd.platform.state.schema import found_version
 
 BUSY_SECONDS = 30.0
 """How long a connection waits for another one that writes."""

@@ -15,10 +15,10 @@ import torch
 from nni_hyperfd.cli import main
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.features import ImageFeatures
-from nni_hyperfd.platform.backup import backup, restore
 from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.store import FILE_NAME, Store
+from nni_hyperfd.platform.state.backup import backup, restore
+from nni_hyperfd.platform.state.store import FILE_NAME, Store
 from nni_hyperfd.spaces.space import standard_search_space
 
 HPO = standard_search_space("hpo")

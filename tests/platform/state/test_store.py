@@ -18,9 +18,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateTable
 
 from nni_hyperfd.errors import PlatformError, UpdateLostError
-from nni_hyperfd.platform import schema
-from nni_hyperfd.platform.records import FirstState, NewTask, NewVersion, Trial
-from nni_hyperfd.platform.store import FILE_NAME, Store
+from nni_hyperfd.platform.state import schema
+from nni_hyperfd.platform.state.records import FirstState, NewTask, NewVersion, Trial
+from nni_hyperfd.platform.state.store import FILE_NAME, Store
 
 FIRST = FirstState(ranker=b"ranker 0", omega=b"omega 0", offline=b"offline", base_id="base")
 TASK = NewTask(
@@ -268,7 +268,7 @@ def test_an_older_state_is_brought_up_to_date_or_left_as_it_was(
             connection.exec_driver_sql("INSERT INTO nowhere VALUES (1)")
 
     monkeypatch.setattr(schema, "SCHEMA_VERSION", 3)
-    monkeypatch.setattr("nni_hyperfd.platform.store.SCHEMA_VERSION", 3)
+    monkeypatch.setattr("nni_hyperfd.platform.state.store.SCHEMA_VERSION", 3)
     monkeypatch.setitem(schema.MIGRATIONS, 2, to_3)
     fail = True
     with pytest.raises(PlatformError, match="nowhere"):
@@ -393,8 +393,8 @@ def test_nothing_is_built_on_a_version_that_is_not_published(tmp_path: Path) -> 
 
 CREATE = """
 import sys
-from nni_hyperfd.platform.records import FirstState
-from nni_hyperfd.platform.store import Store
+from nni_hyperfd.platform.state.records import FirstState
+from nni_hyperfd.platform.state.store import Store
 name = sys.argv[2].encode()
 store = Store(sys.argv[1], lambda: FirstState(name, name, b"offline", "base"))
 print(store.ranker(0).decode(), store.omega(0).decode())

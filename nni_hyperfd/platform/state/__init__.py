@@ -1,0 +1,1 @@
+"""What the platform keeps: its database, the schema and how it grows, and backups."""
