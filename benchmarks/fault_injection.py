@@ -34,9 +34,9 @@ import requests
 import torch
 from small_platform import BASE_ID, HPO, PUBLISH_ALL, QUICK, create, random_features, random_offline
 
-from nni_hyperfd.platform import http
-from nni_hyperfd.platform.client import TaskClient
-from nni_hyperfd.platform.http import HTTPPlatform
+from nni_hyperfd.customer import http
+from nni_hyperfd.customer.client import TaskClient
+from nni_hyperfd.customer.http import HTTPPlatform
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.server.limits import Limits
 from nni_hyperfd.platform.server.serve import ServerSettings, make_server

@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.metafeature.extractor import MetaFeatureExtractor, backpropagate, samples
 from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
-from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.first import first_state, read_assets
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.records import FirstState

@@ -28,12 +28,12 @@ import torch
 from fault_injection import Server, ended, fork
 from small_platform import PUBLISH_ALL
 
+from nni_hyperfd.customer.client import TaskClient
+from nni_hyperfd.customer.http import HTTPPlatform
 from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform import report
-from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.first import read_assets
-from nni_hyperfd.platform.http import HTTPPlatform
 from nni_hyperfd.platform.past import OFFLINE_FEATURES
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.server.limits import Limits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nni_hyperfd.plugin.settings import default_platform
+from nni_hyperfd.customer.settings import default_platform
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

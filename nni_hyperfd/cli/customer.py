@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nni_hyperfd.cli.table import table
-from nni_hyperfd.plugin.settings import default_platform
+from nni_hyperfd.customer.settings import default_platform
 
 if TYPE_CHECKING:
     from nni_hyperfd.platform.state.store import Store

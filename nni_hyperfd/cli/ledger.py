@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nni_hyperfd.cli.table import table
-from nni_hyperfd.platform.ledger import FILE_NAME, Entry, read
+from nni_hyperfd.customer.ledger import FILE_NAME, Entry, read
 from nni_hyperfd.plugin.records import find_experiment
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from nni_hyperfd.cli.ledger import said
 from nni_hyperfd.cli.table import table
-from nni_hyperfd.platform.http import is_url
-from nni_hyperfd.plugin.settings import FORMATS, METHODS, Settings, default_platform
+from nni_hyperfd.customer.http import is_url
+from nni_hyperfd.customer.settings import FORMATS, METHODS, Settings, default_platform
 
 if TYPE_CHECKING:
-    from nni_hyperfd.plugin.customer import Customer
+    from nni_hyperfd.customer.customer import Customer
 
 STANDARD = ("hpo", "nas", "joint")
 
@@ -74,7 +74,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(options: argparse.Namespace) -> None:
     """Print the recommendation."""
-    from nni_hyperfd.plugin.customer import Customer, platform_of
+    from nni_hyperfd.customer.customer import Customer, platform_of
 
     settings = Settings.from_class_args(
         {

@@ -7,9 +7,9 @@ import dataclasses
 import json
 
 from nni_hyperfd.cli.table import table
+from nni_hyperfd.customer.http import HTTPPlatform, is_url
+from nni_hyperfd.customer.settings import default_platform, default_token
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.platform.http import HTTPPlatform, is_url
-from nni_hyperfd.plugin.settings import default_platform, default_token
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -27,7 +27,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(options: argparse.Namespace) -> None:
     """Deliver, and say for each experiment what happened."""
-    from nni_hyperfd.platform.outbox import FILE_NAME
+    from nni_hyperfd.customer.outbox import FILE_NAME
     from nni_hyperfd.plugin.experiment_end import deliver
 
     if options.experiment:

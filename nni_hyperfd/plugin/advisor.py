@@ -12,13 +12,13 @@ import nni
 from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
 from nni.runtime.tuner_command_channel import CommandType
 
+from nni_hyperfd.customer.result import Result
+from nni_hyperfd.customer.settings import Settings, whole_number
 from nni_hyperfd.detection.budgets import BUDGETS
 from nni_hyperfd.errors import HyperFDError, PluginError
 from nni_hyperfd.plugin.halving import rungs
-from nni_hyperfd.plugin.metrics import Result
 from nni_hyperfd.plugin.records import TRIAL_BUDGET, Records
 from nni_hyperfd.plugin.session import Delay, Session, complain, experiment_folder
-from nni_hyperfd.plugin.settings import Settings, whole_number
 from nni_hyperfd.plugin.trials import Trials
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from typing import Any
 
 import psutil
 
+from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.plugin.settings import Settings
 
 FILE_NAME = "hyperfd.json"
 FORMAT = 1

@@ -13,12 +13,12 @@ from typing import Any
 
 from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
 
+from nni_hyperfd.customer.result import Result, read_metric
+from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PluginError
 from nni_hyperfd.plugin.memo import Memo, Presence
-from nni_hyperfd.plugin.metrics import Result, read_metric
 from nni_hyperfd.plugin.page import Page
 from nni_hyperfd.plugin.records import Records
-from nni_hyperfd.plugin.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Session:
 
     def __init__(self, folder: Path, settings: Settings, search_space: Mapping[str, Any], count: int) -> None:
         # Imported late: NNI waits ten seconds for the constructor of a tuner, and torch may take longer than that.
-        from nni_hyperfd.plugin.customer import Customer, platform_of
+        from nni_hyperfd.customer.customer import Customer, platform_of
 
         self.records = Records(folder)
         memo = Memo.read(folder)

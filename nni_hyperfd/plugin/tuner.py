@@ -9,10 +9,10 @@ from typing import Any, Concatenate, ParamSpec
 
 from nni.tuner import Tuner
 
+from nni_hyperfd.customer.result import Result
+from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.errors import HyperFDError
-from nni_hyperfd.plugin.metrics import Result
 from nni_hyperfd.plugin.session import Delay, Session, complain, experiment_folder
-from nni_hyperfd.plugin.settings import Settings
 from nni_hyperfd.plugin.trials import Trials
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class HyperFDTuner(Tuner):
 
     In an experiment's config either ``className: nni_hyperfd.HyperFDTuner`` with ``codeDirectory``, or, after
     ``hyperfd register``, ``name: HyperFD``. ``classArgs`` are the fields of
-    :class:`~nni_hyperfd.plugin.settings.Settings`; only ``data`` is required.
+    :class:`~nni_hyperfd.customer.settings.Settings`; only ``data`` is required.
 
     NNI runs callbacks in two threads, gives the constructor ten seconds, and does not notice when a callback raises.
     So the constructor only checks its arguments, errors are kept until NNI asks for trials, which is when

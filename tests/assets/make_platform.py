@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
+from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
-from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import encode

@@ -12,7 +12,7 @@ import yaml
 
 from nni_hyperfd.cli import main
 from nni_hyperfd.cli.table import table
-from nni_hyperfd.platform import http
+from nni_hyperfd.customer import http
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.protocol.messages import RecommendRequest
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from sqlalchemy import Engine, event
 
+from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.metafeature.features import ImageFeatures
-from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.ranker.settings import RankerSettings

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.errors import PlatformError, SpaceError
 from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform import expectation
-from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.process.description import describe
 from nni_hyperfd.process.places import Places

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from nni_hyperfd.cli import main
+from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.metafeature.features import ImageFeatures
-from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.past import StoredTasks
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.protocol.messages import UpdateReceipt

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.errors import PlatformAwayError
 from nni_hyperfd.metafeature.features import ImageFeatures
-from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.records import FirstState, NewTask, NewVersion, Trial
 from nni_hyperfd.platform.state.schema import LOCAL

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.errors import HyperFDError, PlatformError, UpdateLostError
 from nni_hyperfd.metafeature.extractor import MetaFeatureExtractor, meta_feature, samples
 from nni_hyperfd.metafeature.features import ImageFeatures
-from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.first import first_state, read_assets, write_assets
 from nni_hyperfd.platform.past import StoredTasks
 from nni_hyperfd.platform.platform import Platform

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.metafeature.features import ImageFeatures
-from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.spaces.space import standard_search_space
 

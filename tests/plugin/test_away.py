@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from nni_hyperfd.cli import main
-from nni_hyperfd.platform import http
-from nni_hyperfd.platform.outbox import FILE_NAME, Outbox
+from nni_hyperfd.customer import http
+from nni_hyperfd.customer.outbox import FILE_NAME, Outbox
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.plugin.tuner import HyperFDTuner
 from nni_hyperfd.protocol.messages import BeginUpdate, TrialRecord

@@ -11,7 +11,7 @@ from nni.experiment.config import ExperimentConfig
 from nni.experiment.config.utils import set_base_path, unset_base_path
 
 import nni_hyperfd
-from nni_hyperfd.plugin.settings import Settings
+from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.spaces.space import Space
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from nni_hyperfd.platform.http import HTTPPlatform
+from nni_hyperfd.customer.http import HTTPPlatform
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.server.serve import ServerSettings, make_server
 from nni_hyperfd.platform.server.tokens import new_token

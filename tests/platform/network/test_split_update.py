@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
-from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.protocol.messages import PlatformAPI, UpdateReceipt
 from nni_hyperfd.spaces.space import standard_search_space

@@ -19,9 +19,9 @@ import psycopg
 import pytest
 
 from nni_hyperfd.cli import main
+from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.errors import PlatformAwayError, PlatformError, UpdateLostError
 from nni_hyperfd.metafeature.features import ImageFeatures
-from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.backup import backup, restore
 from nni_hyperfd.platform.state.records import FirstState, NewTask, NewVersion, Trial

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from nni_hyperfd.cli import main
+from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.features import ImageFeatures
-from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.backup import backup, restore
 from nni_hyperfd.platform.state.store import FILE_NAME, Store

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
-from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state import schema
 from nni_hyperfd.platform.state.backup import backup, restore

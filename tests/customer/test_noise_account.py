@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import torch
 
+from nni_hyperfd.customer.noise_account import ANSWERS, SECRET, KeptNoise, default_folder
 from nni_hyperfd.errors import HyperFDError, PluginError
 from nni_hyperfd.metafeature.extractor import MetaFeatureExtractor
 from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
 from nni_hyperfd.metafeature.noise import epsilon
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.plugin.privacy import ANSWERS, SECRET, KeptNoise, default_folder
 from nni_hyperfd.plugin.tuner import HyperFDTuner
 
 

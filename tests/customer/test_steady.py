@@ -11,14 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nni_hyperfd.customer import steady as steady_module
+from nni_hyperfd.customer.client import TaskClient
+from nni_hyperfd.customer.kept import KeptRanker
+from nni_hyperfd.customer.outbox import Outbox
+from nni_hyperfd.customer.steady import SteadyPlatform
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PlatformError, TrustError
 from nni_hyperfd.metafeature.features import ImageFeatures
-from nni_hyperfd.platform import steady as steady_module
-from nni_hyperfd.platform.client import TaskClient
-from nni_hyperfd.platform.kept import KeptRanker
-from nni_hyperfd.platform.outbox import Outbox
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.steady import SteadyPlatform
 from nni_hyperfd.protocol.messages import PlatformAPI, TrialRecord
 from nni_hyperfd.spaces.space import standard_search_space
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from hashlib import sha256
 from pathlib import Path
 
+from nni_hyperfd.customer import ledger, outbox
+from nni_hyperfd.customer.http import HTTPPlatform, is_url
+from nni_hyperfd.customer.kept import KeptRanker
+from nni_hyperfd.customer.steady import SteadyPlatform
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.platform import ledger, outbox
-from nni_hyperfd.platform.http import HTTPPlatform, is_url
-from nni_hyperfd.platform.kept import KeptRanker
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.steady import SteadyPlatform
 from nni_hyperfd.protocol.messages import PlatformAPI
 
 

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nni_hyperfd.customer.rehearsal import Planned, rehearse
 from nni_hyperfd.errors import PlatformError, UpdateLostError
 from nni_hyperfd.metafeature.extractor import VARIANTS, MetaFeatureExtractor
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.noise import Noise
 from nni_hyperfd.metafeature.view import ExactView, View
-from nni_hyperfd.platform.rehearsal import Planned, rehearse
 from nni_hyperfd.protocol import tensors
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,

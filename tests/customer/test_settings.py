@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.plugin.settings import Settings
 
 
 def test_only_the_data_folder_is_needed() -> None:

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from nni_hyperfd.customer.result import Result, read_metric
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.plugin.metrics import Result, read_metric
 
 
 def test_a_number_is_the_ap_on_val() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nni_hyperfd.platform.ledger import Entry, entry_of, summary
+from nni_hyperfd.customer.ledger import Entry, entry_of, summary
 from nni_hyperfd.platform.ranking import read_space
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,

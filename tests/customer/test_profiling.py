@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from nni_hyperfd.customer.profiling import profile_apart
+from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.detection.dataset import load_dataset
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.metafeature.profile import profile_dataset
-from nni_hyperfd.plugin.profiling import profile_apart
-from nni_hyperfd.plugin.settings import Settings
 
 
 def test_the_features_are_those_of_this_process(drawn_faces: Path, tmp_path: Path) -> None:

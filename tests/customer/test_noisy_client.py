@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.errors import PlatformError, UpdateLostError
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.noise import Noise, NoiseSettings
-from nni_hyperfd.platform.client import TaskClient
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.session import GRADIENT_NORM
 from nni_hyperfd.protocol import tensors

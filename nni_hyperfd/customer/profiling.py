@@ -11,11 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.detection.dataset import FaceDataset, load_dataset
 from nni_hyperfd.errors import DataError, HyperFDError
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.profile import features_path, profile_dataset
-from nni_hyperfd.plugin.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import torch
 
+from nni_hyperfd.customer.kept import KeptRanker
+from nni_hyperfd.customer.outbox import Outbox, Waiting
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError, TrustError
-from nni_hyperfd.platform.kept import KeptRanker
-from nni_hyperfd.platform.outbox import Outbox, Waiting
 from nni_hyperfd.platform.ranking import rank, read_space
 from nni_hyperfd.platform.session import extractor_state
 from nni_hyperfd.protocol.messages import (

@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 import trustme
 
+from nni_hyperfd.customer import http
+from nni_hyperfd.customer.http import HTTPPlatform
+from nni_hyperfd.customer.ledger import Ledger
 from nni_hyperfd.errors import (
     ForbiddenError,
     PlatformAwayError,
@@ -24,9 +27,6 @@ from nni_hyperfd.errors import (
     UnknownTaskError,
     UpdateLostError,
 )
-from nni_hyperfd.platform import http
-from nni_hyperfd.platform.http import HTTPPlatform
-from nni_hyperfd.platform.ledger import Ledger
 from nni_hyperfd.protocol.messages import BeginUpdate, TrialRecord, UpdateWait
 
 RECORD = TrialRecord(task_id="t", trial_key="k", parameters={"lr": 0.001}, status="ok", ap=0.5)

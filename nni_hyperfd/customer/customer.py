@@ -7,21 +7,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nni_hyperfd.customer.client import TaskClient
+from nni_hyperfd.customer.noise_account import KeptNoise
+from nni_hyperfd.customer.profiling import profile_apart
+from nni_hyperfd.customer.rehearsal import Planned
+from nni_hyperfd.customer.result import Result
+from nni_hyperfd.customer.settings import Settings
+from nni_hyperfd.customer.threads import leave_cores_to_trials
 from nni_hyperfd.detection.dataset import load_dataset
 from nni_hyperfd.detection.pixels import default_cache_dir
 from nni_hyperfd.detection.weights import base_id
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.platform.client import TaskClient
-from nni_hyperfd.platform.opening import open_platform
-from nni_hyperfd.platform.rehearsal import Planned
-from nni_hyperfd.plugin.metrics import Result
-from nni_hyperfd.plugin.privacy import KeptNoise
-from nni_hyperfd.plugin.profiling import profile_apart
+from nni_hyperfd.plugin.opening import open_platform
 from nni_hyperfd.plugin.records import Training
-from nni_hyperfd.plugin.settings import Settings
 from nni_hyperfd.protocol.messages import PlatformAPI, Recommendation, RecommendRequest, Task, UpdateReceipt
 from nni_hyperfd.spaces.space import Space
-from nni_hyperfd.threads import leave_cores_to_trials
 
 logger = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 import requests
 from requests.auth import AuthBase
 
+from nni_hyperfd.customer.ledger import Ledger, summary
 from nni_hyperfd.errors import (
     ForbiddenError,
     PlatformAwayError,
@@ -25,7 +26,6 @@ from nni_hyperfd.errors import (
     UnknownTaskError,
     UpdateLostError,
 )
-from nni_hyperfd.platform.ledger import Ledger, summary
 from nni_hyperfd.protocol.messages import (
     RANKER_BYTES_LIMIT,
     BeginUpdate,
