@@ -36,13 +36,13 @@ from nni_hyperfd.platform import report
 from nni_hyperfd.platform.first import read_assets
 from nni_hyperfd.platform.past import OFFLINE_FEATURES
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.server.limits import Limits
-from nni_hyperfd.platform.server.serve import ServerSettings, make_server
-from nni_hyperfd.platform.server.tokens import new_token
 from nni_hyperfd.platform.state.schema import LOCAL, Base, FeatureRow, TaskRow, TrialRow, VersionRow, now
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.protocol.blobs import pack
 from nni_hyperfd.ranker.offline import OfflineData
+from nni_hyperfd.server.limits import Limits
+from nni_hyperfd.server.serve import ServerSettings, make_server
+from nni_hyperfd.server.tokens import new_token
 from nni_hyperfd.spaces.space import standard_space
 
 HPO = standard_space("hpo")

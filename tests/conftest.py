@@ -118,8 +118,8 @@ class ServerProcess:
 
     def token(self, customer: str) -> str:
         """Let a customer in."""
-        from nni_hyperfd.platform.server.tokens import new_token
         from nni_hyperfd.platform.state.store import Store
+        from nni_hyperfd.server.tokens import new_token
 
         with closing(Store(self.folder)) as store:
             return new_token(store, customer)

@@ -41,7 +41,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def add(options: argparse.Namespace) -> None:
     """Print the new token, and nothing else, so that it can be piped to where it is kept."""
-    from nni_hyperfd.platform.server.tokens import new_token
+    from nni_hyperfd.server.tokens import new_token
 
     with _store(options.platform, make=True) as store:
         print(new_token(store, options.name))

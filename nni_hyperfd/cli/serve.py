@@ -46,9 +46,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def run(options: argparse.Namespace) -> None:
     """Serve until a signal comes."""
     try:
-        from nni_hyperfd.platform.server.limits import Limits
-        from nni_hyperfd.platform.server.logs import configure
-        from nni_hyperfd.platform.server.serve import ServerSettings, serve
+        from nni_hyperfd.server.limits import Limits
+        from nni_hyperfd.server.logs import configure
+        from nni_hyperfd.server.serve import ServerSettings, serve
     except ModuleNotFoundError as error:
         raise PluginError(
             f"a server needs {error.name}, which is not installed: run pip install '.[server]' in a clone of this package"

@@ -26,7 +26,6 @@ from nni_hyperfd.platform.session import UpdateOrigin, UpdateSession, extractor_
 from nni_hyperfd.platform.state.records import NewTask, NewVersion, TaskRecord, Trial
 from nni_hyperfd.platform.state.schema import LOCAL
 from nni_hyperfd.platform.state.store import Store
-from nni_hyperfd.platform.view import CustomerView
 from nni_hyperfd.protocol.blobs import pack, unpack
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,
@@ -54,6 +53,7 @@ from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.ranker.update import ContinualUpdate, CurrentTask
+from nni_hyperfd.server.customer_view import CustomerView
 from nni_hyperfd.spaces.space import Space
 
 LEASE_SECONDS = 120.0

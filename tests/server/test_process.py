@@ -193,6 +193,6 @@ def test_what_an_operator_gets_wrong_is_said_in_a_sentence(
             main(["serve", *wrong, *place])
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     for name in list(sys.modules):
-        if name.startswith("nni_hyperfd.platform.server."):
+        if name.startswith("nni_hyperfd.server."):
             monkeypatch.delitem(sys.modules, name)
     assert "pip install '.[server]'" in said("serve")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.platform.server.tokens import customer_of, new_token
 from nni_hyperfd.platform.state.store import FILE_NAME
+from nni_hyperfd.server.tokens import customer_of, new_token
 
 from .conftest import PHI, SUBJECT, Caller, Service
 

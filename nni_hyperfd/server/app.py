@@ -2,7 +2,7 @@
 
 ``POST /v1/<call>`` takes a message and gives its answer, both as the JSON of ``messages``; what only reads is a GET.
 Whoever asks shows his token as ``Authorization: Bearer``.  Anything else than an answer is a
-:class:`~nni_hyperfd.platform.server.refusals.RefusalBody`.
+:class:`~nni_hyperfd.server.refusals.RefusalBody`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,6 @@ from starlette.exceptions import HTTPException
 
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.server.limits import Limits, Rates, check_work, read_body
-from nni_hyperfd.platform.server.metrics import Metrics
-from nni_hyperfd.platform.server.observer import Observer
-from nni_hyperfd.platform.server.refusals import Refusal, RefusalBody, refusal_of
-from nni_hyperfd.platform.server.tokens import customer_of
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.protocol.messages import (
     FROM_CUSTOMER,
@@ -53,6 +48,11 @@ from nni_hyperfd.protocol.messages import (
     UpdateWait,
     parse,
 )
+from nni_hyperfd.server.limits import Limits, Rates, check_work, read_body
+from nni_hyperfd.server.metrics import Metrics
+from nni_hyperfd.server.observer import Observer
+from nni_hyperfd.server.refusals import Refusal, RefusalBody, refusal_of
+from nni_hyperfd.server.tokens import customer_of
 
 PROTOCOL = "1"
 """What ``X-HyperFD-Protocol`` must say, where it says anything."""

@@ -11,8 +11,8 @@ import pytest
 
 from nni_hyperfd.customer.http import HTTPPlatform
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.server.serve import ServerSettings, make_server
-from nni_hyperfd.platform.server.tokens import new_token
+from nni_hyperfd.server.serve import ServerSettings, make_server
+from nni_hyperfd.server.tokens import new_token
 
 PATIENCE = 60.0
 """Seconds after which a server will not come up any more."""

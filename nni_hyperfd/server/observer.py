@@ -8,9 +8,9 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nni_hyperfd.platform.server.logs import REQUESTS
-from nni_hyperfd.platform.server.metrics import Metrics
-from nni_hyperfd.platform.server.refusals import Refusal
+from nni_hyperfd.server.logs import REQUESTS
+from nni_hyperfd.server.metrics import Metrics
+from nni_hyperfd.server.refusals import Refusal
 
 _KEY = re.compile(rb"[A-Za-z0-9_:.-]{1,128}")
 _LOST = 499

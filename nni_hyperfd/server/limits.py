@@ -11,8 +11,8 @@ from http import HTTPStatus
 import anyio
 from starlette.requests import ClientDisconnect, Request
 
-from nni_hyperfd.platform.server.refusals import Refusal
 from nni_hyperfd.protocol.messages import RecommendRequest
+from nni_hyperfd.server.refusals import Refusal
 
 _NEIGHBORS = 1500
 """About how many candidates a generation adds: the best 50, each changed in every place."""

@@ -15,10 +15,10 @@ import pytest
 import requests
 
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.server.limits import Limits
-from nni_hyperfd.platform.server.serve import ServerSettings, make_server
-from nni_hyperfd.platform.server.tokens import new_token
 from nni_hyperfd.platform.state.store import FILE_NAME
+from nni_hyperfd.server.limits import Limits
+from nni_hyperfd.server.serve import ServerSettings, make_server
+from nni_hyperfd.server.tokens import new_token
 from nni_hyperfd.spaces.space import standard_search_space
 
 HPO = standard_search_space("hpo")

@@ -277,7 +277,7 @@ def test_updates_of_several_processes_are_serialized(
 
 
 def test_the_server_over_it(opener: Callable[[], Platform], tmp_path: Path) -> None:
-    from nni_hyperfd.platform.server.limits import Limits
+    from nni_hyperfd.server.limits import Limits
 
     service = Service(opener(), tmp_path, Limits())
     try:

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from nni_hyperfd.platform.server import connection
+from nni_hyperfd.server import connection
 
 from .conftest import Caller, Serve, Service
 

@@ -13,10 +13,10 @@ import uvicorn
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.platform.first import read_assets
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.server.app import make_app
-from nni_hyperfd.platform.server.connection import WatchedProtocol
-from nni_hyperfd.platform.server.limits import Limits
 from nni_hyperfd.platform.state.store import Store
+from nni_hyperfd.server.app import make_app
+from nni_hyperfd.server.connection import WatchedProtocol
+from nni_hyperfd.server.limits import Limits
 
 CONNECTIONS = 512
 """More connections than this at once are turned away with status 503."""

@@ -16,9 +16,9 @@ import requests
 import torch
 from sqlalchemy import event
 
-from nni_hyperfd.platform.server.limits import Limits, Rates
-from nni_hyperfd.platform.server.refusals import Refusal
 from nni_hyperfd.protocol import tensors
+from nni_hyperfd.server.limits import Limits, Rates
+from nni_hyperfd.server.refusals import Refusal
 from nni_hyperfd.spaces.space import standard_search_space
 
 from .conftest import PHI, SUBJECT, Serve, Service
@@ -223,8 +223,8 @@ def test_gradients_that_do_not_fit_are_refused(service: Service) -> None:
 
 
 def test_nobody_fills_the_disk(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nni_hyperfd.platform.view.OPEN_TASKS", 2)
-    monkeypatch.setattr("nni_hyperfd.platform.view.TRIALS", 1)
+    monkeypatch.setattr("nni_hyperfd.server.customer_view.OPEN_TASKS", 2)
+    monkeypatch.setattr("nni_hyperfd.server.customer_view.TRIALS", 1)
     ada, bob = service.customer("ada"), service.customer("bob")
     task = ada.open("one")
     ada.open("two")
