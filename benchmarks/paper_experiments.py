@@ -211,7 +211,7 @@ def ablation(name: str) -> Callable[[Bench], str]:
 def variant(bench: Bench) -> str:
     """The steps to hyperfd-gp, on pseudo-customers out of offline sets and on the customers."""
     text = (
-        "`hyperfd-gp` (`nni_hyperfd/process/`) is not in the paper: a process over data sets and configurations, with φ in its "
+        "`hyperfd-gp` (`nni_hyperfd/recommendation/gaussian/`) is not in the paper: a process over data sets and configurations, with φ in its "
         "kernel, and with hypotheses about how far customers differ from each other. Which steps belong to it is to be judged on "
         "pseudo-customers alone: clusters of offline sets at one end of an axis of appearance, with the sets at the other end as "
         "experience (`nni_hyperfd/benchmark/pseudo.py`). The last columns show afterwards what each step brings on the customers.\n\n"

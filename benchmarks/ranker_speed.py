@@ -20,7 +20,6 @@ from torch import Tensor
 
 from nni_hyperfd.metafeature.extractor import backpropagate, image_inputs, meta_feature, samples
 from nni_hyperfd.metafeature.features import ImageFeatures
-from nni_hyperfd.platform.expectation import Expectation
 from nni_hyperfd.protocol.messages import RecommendRequest
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import encode
@@ -30,6 +29,7 @@ from nni_hyperfd.ranker.recommend import EXPLORATION, recommend
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.ranker.transform import ExactTransform, IterativeTransform, transformation_loss
 from nni_hyperfd.ranker.update import ContinualUpdate, CurrentTask, PastTask
+from nni_hyperfd.recommendation.expectation import Expectation
 from nni_hyperfd.spaces.space import Space, standard_space
 
 T = TypeVar("T")

@@ -2,7 +2,7 @@
 
     python benchmarks/what_images_say.py --space hpo
 
-A process over data sets and configurations (`nni_hyperfd/process/task_process.py`) is fitted to the offline table without and with
+A process over data sets and configurations (`nni_hyperfd/recommendation/gaussian/task_process.py`) is fitted to the offline table without and with
 several descriptions of data sets. *Surprise* is how badly it explains the offline table (natural logarithms, lower is better);
 *correlation* is that of what it expects of a customer before the first trial with what was measured, Spearman's, mean over customers.
 Writes `results/what_images_say_SPACE.md`. No image is read.
@@ -20,9 +20,9 @@ from scipy.stats import spearmanr
 
 from nni_hyperfd.benchmark.inputs import Inputs
 from nni_hyperfd.benchmark.scenario import POOLED
-from nni_hyperfd.process.places import Places
-from nni_hyperfd.process.task_process import TaskProcess
 from nni_hyperfd.ranker.settings import RankerSettings
+from nni_hyperfd.recommendation.gaussian.places import Places
+from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess
 from nni_hyperfd.rivals.base import FloatArray, Profile
 from nni_hyperfd.rivals.hyperfd import HyperFD
 from nni_hyperfd.rivals.hyperfd_gp import RANKERS, describe_texts

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from nni_hyperfd.customer.ledger import Entry, entry_of, summary
-from nni_hyperfd.platform.ranking import read_space
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,
     CommitUpdate,
@@ -19,6 +18,7 @@ from nni_hyperfd.protocol.messages import (
     TrialRecord,
     build,
 )
+from nni_hyperfd.recommendation.ranking import read_space
 
 _ID = "0" * 32
 

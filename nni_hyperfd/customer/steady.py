@@ -16,7 +16,6 @@ import torch
 from nni_hyperfd.customer.kept import KeptRanker
 from nni_hyperfd.customer.outbox import Outbox, Waiting
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError, TrustError
-from nni_hyperfd.platform.ranking import rank, read_space
 from nni_hyperfd.platform.session import extractor_state
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,
@@ -39,6 +38,7 @@ from nni_hyperfd.protocol.messages import (
     UpdateWait,
     build,
 )
+from nni_hyperfd.recommendation.ranking import rank, read_space
 
 logger = logging.getLogger(__name__)
 

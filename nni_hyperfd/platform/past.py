@@ -8,13 +8,13 @@ from typing import overload
 import torch
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.platform.ranking import read_space
 from nni_hyperfd.platform.state.records import TaskRecord, Trial
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.protocol.blobs import unpack
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import RankedList
 from nni_hyperfd.ranker.update import PastTask
+from nni_hyperfd.recommendation.ranking import read_space
 
 OFFLINE_FEATURES, TRANSFORMATION = "offline features", "transformation"
 """Kinds of the blobs that hold G^(t)(D_offline) and Z^(t)."""

@@ -18,10 +18,8 @@ import torch
 
 from nni_hyperfd.errors import PlatformError, UpdateLostError
 from nni_hyperfd.platform import report
-from nni_hyperfd.platform.expectation import Expectation
 from nni_hyperfd.platform.first import IMPORTANCE, first_state, read_assets
 from nni_hyperfd.platform.past import OFFLINE_FEATURES, TRANSFORMATION, StoredTasks, ranked_list
-from nni_hyperfd.platform.ranking import add_space, rank, read_space
 from nni_hyperfd.platform.session import UpdateOrigin, UpdateSession, extractor_state
 from nni_hyperfd.platform.state.records import NewTask, NewVersion, TaskRecord, Trial
 from nni_hyperfd.platform.state.schema import LOCAL
@@ -53,6 +51,8 @@ from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.ranker.update import ContinualUpdate, CurrentTask
+from nni_hyperfd.recommendation.expectation import Expectation
+from nni_hyperfd.recommendation.ranking import add_space, rank, read_space
 from nni_hyperfd.server.customer_view import CustomerView
 from nni_hyperfd.spaces.space import Space
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
-from nni_hyperfd.process.observed import Observed, observe, typical_spread
+from nni_hyperfd.recommendation.gaussian.observed import Observed, observe, typical_spread
 from nni_hyperfd.rivals.base import Experience, FloatArray, Memory, Rival, Task
 
 _FITTED: WeakKeyDictionary[Experience, Completion] = WeakKeyDictionary()

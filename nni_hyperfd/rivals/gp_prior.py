@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from nni_hyperfd.process.search import gain_of_next
+from nni_hyperfd.recommendation.gaussian.search import gain_of_next
 from nni_hyperfd.rivals.base import Experience, Rival, Task
 from nni_hyperfd.rivals.completion import Completion
 

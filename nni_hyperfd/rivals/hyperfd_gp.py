@@ -4,10 +4,10 @@ The faithful method tries the B best of one ranking. Those resemble each other, 
 them it is wrong about all, and no result changes what is tried next. Here
 
 * φ, the 64 numbers that the extractor learned for ranking, says which data sets are alike (:class:`Ensemble`), and a Gaussian
-  process over data sets and configurations what follows from that (:class:`~nni_hyperfd.process.task_process.TaskProcess`);
+  process over data sets and configurations what follows from that (:class:`~nni_hyperfd.recommendation.gaussian.task_process.TaskProcess`);
 * trials are chosen one after the other by expected improvement, so that the first results correct what is tried next;
 * customers, who come with domains of their own, may differ more from each other than the offline sets do: by how much is a mixture
-  of hypotheses (:class:`~nni_hyperfd.process.search.Search`), each weighted by how well it foretold the customers so far;
+  of hypotheses (:class:`~nni_hyperfd.recommendation.gaussian.search.Search`), each weighted by how well it foretold the customers so far;
 * whether what a data set looks like means anything for a customer is a hypothesis as well: a process with φ and one without are asked;
 * finished customers take part as further data sets.
 
@@ -22,10 +22,10 @@ from dataclasses import replace
 import numpy as np
 
 from nni_hyperfd.benchmark.table import parameters_of
-from nni_hyperfd.process.description import describe
-from nni_hyperfd.process.search import OWN, Eye, Finished, Search
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.settings import RankerSettings
+from nni_hyperfd.recommendation.gaussian.description import describe
+from nni_hyperfd.recommendation.gaussian.search import OWN, Eye, Finished, Search
 from nni_hyperfd.rivals.base import Experience, FloatArray, Profile, Rival, Task
 from nni_hyperfd.rivals.hyperfd import HyperFD
 from nni_hyperfd.spaces.configuration import Configuration
@@ -98,7 +98,7 @@ class HyperFDGP(Rival):
     Args:
         space: Of all configurations.
         looks: Whose φ says what data sets look like, for each process; None for a process that does not know.
-        own: Hypotheses, see :data:`~nni_hyperfd.process.search.OWN`.
+        own: Hypotheses, see :data:`~nni_hyperfd.recommendation.gaussian.search.OWN`.
         name: In the results.
         at_once: Trials that run at the same time.
     """
@@ -152,7 +152,7 @@ def _look(ensemble: Ensemble | None, profile: Profile) -> FloatArray:
 
 
 def describe_texts(space: Space, configurations: Sequence[str]) -> FloatArray:
-    """``[U, P]``: :func:`~nni_hyperfd.process.description.describe` of canonical strings."""
+    """``[U, P]``: :func:`~nni_hyperfd.recommendation.gaussian.description.describe` of canonical strings."""
     parsed = [Configuration.from_parameters(parameters_of(text)) for text in configurations]
     return describe(space, encode(space, parsed))
 

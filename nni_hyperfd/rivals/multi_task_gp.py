@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nni_hyperfd.process.observed import Observed, observe, typical_spread
+from nni_hyperfd.recommendation.gaussian.observed import Observed, observe, typical_spread
 from nni_hyperfd.rivals.base import Experience, FloatArray, Memory, Rival, Task, standardized
 from nni_hyperfd.rivals.optional import needed
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.spatial.distance import pdist
 
-from nni_hyperfd.process.search import expected_improvement
+from nni_hyperfd.recommendation.gaussian.search import expected_improvement
 from nni_hyperfd.rivals.base import Experience, FloatArray, Memory, Rival, Task, standardized
 
 _FEATURES = 128

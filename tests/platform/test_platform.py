@@ -17,7 +17,6 @@ from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.first import first_state, read_assets, write_assets
 from nni_hyperfd.platform.past import StoredTasks
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.ranking import read_space
 from nni_hyperfd.platform.state.store import FILE_NAME
 from nni_hyperfd.protocol import tensors
 from nni_hyperfd.protocol.blobs import unpack
@@ -39,6 +38,7 @@ from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.ranker.transform import ExactTransform
 from nni_hyperfd.ranker.update import ContinualUpdate, CurrentTask, PastTask
+from nni_hyperfd.recommendation.ranking import read_space
 from nni_hyperfd.spaces.space import standard_search_space, standard_space
 
 BASE_ID = "base0"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from nni_hyperfd.benchmark.protocol import Scenario
-from nni_hyperfd.process.search import expected_improvement
+from nni_hyperfd.recommendation.gaussian.search import expected_improvement
 from nni_hyperfd.rivals import completion
 from nni_hyperfd.rivals.base import Task, encode
 from nni_hyperfd.rivals.choices import Choices

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from torch import Tensor
 
-from nni_hyperfd.process.observed import FloatArray, observe, typical_spread
+from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe, typical_spread
 
 OFFSET_VARIANCE = 4.0
 """Of o, in units of the variance within a data set."""
@@ -141,7 +141,7 @@ class TaskProcess:
 
         Args:
             aps: ``[S, U]`` in [0, 1], NaN where not measured.
-            described: ``[U, P]`` the configurations, see :func:`~nni_hyperfd.process.description.describe`.
+            described: ``[U, P]`` the configurations, see :func:`~nni_hyperfd.recommendation.gaussian.description.describe`.
             places: ``[S, D]`` of the data sets; D = 0: nothing is known of what they look like, and there is no m.
         """
         spread = typical_spread(aps)

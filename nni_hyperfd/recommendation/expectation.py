@@ -12,14 +12,14 @@ from torch import Tensor
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.platform.past import StoredTasks
-from nni_hyperfd.platform.ranking import SPARES
-from nni_hyperfd.process.description import describe
-from nni_hyperfd.process.search import Eye, Finished, Search
 from nni_hyperfd.protocol.messages import RankedConfiguration, Recommendation, RecommendRequest, build
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.transform import ExactTransform
+from nni_hyperfd.recommendation.gaussian.description import describe
+from nni_hyperfd.recommendation.gaussian.search import Eye, Finished, Search
+from nni_hyperfd.recommendation.ranking import SPARES
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space
 

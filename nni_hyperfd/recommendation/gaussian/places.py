@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.decomposition import PCA
 
-from nni_hyperfd.process.observed import FloatArray
+from nni_hyperfd.recommendation.gaussian.observed import FloatArray
 
 AXES = 8
 """Principal axes over the offline sets that data sets are compared on."""

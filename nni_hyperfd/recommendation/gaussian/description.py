@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nni_hyperfd.process.observed import FloatArray
 from nni_hyperfd.ranker.encodings import Encodings, GraphBatch, JointBatch
+from nni_hyperfd.recommendation.gaussian.observed import FloatArray
 from nni_hyperfd.spaces.architecture import EXPANDS, Architecture, codes_of, flops_of_codes, networks_of
 from nni_hyperfd.spaces.space import Space
 

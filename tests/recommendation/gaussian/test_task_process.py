@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from nni_hyperfd.process.observed import FloatArray, observe
-from nni_hyperfd.process.task_process import OFFSET_VARIANCE, Customer, TaskProcess, Weights, posterior
+from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe
+from nni_hyperfd.recommendation.gaussian.task_process import (
+    OFFSET_VARIANCE,
+    Customer,
+    TaskProcess,
+    Weights,
+    posterior,
+)
 
 RNG = np.random.default_rng(0)
 CONFIGURATIONS = RNG.integers(0, 3, (7, 2)).astype(float)

@@ -7,9 +7,9 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import multivariate_normal
 
-from nni_hyperfd.process.observed import FloatArray, observe
-from nni_hyperfd.process.search import Finished, Search, View, expected_improvement
-from nni_hyperfd.process.task_process import TaskProcess
+from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe
+from nni_hyperfd.recommendation.gaussian.search import Finished, Search, View, expected_improvement
+from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess
 
 CONFIGURATIONS = np.stack(np.meshgrid(np.arange(4.0), np.arange(3.0)), -1).reshape(-1, 2)
 K = len(CONFIGURATIONS)

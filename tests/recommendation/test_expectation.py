@@ -13,16 +13,16 @@ from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.errors import PlatformError, SpaceError
 from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.metafeature.features import ImageFeatures
-from nni_hyperfd.platform import expectation
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.process.description import describe
-from nni_hyperfd.process.places import Places
-from nni_hyperfd.process.search import Search, View
-from nni_hyperfd.process.task_process import TaskProcess
 from nni_hyperfd.protocol.messages import Recommendation, Task
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
+from nni_hyperfd.recommendation import expectation
+from nni_hyperfd.recommendation.gaussian.description import describe
+from nni_hyperfd.recommendation.gaussian.places import Places
+from nni_hyperfd.recommendation.gaussian.search import Search, View
+from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess
 from nni_hyperfd.spaces.space import Space, standard_search_space, standard_space
 
 BASE_ID, IMAGES = "base0", 6  # of the small platform

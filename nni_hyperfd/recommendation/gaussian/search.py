@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from scipy.stats import norm
 
-from nni_hyperfd.process.observed import FloatArray, observe
-from nni_hyperfd.process.places import Places
-from nni_hyperfd.process.task_process import Customer, TaskProcess, posterior
+from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe
+from nni_hyperfd.recommendation.gaussian.places import Places
+from nni_hyperfd.recommendation.gaussian.task_process import Customer, TaskProcess, posterior
 
 OWN = (1.0, 3.0, 10.0)
 """Hypotheses: variance of what is a customer's own, in units of what is an offline set's own. Believed in inverse proportion."""
@@ -30,7 +30,7 @@ class Finished:
 
     Args:
         customer: At the n configurations that were tried.
-        values: ``[n]`` of :class:`~nni_hyperfd.process.observed.Observed`.
+        values: ``[n]`` of :class:`~nni_hyperfd.recommendation.gaussian.observed.Observed`.
     """
 
     customer: Customer

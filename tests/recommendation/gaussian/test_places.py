@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nni_hyperfd.process.places import AXES, Places
+from nni_hyperfd.recommendation.gaussian.places import AXES, Places
 
 
 def test_places_are_whitened() -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nni_hyperfd.process.description import describe
 from nni_hyperfd.ranker.encodings import encode
+from nni_hyperfd.recommendation.gaussian.description import describe
 from nni_hyperfd.spaces.architecture import backbone_flops, graphs, networks_of
 from nni_hyperfd.spaces.space import Space, standard_space
 
