@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
+from nni_hyperfd.data.dataset import load_dataset
+from nni_hyperfd.data.pixels import open_pixels
 from nni_hyperfd.detection.budgets import get_budget
-from nni_hyperfd.detection.dataset import load_dataset
 from nni_hyperfd.detection.evaluation import ap50, detect, evaluation_batches, ground_truth
-from nni_hyperfd.detection.pixels import open_pixels
 from nni_hyperfd.detection.training import cpu_autocast
 from nni_hyperfd.detection.weights import BASES, base_detector
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from nni_hyperfd.detection.dataset import load_dataset
-from nni_hyperfd.detection.merge import merge
+from nni_hyperfd.data.dataset import load_dataset
+from nni_hyperfd.data.merge import merge
 
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 

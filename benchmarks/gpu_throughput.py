@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nni_hyperfd.data.dataset import load_dataset
+from nni_hyperfd.data.pixels import open_pixels
 from nni_hyperfd.detection.accelerator import CUDAEngine, Residents
 from nni_hyperfd.detection.augment import plan_crops
 from nni_hyperfd.detection.budgets import get_budget
-from nni_hyperfd.detection.dataset import load_dataset
-from nni_hyperfd.detection.pixels import open_pixels
 from nni_hyperfd.detection.retinaface import RetinaFace
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS

@@ -26,7 +26,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from nni_hyperfd.detection.dataset import load_dataset
+from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.metafeature.extractor import IMAGES, MetaFeatureExtractor, image_inputs, sample_indices
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.noise import CLIP, clip_rows, epsilon

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nni_hyperfd.data.dataset import load_dataset
+from nni_hyperfd.data.pixels import open_pixels
 from nni_hyperfd.detection.budgets import get_budget
-from nni_hyperfd.detection.dataset import load_dataset
-from nni_hyperfd.detection.pixels import open_pixels
 from nni_hyperfd.detection.retinaface import RetinaFace
 from nni_hyperfd.detection.training import CPUEngine, fine_tune
 from nni_hyperfd.detection.weights import base_detector

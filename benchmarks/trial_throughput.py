@@ -27,10 +27,10 @@ from PIL import Image
 from plain_loop import PlainLoop
 
 import nni_hyperfd.detection.training as training
+from nni_hyperfd.data.dataset import FaceDataset, FaceImage, load_dataset
+from nni_hyperfd.data.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection.augment import CropPlan, plan_crops
 from nni_hyperfd.detection.budgets import Budget, get_budget
-from nni_hyperfd.detection.dataset import FaceDataset, FaceImage, load_dataset
-from nni_hyperfd.detection.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection.retinaface import RetinaFace
 from nni_hyperfd.detection.training import CPUEngine
 from nni_hyperfd.spaces.architecture import mobilenet_v2

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from nni_hyperfd.data.dataset import load_dataset, without
+from nni_hyperfd.data.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection.budgets import Budget, get_budget
-from nni_hyperfd.detection.dataset import load_dataset, without
 from nni_hyperfd.detection.evaluation import ground_truth
 from nni_hyperfd.detection.export import export_onnx
 from nni_hyperfd.detection.picture import draw_detections
-from nni_hyperfd.detection.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection.retinaface import RetinaFace
 from nni_hyperfd.detection.training import CPUEngine, Engine, TrialOutcome, Validation, fine_tune
 from nni_hyperfd.detection.weights import base_detector, load_detector, save_detector

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nni_hyperfd.detection.dataset import Problem, load_dataset
+from nni_hyperfd.data.dataset import Problem, load_dataset
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.synthetic import STYLES, WRITERS, Scene, draw_scenes, generate, scenes
 from nni_hyperfd.synthetic.heads import Head

@@ -23,10 +23,10 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.util.tensor_util import make_ndarray
 
 from nni_hyperfd import trial as module
+from nni_hyperfd.data.dataset import load_dataset
+from nni_hyperfd.data.pixels import open_pixels
 from nni_hyperfd.detection.budgets import BUDGETS, Budget, get_budget
-from nni_hyperfd.detection.dataset import load_dataset
 from nni_hyperfd.detection.evaluation import ap50, detect, evaluation_batches, ground_truth
-from nni_hyperfd.detection.pixels import open_pixels
 from nni_hyperfd.detection.retinaface import RetinaFace
 from nni_hyperfd.detection.training import cpu_autocast
 from nni_hyperfd.detection.weights import load_detector, read_notes, save_detector

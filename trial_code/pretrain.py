@@ -20,11 +20,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from nni_hyperfd.data.dataset import load_dataset
+from nni_hyperfd.data.merge import merge
+from nni_hyperfd.data.pixels import open_pixels
 from nni_hyperfd.detection.budgets import get_budget
-from nni_hyperfd.detection.dataset import load_dataset
 from nni_hyperfd.detection.evaluation import ap50, detect, evaluation_batches, ground_truth
-from nni_hyperfd.detection.merge import merge
-from nni_hyperfd.detection.pixels import open_pixels
 from nni_hyperfd.detection.pretraining import SETTINGS, Schedule, pretrain
 from nni_hyperfd.detection.remap import remap
 from nni_hyperfd.detection.retinaface import RetinaFace

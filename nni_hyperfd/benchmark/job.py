@@ -120,8 +120,8 @@ class Job:
         """What trains the pairs; loads no image yet."""
         from nni_hyperfd.benchmark.offline_sets import OfflineSets
         from nni_hyperfd.benchmark.runner import PairRunner
-        from nni_hyperfd.detection.dataset import load_dataset
-        from nni_hyperfd.detection.merge import merge
+        from nni_hyperfd.data.dataset import load_dataset
+        from nni_hyperfd.data.merge import merge
 
         server = merge(SERVER, [load_dataset(folder) for folder in self.server]) if self.server else None
         sets = OfflineSets.load(self.offline) if self.offline else None

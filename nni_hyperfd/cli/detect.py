@@ -87,7 +87,7 @@ def _targets(images: list[Path], out: Path) -> list[Path]:
 def _draw(model: Any, path: Path, target: Path, size: int, score: float) -> dict[str, Any]:
     from PIL import Image, ImageDraw
 
-    from nni_hyperfd.detection.decode import decode
+    from nni_hyperfd.data.decode import decode
     from nni_hyperfd.detection.single import find_faces
     from nni_hyperfd.errors import DataError
 

@@ -36,7 +36,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(options: argparse.Namespace) -> None:
     """Print the ledger."""
-    from nni_hyperfd.detection.pixels import default_cache_dir
+    from nni_hyperfd.data.pixels import default_cache_dir
 
     if options.experiment:
         folder = find_experiment(options.experiment, options.experiments)

@@ -14,8 +14,8 @@ from nni_hyperfd.customer.rehearsal import Planned
 from nni_hyperfd.customer.result import Result
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.customer.threads import leave_cores_to_trials
-from nni_hyperfd.detection.dataset import load_dataset
-from nni_hyperfd.detection.pixels import default_cache_dir
+from nni_hyperfd.data.dataset import load_dataset
+from nni_hyperfd.data.pixels import default_cache_dir
 from nni_hyperfd.detection.weights import base_id
 from nni_hyperfd.errors import PluginError
 from nni_hyperfd.plugin.opening import open_platform

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from nni_hyperfd.customer.settings import Settings
-from nni_hyperfd.detection.dataset import FaceDataset, load_dataset
+from nni_hyperfd.data.dataset import FaceDataset, load_dataset
 from nni_hyperfd.errors import DataError, HyperFDError
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.profile import features_path, profile_dataset

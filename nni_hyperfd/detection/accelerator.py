@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nni_hyperfd.data.pixels import Faces, PixelStore
 from nni_hyperfd.detection.anchors import anchors_per_level
 from nni_hyperfd.detection.augment import CropPlan, crop_faces, crop_resident, recolor
 from nni_hyperfd.detection.budgets import Budget
 from nni_hyperfd.detection.evaluation import Batch, Detections, detect, evaluation_batches
 from nni_hyperfd.detection.losses import Losses, detection_losses
-from nni_hyperfd.detection.pixels import Faces, PixelStore
 from nni_hyperfd.detection.retinaface import RetinaFace
 from nni_hyperfd.detection.targets import Targets, make_targets
 from nni_hyperfd.detection.training import MOMENTUM, WEIGHT_DECAY

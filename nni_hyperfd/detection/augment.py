@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nni_hyperfd.detection.pixels import Faces, PixelStore
+from nni_hyperfd.data.pixels import Faces, PixelStore
 
 MIRRORED_LANDMARKS = (2, 3, 0, 1, 4, 5, 8, 9, 6, 7)
 """Order of the ten landmark coordinates after a flip: the eyes and the corners of the mouth change places."""

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from nni_hyperfd.data.pixels import PixelStore, resize
 from nni_hyperfd.detection.anchors import decode_boxes, priors
 from nni_hyperfd.detection.average_precision import average_precision
-from nni_hyperfd.detection.pixels import PixelStore, resize
 from nni_hyperfd.detection.retinaface import Predictions, RetinaFace
 
 REFERENCE_SIDE = 720

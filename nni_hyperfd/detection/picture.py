@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from nni_hyperfd.data.pixels import PixelStore
 from nni_hyperfd.detection.evaluation import Detections, GroundTruth, resize, scaled_sizes
-from nni_hyperfd.detection.pixels import PixelStore
 
 SHOWN_SCORE = 0.5
 TILE = 288

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nni_hyperfd.data.pixels import PixelStore
 from nni_hyperfd.detection.augment import plan_crops
-from nni_hyperfd.detection.pixels import PixelStore
 from nni_hyperfd.detection.training import Engine, NonFiniteLoss
 from nni_hyperfd.spaces.hyperparameters import HyperParameters
 

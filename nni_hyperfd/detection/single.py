@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nni_hyperfd.data.pixels import Faces, PixelStore
 from nni_hyperfd.detection.evaluation import detect, evaluation_batches, scaled_sizes
-from nni_hyperfd.detection.pixels import Faces, PixelStore
 from nni_hyperfd.detection.retinaface import RetinaFace
 from nni_hyperfd.detection.training import cpu_autocast
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from nni_hyperfd.data.pixels import Faces
 from nni_hyperfd.detection.anchors import encode_boxes, encode_landmarks, match, priors
-from nni_hyperfd.detection.pixels import Faces
 from nni_hyperfd.spaces.hyperparameters import HyperParameters
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nni_hyperfd.data.pixels import PixelStore
 from nni_hyperfd.detection.augment import CropPlan, crop_faces, crop_pixels, plan_crops, recolor
 from nni_hyperfd.detection.budgets import Budget
 from nni_hyperfd.detection.evaluation import (
@@ -27,7 +28,6 @@ from nni_hyperfd.detection.evaluation import (
 )
 from nni_hyperfd.detection.losses import Losses, detection_losses
 from nni_hyperfd.detection.memory import keep_freed_memory
-from nni_hyperfd.detection.pixels import PixelStore
 from nni_hyperfd.detection.retinaface import RetinaFace
 from nni_hyperfd.detection.targets import make_targets
 from nni_hyperfd.errors import DataError, TrainingError

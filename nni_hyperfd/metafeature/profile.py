@@ -12,6 +12,8 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from torch import Tensor
 
+from nni_hyperfd.data.dataset import FaceDataset
+from nni_hyperfd.data.pixels import Faces, PixelStore, default_cache_dir, open_pixels
 from nni_hyperfd.detection.anchors import (
     IGNORED,
     NEGATIVE,
@@ -21,9 +23,7 @@ from nni_hyperfd.detection.anchors import (
     match,
     priors,
 )
-from nni_hyperfd.detection.dataset import FaceDataset
 from nni_hyperfd.detection.evaluation import Batch, evaluation_batches, scaled_sizes
-from nni_hyperfd.detection.pixels import Faces, PixelStore, default_cache_dir, open_pixels
 from nni_hyperfd.detection.retinaface import ANCHORS_PER_PIXEL, RetinaFace
 from nni_hyperfd.detection.training import cpu_autocast
 from nni_hyperfd.detection.weights import BASES, base_detector, base_id

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nni_hyperfd.detection.dataset import load_dataset
+from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.synthetic.scenes import Scene
 from nni_hyperfd.synthetic.styles import STYLES

@@ -1,4 +1,4 @@
-"""Writers of the annotation formats that `nni_hyperfd.detection.formats` reads, for drawn scenes."""
+"""Writers of the annotation formats that `nni_hyperfd.data.formats` reads, for drawn scenes."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nni_hyperfd.detection.dataset import load_dataset
+from nni_hyperfd.data.dataset import load_dataset
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "degrade.py"
 

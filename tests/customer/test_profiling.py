@@ -11,7 +11,7 @@ import torch
 
 from nni_hyperfd.customer.profiling import profile_apart
 from nni_hyperfd.customer.settings import Settings
-from nni_hyperfd.detection.dataset import load_dataset
+from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.metafeature.profile import profile_dataset
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from nni_hyperfd.data.dataset import load_dataset
+from nni_hyperfd.data.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection import accelerator, training
 from nni_hyperfd.detection.accelerator import CUDAEngine, Residents
 from nni_hyperfd.detection.augment import CropPlan, plan_crops
 from nni_hyperfd.detection.budgets import Budget
-from nni_hyperfd.detection.dataset import load_dataset
-from nni_hyperfd.detection.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection.training import CPUEngine, fine_tune
 from nni_hyperfd.detection.weights import base_detector
 from nni_hyperfd.spaces.architecture import mobilenet_v2

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nni_hyperfd.data.pixels import Faces, PixelStore
 from nni_hyperfd.detection.augment import (
     CropPlan,
     color_matrices,
@@ -20,7 +21,6 @@ from nni_hyperfd.detection.augment import (
     plan_crops,
     recolor,
 )
-from nni_hyperfd.detection.pixels import Faces, PixelStore
 
 MakeStore = Callable[..., PixelStore]
 

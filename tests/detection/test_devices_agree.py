@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nni_hyperfd.data.dataset import load_dataset
+from nni_hyperfd.data.pixels import open_pixels
 from nni_hyperfd.detection import anchors
 from nni_hyperfd.detection.augment import crop_pixels, crop_resident, plan_crops
-from nni_hyperfd.detection.dataset import load_dataset
-from nni_hyperfd.detection.pixels import open_pixels
 
 
 @settings(max_examples=40, deadline=None)

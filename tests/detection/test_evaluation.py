@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nni_hyperfd.data.pixels import PixelStore
 from nni_hyperfd.detection.anchors import encode_boxes, priors
 from nni_hyperfd.detection.evaluation import (
     LONGEST_SHAPE,
@@ -25,7 +26,6 @@ from nni_hyperfd.detection.evaluation import (
     scaled_sizes,
     select_detections,
 )
-from nni_hyperfd.detection.pixels import PixelStore
 from nni_hyperfd.detection.retinaface import Predictions, RetinaFace
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nni_hyperfd.data.pixels import PixelStore
 from nni_hyperfd.detection.evaluation import Detections, GroundTruth, ground_truth
 from nni_hyperfd.detection.picture import COLUMNS, FACE, FOUND, TILE, draw_detections
-from nni_hyperfd.detection.pixels import PixelStore
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from nni_hyperfd.data.dataset import load_dataset
+from nni_hyperfd.data.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection.accelerator import CUDAEngine, Residents
 from nni_hyperfd.detection.budgets import Budget
-from nni_hyperfd.detection.dataset import load_dataset
-from nni_hyperfd.detection.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection.pretraining import SETTINGS, Schedule, pretrain
 from nni_hyperfd.detection.retinaface import RetinaFace
 from nni_hyperfd.detection.training import CPUEngine, Engine, NonFiniteLoss

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nni_hyperfd.detection.dataset import load_dataset
+from nni_hyperfd.data.dataset import load_dataset
+from nni_hyperfd.data.pixels import open_pixels
 from nni_hyperfd.detection.evaluation import detect, evaluation_batches
-from nni_hyperfd.detection.pixels import open_pixels
 from nni_hyperfd.detection.single import find_faces
 from nni_hyperfd.detection.training import cpu_autocast
 from nni_hyperfd.detection.weights import base_detector

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nni_hyperfd.data.dataset import load_dataset
+from nni_hyperfd.data.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection import training
 from nni_hyperfd.detection.augment import CropPlan, plan_crops
 from nni_hyperfd.detection.budgets import Budget
-from nni_hyperfd.detection.dataset import load_dataset
 from nni_hyperfd.detection.evaluation import Detections, ap50, detect, evaluation_batches, ground_truth
 from nni_hyperfd.detection.losses import Losses
-from nni_hyperfd.detection.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection.retinaface import RetinaFace
 from nni_hyperfd.detection.training import CPUEngine, NonFiniteLoss, Validation, fine_tune, make_optimizer
 from nni_hyperfd.detection.weights import base_detector

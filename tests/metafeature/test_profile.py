@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from nni_hyperfd.data.dataset import FaceDataset, load_dataset, subset
+from nni_hyperfd.data.pixels import Faces, open_pixels
 from nni_hyperfd.detection import training
 from nni_hyperfd.detection.anchors import (
     IGNORED,
@@ -21,9 +23,7 @@ from nni_hyperfd.detection.anchors import (
     match,
     priors,
 )
-from nni_hyperfd.detection.dataset import FaceDataset, load_dataset, subset
 from nni_hyperfd.detection.evaluation import Batch, evaluation_batches
-from nni_hyperfd.detection.pixels import Faces, open_pixels
 from nni_hyperfd.detection.weights import BASES, base_detector
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.metafeature import profile as module

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nni_hyperfd.detection.report import Problem
+from nni_hyperfd.data.report import Problem
 from nni_hyperfd.errors import DataError
 
 IMAGES = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}]

@@ -10,9 +10,9 @@ import math
 import os
 from collections.abc import Sequence
 
-from nni_hyperfd.detection.formats import retinaface_label, wider
-from nni_hyperfd.detection.formats.annotation import NO_POINT, Annotations, Points, RawFace, numbers
-from nni_hyperfd.detection.formats.folder import AmbiguousName, DataFolder, Header
+from nni_hyperfd.data.formats import retinaface_label, wider
+from nni_hyperfd.data.formats.annotation import NO_POINT, Annotations, Points, RawFace, numbers
+from nni_hyperfd.data.formats.folder import AmbiguousName, DataFolder, Header
 
 NAME = "yolo"
 TITLE = "YOLO txt"

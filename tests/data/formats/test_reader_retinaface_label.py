@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from nni_hyperfd.detection.report import Problem
+from nni_hyperfd.data.report import Problem
 
 POINTS = "12 22 0.0 18 22 0.0 15 25 0.0 13 28 1.0 -1 -1 -1"
 

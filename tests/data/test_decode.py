@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nni_hyperfd.detection.decode import decode
+from nni_hyperfd.data.decode import decode
 
 
 def saved(tmp_path: Path, image: Image.Image, name: str = "x.png", **options: object) -> Path:

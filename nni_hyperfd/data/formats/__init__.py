@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nni_hyperfd.detection.formats import boxes_csv, coco, retinaface_label, voc, wider, yolo
-from nni_hyperfd.detection.formats.annotation import Annotations, RawFace, Reader
-from nni_hyperfd.detection.formats.folder import DataFolder
+from nni_hyperfd.data.formats import boxes_csv, coco, retinaface_label, voc, wider, yolo
+from nni_hyperfd.data.formats.annotation import Annotations, RawFace, Reader
+from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.errors import DataError
 
 __all__ = ["READERS", "Annotations", "DataFolder", "RawFace", "Reader", "recognize"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nni_hyperfd.detection.formats import READERS, DataFolder, recognize
+from nni_hyperfd.data.formats import READERS, DataFolder, recognize
 from nni_hyperfd.errors import DataError
 
 FILES = {

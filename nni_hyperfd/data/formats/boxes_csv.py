@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 
-from nni_hyperfd.detection.formats.annotation import Annotations, RawFace, numbers
-from nni_hyperfd.detection.formats.folder import DataFolder
+from nni_hyperfd.data.formats.annotation import Annotations, RawFace, numbers
+from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.errors import DataError
 
 NAME = "csv"

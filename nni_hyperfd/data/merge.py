@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nni_hyperfd.detection.dataset import FaceDataset
+from nni_hyperfd.data.dataset import FaceDataset
 from nni_hyperfd.errors import DataError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nni_hyperfd.detection.report import Problem
+from nni_hyperfd.data.report import Problem
 from nni_hyperfd.errors import DataError
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nni_hyperfd.detection.formats.folder import AmbiguousName, DataFolder
+from nni_hyperfd.data.formats.folder import AmbiguousName, DataFolder
 from nni_hyperfd.errors import DataError
 
 

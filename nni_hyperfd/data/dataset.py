@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nni_hyperfd.detection.formats import Annotations, DataFolder, RawFace, recognize
-from nni_hyperfd.detection.formats.folder import SPLITS_FILE, AmbiguousName, Header
-from nni_hyperfd.detection.report import DataReport, Findings, Problem
+from nni_hyperfd.data.formats import Annotations, DataFolder, RawFace, recognize
+from nni_hyperfd.data.formats.folder import SPLITS_FILE, AmbiguousName, Header
+from nni_hyperfd.data.report import DataReport, Findings, Problem
 from nni_hyperfd.errors import DataError
 
 __all__ = ["DataReport", "FaceDataset", "FaceImage", "Problem", "load_dataset", "subset", "without"]

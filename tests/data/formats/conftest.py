@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nni_hyperfd.detection.formats import READERS, Annotations, DataFolder
-from nni_hyperfd.detection.report import Findings
+from nni_hyperfd.data.formats import READERS, Annotations, DataFolder
+from nni_hyperfd.data.report import Findings
 
 Read = Callable[..., Annotations]
 

@@ -9,15 +9,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nni_hyperfd.detection.formats.annotation import (
+from nni_hyperfd.data.formats.annotation import (
     NO_POINT,
     Annotations,
     Points,
     RawFace,
     from_corner_and_size,
 )
-from nni_hyperfd.detection.formats.folder import SPLITS_FILE, DataFolder
-from nni_hyperfd.detection.report import Problem
+from nni_hyperfd.data.formats.folder import SPLITS_FILE, DataFolder
+from nni_hyperfd.data.report import Problem
 from nni_hyperfd.errors import DataError
 
 NAME = "coco"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nni_hyperfd.detection.formats.annotation import Annotations, RawFace, from_corner_and_size, numbers
-from nni_hyperfd.detection.formats.folder import DataFolder, is_image_name
-from nni_hyperfd.detection.report import Problem
+from nni_hyperfd.data.formats.annotation import Annotations, RawFace, from_corner_and_size, numbers
+from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
+from nni_hyperfd.data.report import Problem
 
 NAME = "wider"
 TITLE = "WIDER FACE txt"

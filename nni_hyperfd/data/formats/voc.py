@@ -10,9 +10,9 @@ import os
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from nni_hyperfd.detection.formats.annotation import Annotations, RawFace, numbers
-from nni_hyperfd.detection.formats.folder import AmbiguousName, DataFolder
-from nni_hyperfd.detection.report import Problem
+from nni_hyperfd.data.formats.annotation import Annotations, RawFace, numbers
+from nni_hyperfd.data.formats.folder import AmbiguousName, DataFolder
+from nni_hyperfd.data.report import Problem
 from nni_hyperfd.errors import DataError
 
 NAME = "voc"

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from nni_hyperfd.detection.report import Problem
+from nni_hyperfd.data.report import Problem
 
 
 def test_fractions_become_pixels_of_the_image(read):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nni_hyperfd.detection.report import Problem
+from nni_hyperfd.data.report import Problem
 
 HEADER = "image,xmin,ymin,xmax,ymax,label\n"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nni_hyperfd.detection.formats import RawFace
-from nni_hyperfd.detection.report import Problem
+from nni_hyperfd.data.formats import RawFace
+from nni_hyperfd.data.report import Problem
 
 TAIL = "0 0 0 0 0 0"
 

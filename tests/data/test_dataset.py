@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nni_hyperfd.detection.dataset import FaceDataset, Problem, load_dataset, subset, without
+from nni_hyperfd.data.dataset import FaceDataset, Problem, load_dataset, subset, without
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.synthetic import generate
 

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from filelock import FileLock
 from torch import Tensor
 
-from nni_hyperfd.detection.dataset import FaceDataset
-from nni_hyperfd.detection.decode import decode
+from nni_hyperfd.data.dataset import FaceDataset
+from nni_hyperfd.data.decode import decode
 from nni_hyperfd.errors import DataError
 
 logger = logging.getLogger(__name__)

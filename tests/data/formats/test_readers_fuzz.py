@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nni_hyperfd.detection.dataset import FaceDataset, load_dataset
+from nni_hyperfd.data.dataset import FaceDataset, load_dataset
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.synthetic import WRITERS, generate
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from nni_hyperfd.detection.formats.folder import AmbiguousName, DataFolder
-from nni_hyperfd.detection.report import Findings, Problem
+from nni_hyperfd.data.formats.folder import AmbiguousName, DataFolder
+from nni_hyperfd.data.report import Findings, Problem
 
 Box = tuple[float, float, float, float]
 Points = tuple[tuple[float, float], ...]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nni_hyperfd.detection.formats.annotation import (
+from nni_hyperfd.data.formats.annotation import (
     NO_POINT,
     Annotations,
     Points,
@@ -15,7 +15,7 @@ from nni_hyperfd.detection.formats.annotation import (
     from_corner_and_size,
     numbers,
 )
-from nni_hyperfd.detection.formats.folder import DataFolder, is_image_name
+from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
 
 NAME = "retinaface"
 TITLE = "RetinaFace label.txt"

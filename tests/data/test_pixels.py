@@ -15,9 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from nni_hyperfd.detection import pixels as module
-from nni_hyperfd.detection.dataset import FaceDataset, load_dataset
-from nni_hyperfd.detection.pixels import open_pixels, resize
+from nni_hyperfd.data import pixels as module
+from nni_hyperfd.data.dataset import FaceDataset, load_dataset
+from nni_hyperfd.data.pixels import open_pixels, resize
 from nni_hyperfd.errors import DataError
 
 DiskFull = Callable[[int], AbstractContextManager[None]]

@@ -1,0 +1,1 @@
+"""A folder of images and boxes, in whatever format, as a data set; and its pixels."""
