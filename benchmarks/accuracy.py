@@ -22,11 +22,11 @@ import torch
 
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import PixelStore, open_pixels
-from nni_hyperfd.detection.budgets import Budget, get_budget
-from nni_hyperfd.detection.evaluation import ap50, ground_truth
-from nni_hyperfd.detection.picture import draw_detections
-from nni_hyperfd.detection.training import CPUEngine, fine_tune
-from nni_hyperfd.detection.weights import BASES, base_detector
+from nni_hyperfd.detection.evaluation.detections import ap50, ground_truth
+from nni_hyperfd.detection.evaluation.picture import draw_detections
+from nni_hyperfd.detection.network.weights import BASES, base_detector
+from nni_hyperfd.detection.training.budgets import Budget, get_budget
+from nni_hyperfd.detection.training.fine_tuning import CPUEngine, fine_tune
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS
 
 

@@ -21,10 +21,10 @@ from nni_hyperfd.customer.customer import Customer, platform_of
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import open_pixels
-from nni_hyperfd.detection.budgets import get_budget
-from nni_hyperfd.detection.evaluation import ap50, detect, evaluation_batches, ground_truth
-from nni_hyperfd.detection.training import cpu_autocast
-from nni_hyperfd.detection.weights import BASES, base_detector
+from nni_hyperfd.detection.evaluation.detections import ap50, detect, evaluation_batches, ground_truth
+from nni_hyperfd.detection.network.weights import BASES, base_detector
+from nni_hyperfd.detection.training.budgets import get_budget
+from nni_hyperfd.detection.training.fine_tuning import cpu_autocast
 from nni_hyperfd.spaces.space import standard_search_space
 
 

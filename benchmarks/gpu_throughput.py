@@ -17,10 +17,10 @@ import torch
 
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import open_pixels
-from nni_hyperfd.detection.accelerator import CUDAEngine, Residents
-from nni_hyperfd.detection.augment import plan_crops
-from nni_hyperfd.detection.budgets import get_budget
-from nni_hyperfd.detection.retinaface import RetinaFace
+from nni_hyperfd.detection.network.retinaface import RetinaFace
+from nni_hyperfd.detection.training.accelerator import CUDAEngine, Residents
+from nni_hyperfd.detection.training.augment import plan_crops
+from nni_hyperfd.detection.training.budgets import get_budget
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nni_hyperfd.data.dataset import FaceDataset, FaceImage
 from nni_hyperfd.detection.anchors import corners, encode_boxes, encode_landmarks, iou, priors
-from nni_hyperfd.detection.retinaface import PIXEL_MEAN, PIXEL_SCALE, Predictions, RetinaFace
+from nni_hyperfd.detection.network.retinaface import PIXEL_MEAN, PIXEL_SCALE, Predictions, RetinaFace
 from nni_hyperfd.spaces.hyperparameters import HyperParameters
 
 Sample = tuple[Tensor, Tensor, Tensor]

@@ -17,10 +17,10 @@ import torch
 
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import open_pixels
-from nni_hyperfd.detection.budgets import get_budget
-from nni_hyperfd.detection.retinaface import RetinaFace
-from nni_hyperfd.detection.training import CPUEngine, fine_tune
-from nni_hyperfd.detection.weights import base_detector
+from nni_hyperfd.detection.network.retinaface import RetinaFace
+from nni_hyperfd.detection.network.weights import base_detector
+from nni_hyperfd.detection.training.budgets import get_budget
+from nni_hyperfd.detection.training.fine_tuning import CPUEngine, fine_tune
 from nni_hyperfd.spaces.architecture import Architecture, backbone_flops
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS
 from nni_hyperfd.spaces.space import standard_space

@@ -22,7 +22,7 @@ from nni_hyperfd.benchmark.table import SERVER
 from nni_hyperfd.data.dataset import FaceDataset, load_dataset
 from nni_hyperfd.data.merge import merge
 from nni_hyperfd.data.pixels import open_pixels
-from nni_hyperfd.detection.weights import BASES, base_detector
+from nni_hyperfd.detection.network.weights import BASES, base_detector
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.profile import PROFILE_SIZE, profile_dataset, profile_images
 

@@ -26,13 +26,13 @@ import torch
 from PIL import Image
 from plain_loop import PlainLoop
 
-import nni_hyperfd.detection.training as training
+import nni_hyperfd.detection.training.fine_tuning as training
 from nni_hyperfd.data.dataset import FaceDataset, FaceImage, load_dataset
 from nni_hyperfd.data.pixels import PixelStore, open_pixels
-from nni_hyperfd.detection.augment import CropPlan, plan_crops
-from nni_hyperfd.detection.budgets import Budget, get_budget
-from nni_hyperfd.detection.retinaface import RetinaFace
-from nni_hyperfd.detection.training import CPUEngine
+from nni_hyperfd.detection.network.retinaface import RetinaFace
+from nni_hyperfd.detection.training.augment import CropPlan, plan_crops
+from nni_hyperfd.detection.training.budgets import Budget, get_budget
+from nni_hyperfd.detection.training.fine_tuning import CPUEngine
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS
 from nni_hyperfd.synthetic import draw_scenes

@@ -18,13 +18,13 @@ from tqdm import tqdm
 
 from nni_hyperfd.data.dataset import load_dataset, without
 from nni_hyperfd.data.pixels import PixelStore, open_pixels
-from nni_hyperfd.detection.budgets import Budget, get_budget
-from nni_hyperfd.detection.evaluation import ground_truth
-from nni_hyperfd.detection.export import export_onnx
-from nni_hyperfd.detection.picture import draw_detections
-from nni_hyperfd.detection.retinaface import RetinaFace
-from nni_hyperfd.detection.training import CPUEngine, Engine, TrialOutcome, Validation, fine_tune
-from nni_hyperfd.detection.weights import base_detector, load_detector, save_detector
+from nni_hyperfd.detection.evaluation.detections import ground_truth
+from nni_hyperfd.detection.evaluation.picture import draw_detections
+from nni_hyperfd.detection.network.export import export_onnx
+from nni_hyperfd.detection.network.retinaface import RetinaFace
+from nni_hyperfd.detection.network.weights import base_detector, load_detector, save_detector
+from nni_hyperfd.detection.training.budgets import Budget, get_budget
+from nni_hyperfd.detection.training.fine_tuning import CPUEngine, Engine, TrialOutcome, Validation, fine_tune
 from nni_hyperfd.errors import DataError, TrainingError
 from nni_hyperfd.scalars import ScalarLog, show_on_page
 from nni_hyperfd.spaces.architecture import mobilenet_v2
@@ -192,7 +192,7 @@ def make_engine(
         raise TrainingError(f"there is no device {name!r} on this machine: name cpu, cuda or cuda:0")
     if not torch.cuda.is_available():
         raise TrainingError("torch sees no CUDA device on this machine: name --device cpu")
-    from nni_hyperfd.detection.accelerator import CUDAEngine, Residents
+    from nni_hyperfd.detection.training.accelerator import CUDAEngine, Residents
 
     engine = CUDAEngine(model, budget, torch.device(name))
     engine.begin(Residents.load(store, budget, engine.device), hyperparameters)

@@ -53,7 +53,7 @@ def make_platform() -> Callable[[Path], None]:
     import numpy as np
     import torch
 
-    from nni_hyperfd.detection.weights import base_id
+    from nni_hyperfd.detection.network.weights import base_id
     from nni_hyperfd.metafeature.extractor import image_inputs
     from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
     from nni_hyperfd.platform.platform import Platform

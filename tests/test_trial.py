@@ -25,11 +25,11 @@ from tensorboard.util.tensor_util import make_ndarray
 from nni_hyperfd import trial as module
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import open_pixels
-from nni_hyperfd.detection.budgets import BUDGETS, Budget, get_budget
-from nni_hyperfd.detection.evaluation import ap50, detect, evaluation_batches, ground_truth
-from nni_hyperfd.detection.retinaface import RetinaFace
-from nni_hyperfd.detection.training import cpu_autocast
-from nni_hyperfd.detection.weights import load_detector, read_notes, save_detector
+from nni_hyperfd.detection.evaluation.detections import ap50, detect, evaluation_batches, ground_truth
+from nni_hyperfd.detection.network.retinaface import RetinaFace
+from nni_hyperfd.detection.network.weights import load_detector, read_notes, save_detector
+from nni_hyperfd.detection.training.budgets import BUDGETS, Budget, get_budget
+from nni_hyperfd.detection.training.fine_tuning import cpu_autocast
 from nni_hyperfd.errors import TrainingError
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.trial import Trial, run_trial, shortened
@@ -273,7 +273,7 @@ def test_a_stop_leaves_the_best_weights_so_far_and_memory_stays_small(
     """A real process at the sizes of `short`, with one step an epoch and no end."""
     out = tmp_path / "out"
     code = (
-        "import dataclasses, runpy, sys; from nni_hyperfd.detection.budgets import BUDGETS as b; b['endless'] = "
+        "import dataclasses, runpy, sys; from nni_hyperfd.detection.training.budgets import BUDGETS as b; b['endless'] = "
         "dataclasses.replace(b['short'], epoch_images=32, epochs=10**6, validate_every=1, stop_after=10**6); "
         "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     )

@@ -23,13 +23,13 @@ from tqdm import tqdm
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.merge import merge
 from nni_hyperfd.data.pixels import open_pixels
-from nni_hyperfd.detection.budgets import get_budget
-from nni_hyperfd.detection.evaluation import ap50, detect, evaluation_batches, ground_truth
-from nni_hyperfd.detection.pretraining import SETTINGS, Schedule, pretrain
-from nni_hyperfd.detection.remap import remap
-from nni_hyperfd.detection.retinaface import RetinaFace
-from nni_hyperfd.detection.training import CPUEngine
-from nni_hyperfd.detection.weights import BASES, load_detector, save_detector
+from nni_hyperfd.detection.evaluation.detections import ap50, detect, evaluation_batches, ground_truth
+from nni_hyperfd.detection.network.remap import remap
+from nni_hyperfd.detection.network.retinaface import RetinaFace
+from nni_hyperfd.detection.network.weights import BASES, load_detector, save_detector
+from nni_hyperfd.detection.training.budgets import get_budget
+from nni_hyperfd.detection.training.fine_tuning import CPUEngine
+from nni_hyperfd.detection.training.pretraining import SETTINGS, Schedule, pretrain
 from nni_hyperfd.errors import HyperFDError
 
 MAX_SIDE = 1024
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
     else:
         model.reset_parameters(torch.Generator().manual_seed(options.seed))
     if options.device == "cuda":
-        from nni_hyperfd.detection.accelerator import CUDAEngine, Residents
+        from nni_hyperfd.detection.training.accelerator import CUDAEngine, Residents
 
         device = torch.device("cuda")
         engine = CUDAEngine(model, budget, device)

@@ -149,8 +149,8 @@ class Job:
         Returns:
             Rows appended and pairs of the shard that are still missing.
         """
-        from nni_hyperfd.detection.budgets import get_budget
-        from nni_hyperfd.detection.weights import base_id
+        from nni_hyperfd.detection.network.weights import base_id
+        from nni_hyperfd.detection.training.budgets import get_budget
 
         get_budget(self.budget)
         known = LookupTable(()) if done is None else done

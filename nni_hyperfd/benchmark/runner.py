@@ -13,9 +13,9 @@ from nni_hyperfd.benchmark.offline_sets import OfflineSets
 from nni_hyperfd.benchmark.table import SERVER, parameters_of
 from nni_hyperfd.data.dataset import FaceDataset, load_dataset
 from nni_hyperfd.data.pixels import PixelStore, open_pixels
-from nni_hyperfd.detection.budgets import get_budget
-from nni_hyperfd.detection.training import CPUEngine, TrialOutcome, fine_tune
-from nni_hyperfd.detection.weights import base_detector
+from nni_hyperfd.detection.network.weights import base_detector
+from nni_hyperfd.detection.training.budgets import get_budget
+from nni_hyperfd.detection.training.fine_tuning import CPUEngine, TrialOutcome, fine_tune
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.configuration import Configuration

@@ -45,8 +45,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def run(options: argparse.Namespace) -> None:
     """Draw all pictures, and print what was found."""
     from nni_hyperfd.cli.table import table
-    from nni_hyperfd.detection.budgets import get_budget
-    from nni_hyperfd.detection.weights import load_detector, read_notes
+    from nni_hyperfd.detection.network.weights import load_detector, read_notes
+    from nni_hyperfd.detection.training.budgets import get_budget
     from nni_hyperfd.errors import PluginError
 
     if not 0 <= options.score <= 1:
@@ -88,7 +88,7 @@ def _draw(model: Any, path: Path, target: Path, size: int, score: float) -> dict
     from PIL import Image, ImageDraw
 
     from nni_hyperfd.data.decode import decode
-    from nni_hyperfd.detection.single import find_faces
+    from nni_hyperfd.detection.evaluation.single import find_faces
     from nni_hyperfd.errors import DataError
 
     pixels = decode(path, LARGEST_SIDE)

@@ -16,7 +16,7 @@ from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.customer.threads import leave_cores_to_trials
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import default_cache_dir
-from nni_hyperfd.detection.weights import base_id
+from nni_hyperfd.detection.network.weights import base_id
 from nni_hyperfd.errors import PluginError
 from nni_hyperfd.plugin.opening import open_platform
 from nni_hyperfd.plugin.records import Training

@@ -14,7 +14,7 @@ from nni.runtime.tuner_command_channel import CommandType
 
 from nni_hyperfd.customer.result import Result
 from nni_hyperfd.customer.settings import Settings, whole_number
-from nni_hyperfd.detection.budgets import BUDGETS
+from nni_hyperfd.detection.training.budgets import BUDGETS
 from nni_hyperfd.errors import HyperFDError, PluginError
 from nni_hyperfd.plugin.halving import rungs
 from nni_hyperfd.plugin.records import TRIAL_BUDGET, Records

@@ -11,7 +11,7 @@ from PIL import Image
 
 from nni_hyperfd.cli import main
 from nni_hyperfd.cli.detect import COLOR
-from nni_hyperfd.detection.weights import base_path
+from nni_hyperfd.detection.network.weights import base_path
 
 
 @pytest.fixture

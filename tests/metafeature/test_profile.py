@@ -13,7 +13,6 @@ from torch import Tensor
 
 from nni_hyperfd.data.dataset import FaceDataset, load_dataset, subset
 from nni_hyperfd.data.pixels import Faces, open_pixels
-from nni_hyperfd.detection import training
 from nni_hyperfd.detection.anchors import (
     IGNORED,
     NEGATIVE,
@@ -23,8 +22,9 @@ from nni_hyperfd.detection.anchors import (
     match,
     priors,
 )
-from nni_hyperfd.detection.evaluation import Batch, evaluation_batches
-from nni_hyperfd.detection.weights import BASES, base_detector
+from nni_hyperfd.detection.evaluation.detections import Batch, evaluation_batches
+from nni_hyperfd.detection.network.weights import BASES, base_detector
+from nni_hyperfd.detection.training import fine_tuning as training
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.metafeature import profile as module
 from nni_hyperfd.metafeature.features import CHANNELS

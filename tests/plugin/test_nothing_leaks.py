@@ -24,8 +24,8 @@ from nni_hyperfd.cli import main
 from nni_hyperfd.customer.ledger import FILE_NAME, read
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import open_pixels
-from nni_hyperfd.detection.evaluation import evaluation_batches
-from nni_hyperfd.detection.weights import BASES, base_detector
+from nni_hyperfd.detection.evaluation.detections import evaluation_batches
+from nni_hyperfd.detection.network.weights import BASES, base_detector
 from nni_hyperfd.metafeature.profile import PROFILE_SIZE, profile_dataset
 from nni_hyperfd.plugin.tuner import HyperFDTuner
 

@@ -1,0 +1,1 @@
+"""What a detector finds on a split, its average precision, and pictures of it."""

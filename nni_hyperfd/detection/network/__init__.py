@@ -1,0 +1,1 @@
+"""The detector's network: backbone, neck and heads, remapping, weights, export."""

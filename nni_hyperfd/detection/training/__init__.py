@@ -1,0 +1,1 @@
+"""How a detector is trained: budgets, crops, targets, losses, and the loops on CPU and GPU."""

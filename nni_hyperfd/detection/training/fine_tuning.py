@@ -1,0 +1,245 @@
+"""Fine-tuning of a detector: one loop for CPU and GPU, whose steps an engine carries out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nni_hyperfd.data.pixels import PixelStore
+from nni_hyperfd.detection.evaluation.detections import (
+    IGNORED_SIDE,
+    REFERENCE_SIDE,
+    Detections,
+    ap50,
+    detect,
+    evaluation_batches,
+    ground_truth,
+    pooled_ap50,
+)
+from nni_hyperfd.detection.network.retinaface import RetinaFace
+from nni_hyperfd.detection.training.augment import CropPlan, crop_faces, crop_pixels, plan_crops, recolor
+from nni_hyperfd.detection.training.budgets import Budget
+from nni_hyperfd.detection.training.losses import Losses, detection_losses
+from nni_hyperfd.detection.training.memory import keep_freed_memory
+from nni_hyperfd.detection.training.targets import make_targets
+from nni_hyperfd.errors import DataError, TrainingError
+from nni_hyperfd.spaces.hyperparameters import HyperParameters
+
+MOMENTUM = 0.9
+WEIGHT_DECAY = 5e-4
+RATE_DECAY = 0.1
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One point of the learning curve: epochs trained, AP@50 on the val split, whether it is the best so far, and the
+    mean training losses since the last point."""
+
+    epoch: int
+    ap: float
+    improved: bool
+    losses: Losses
+
+
+@dataclass(frozen=True)
+class TrialOutcome:
+    """What a fine-tuning gives: AP@50 (0..1) of the best weights on val, on test and on both pooled; the curve; the
+    best weights; wall-clock seconds."""
+
+    val_ap: float
+    test_ap: float
+    heldout_ap: float
+    curve: tuple[Validation, ...]
+    seconds: float
+    state: dict[str, Tensor] = field(repr=False)
+    test_detections: Detections = field(repr=False)
+
+
+class Engine(Protocol):
+    """A detector with its optimizer on some device; ``image_size`` is the side of its training crops."""
+
+    model: RetinaFace
+    image_size: int
+
+    def train(self, plan: CropPlan, rate: float) -> Losses:
+        """Takes one optimizer step per batch of ``plan``; returns the mean losses, which may be non-finite."""
+
+    def detect(self, split: str) -> Detections:
+        """Detections on a whole split at evaluation scale."""
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of the weights."""
+
+
+@lru_cache
+def has_fast_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware; without it, bfloat16 is slower than float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def cpu_autocast() -> torch.autocast:
+    """bfloat16 for convolutions on CPUs that are quick at it; nothing on others."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16())
+
+
+def make_optimizer(model: RetinaFace, hyperparameters: HyperParameters) -> torch.optim.Optimizer:
+    """SGD with momentum 0.9 and weight decay 5e-4, or Adam; on a CPU, each as one operation over all weights."""
+    rate = hyperparameters.learning_rate
+    if hyperparameters.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), lr=rate, fused=True)
+    return torch.optim.SGD(
+        model.parameters(), lr=rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True
+    )
+
+
+class CPUEngine:
+    """Plain eager training on the CPU: channels_last, bfloat16 where the CPU multiplies it in hardware.
+
+    ``on_step`` is called after every optimizer step, for a progress bar.
+    """
+
+    def __init__(
+        self,
+        model: RetinaFace,
+        store: PixelStore,
+        hyperparameters: HyperParameters,
+        budget: Budget,
+        on_step: Callable[[], object] | None = None,
+    ) -> None:
+        keep_freed_memory()
+        self.model = model.to(memory_format=torch.channels_last).train()
+        self.store, self.hyperparameters, self.budget = store, hyperparameters, budget
+        self.image_size, self.on_step = budget.image_size, on_step
+        self.optimizer = make_optimizer(self.model, hyperparameters)
+
+    def train(self, plan: CropPlan, rate: float) -> Losses:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batch = self.budget.batch_size
+        steps = [self._step(plan[start : start + batch]) for start in range(0, len(plan.image), batch)]
+        return Losses(*(torch.stack(part).mean() for part in zip(*steps)))
+
+    def _step(self, plan: CropPlan) -> Losses:
+        size = self.image_size
+        pixels = recolor(crop_pixels(self.store, plan, size), plan.color)
+        targets = make_targets(crop_faces(self.store.faces, plan, size), size, self.hyperparameters)
+        with cpu_autocast():
+            predictions = self.model(pixels)
+        losses = detection_losses(predictions, targets, self.hyperparameters.negative_ratio)
+        total = losses.total(self.hyperparameters.location_weight)
+        if not torch.isfinite(total):
+            raise NonFiniteLoss(losses)
+        self.optimizer.zero_grad()
+        total.backward()
+        self.optimizer.step()
+        if self.on_step:
+            self.on_step()
+        return Losses(*(part.detach() for part in losses))
+
+    def detect(self, split: str) -> Detections:
+        batches = evaluation_batches(self.store, self.store.splits[split], self.budget.evaluation_size)
+        with cpu_autocast():
+            return detect(self.model, batches)
+
+    def state(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self.model.state_dict().items()}
+
+
+class NonFiniteLoss(TrainingError):
+    """A loss that is not a number; the message names its parts."""
+
+    def __init__(self, losses: Losses) -> None:
+        parts = ", ".join(f"{name} {float(value.detach()):g}" for name, value in losses._asdict().items())
+        super().__init__(
+            f"the training loss is not finite ({parts}): lower the learning rate of this configuration"
+        )
+
+
+def fine_tune(
+    engine: Engine,
+    store: PixelStore,
+    hyperparameters: HyperParameters,
+    budget: Budget,
+    seed: int,
+    on_validation: Callable[[Validation, Engine], None] | None = None,
+) -> TrialOutcome:
+    """Trains until the budget's end, keeps the weights that are best on val, and evaluates those on test.
+
+    The learning rate falls tenfold after ``budget.patience`` validations without gain; training ends after
+    ``budget.stop_after`` of them (HyperFD supplement B.1). The same seed on the same machine gives the same AP.
+
+    Args:
+        engine: holds the start weights, on the device of choice.
+        on_validation: called after every validation, while the engine holds the validated weights.
+
+    Raises:
+        DataError: the val or test split has no face that counts, so that its AP@50 would be 0 whatever is trained.
+        NonFiniteLoss: if a loss is not finite.
+    """
+    started = time.monotonic()
+    rng = np.random.default_rng(seed)
+    train, rate = store.splits["train"], hyperparameters.learning_rate
+    samples = budget.steps_per_epoch(len(train)) * budget.batch_size
+    truth = {
+        split: ground_truth(store, store.splits[split], budget.evaluation_size) for split in ("val", "test")
+    }
+    for split, faces in truth.items():
+        if faces.ignored.all():
+            raise DataError(
+                f"none of the {len(faces.ignored)} faces of the {split} split counts in AP@50 (marked as ignored, or under "
+                f"{IGNORED_SIDE} pixels where the short side is {REFERENCE_SIDE}): put images with larger faces into it"
+            )
+    best, state, val_detections = -1.0, engine.state(), None
+    curve: list[Validation] = []
+    since: list[Losses] = []
+    stale = 0
+    for epoch in range(1, budget.epochs + 1):
+        plan = plan_crops(store, train, samples, hyperparameters.min_crop_ratio, rng)
+        since.append(engine.train(plan, rate * budget.rate_factor(epoch)))
+        if not all(bool(torch.isfinite(part)) for part in since[-1]):
+            raise NonFiniteLoss(since[-1])
+        if epoch % budget.validate_every:
+            continue
+        found = engine.detect("val")
+        ap = ap50(found, truth["val"])
+        losses = Losses(*(torch.stack(part).mean() for part in zip(*since)))
+        since.clear()
+        curve.append(Validation(epoch, ap, ap > best, losses))
+        if ap > best:
+            best, state, val_detections, stale = ap, engine.state(), found, 0
+        else:
+            stale += 1
+        if on_validation:
+            on_validation(curve[-1], engine)
+        if stale >= budget.stop_after:
+            break
+        if stale and stale % budget.patience == 0:
+            rate *= RATE_DECAY
+    engine.model.load_state_dict(state)
+    test_detections = engine.detect("test")
+    parts = [
+        (found, truth[split], len(store.splits[split]))
+        for split, found in (("val", val_detections), ("test", test_detections))
+        if found is not None
+    ]
+    return TrialOutcome(
+        best,
+        ap50(test_detections, truth["test"]),
+        pooled_ap50(parts),
+        tuple(curve),
+        time.monotonic() - started,
+        state,
+        test_detections,
+    )
