@@ -57,14 +57,14 @@ BENCH_REQUIREMENTS = [
 ]
 
 RIVALS_REQUIREMENTS = [
-    "botorch>=0.18; python_version >= '3.11'",  # nni_hyperfd/rivals/multi_task_gp.py; 0.18 asks for this Python
+    "botorch>=0.18; python_version >= '3.11'",  # nni_hyperfd/evidence/rivals/multi_task_gp.py; 0.18 asks for this Python
     "huggingface-hub",  # Syne Tune imports it without asking for it
-    "optuna",  # nni_hyperfd/rivals/optuna_tpe.py; without it, the results page says that the row is missing
-    "syne-tune==0.16.*",  # nni_hyperfd/rivals/syne_tune_transfer.py; other versions have other modules
+    "optuna",  # nni_hyperfd/evidence/rivals/optuna_tpe.py; without it, the results page says that the row is missing
+    "syne-tune==0.16.*",  # nni_hyperfd/evidence/rivals/syne_tune_transfer.py; other versions have other modules
 ]
 
 OPENBOX_REQUIREMENTS = [
-    "openbox==0.9.*",  # nni_hyperfd/rivals/rgpe.py; holds NumPy below 2, so it needs an environment of its own
+    "openbox==0.9.*",  # nni_hyperfd/evidence/rivals/rgpe.py; holds NumPy below 2, so it needs an environment of its own
 ]
 
 setup(

@@ -16,8 +16,8 @@ from pathlib import Path
 CHILD = """
 import sys, time, torch
 from pathlib import Path
-from nni_hyperfd.benchmark.runner import PairRunner
-from nni_hyperfd.benchmark.table import canonical
+from nni_hyperfd.evidence.runner import PairRunner
+from nni_hyperfd.evidence.table import canonical
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import standard_space

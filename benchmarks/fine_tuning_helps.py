@@ -15,8 +15,6 @@ from pathlib import Path
 
 import torch
 
-from nni_hyperfd.benchmark.runner import PairRunner
-from nni_hyperfd.benchmark.table import canonical
 from nni_hyperfd.customer.customer import Customer, platform_of
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.data.dataset import load_dataset
@@ -25,6 +23,8 @@ from nni_hyperfd.detection.evaluation.detections import ap50, detect, evaluation
 from nni_hyperfd.detection.network.weights import BASES, base_detector
 from nni_hyperfd.detection.training.budgets import get_budget
 from nni_hyperfd.detection.training.fine_tuning import cpu_autocast
+from nni_hyperfd.evidence.runner import PairRunner
+from nni_hyperfd.evidence.table import canonical
 from nni_hyperfd.spaces.space import standard_search_space
 
 

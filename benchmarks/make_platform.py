@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from nni_hyperfd.benchmark.offline_sets import load_sets
-from nni_hyperfd.benchmark.table import LookupTable, Row, parameters_of
 from nni_hyperfd.detection.network.weights import base_id
+from nni_hyperfd.evidence.offline_sets import load_sets
+from nni_hyperfd.evidence.table import LookupTable, Row, parameters_of
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.first import first_state, write_assets
 from nni_hyperfd.ranker.encoders import EncoderShape

@@ -21,8 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nni_hyperfd.benchmark.inputs import Inputs
-from nni_hyperfd.benchmark.protocol import (
+from nni_hyperfd.evidence.comparison import (
     Outcome,
     Scenario,
     expected_rank_at_random,
@@ -30,13 +29,14 @@ from nni_hyperfd.benchmark.protocol import (
     paired_difference,
     run,
 )
-from nni_hyperfd.benchmark.scenario import POOLED
+from nni_hyperfd.evidence.inputs import Inputs
+from nni_hyperfd.evidence.rivals.base import Experience, Task
+from nni_hyperfd.evidence.rivals.hyperfd import HyperFD, features_of
+from nni_hyperfd.evidence.scenario import POOLED
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.noise import Noise, NoiseSettings, epsilon
 from nni_hyperfd.metafeature.view import View
 from nni_hyperfd.ranker.settings import Mode, RankerSettings
-from nni_hyperfd.rivals.base import Experience, Task
-from nni_hyperfd.rivals.hyperfd import HyperFD, features_of
 from nni_hyperfd.spaces.space import Space, standard_space
 
 BUDGET = 4
@@ -50,7 +50,7 @@ class NoisyHyperFD(HyperFD):
 
     Args:
         multiplier: z.
-        options: of :class:`~nni_hyperfd.rivals.hyperfd.HyperFD`.
+        options: of :class:`~nni_hyperfd.evidence.rivals.hyperfd.HyperFD`.
     """
 
     def __init__(self, space: Space, multiplier: float, **options: object) -> None:

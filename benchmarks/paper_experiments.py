@@ -21,15 +21,15 @@ from pathlib import Path
 
 import torch
 
-from nni_hyperfd.benchmark import figures, page
-from nni_hyperfd.benchmark.inputs import Inputs
-from nni_hyperfd.benchmark.methods import VARIANT_SEEDS, Method, methods
-from nni_hyperfd.benchmark.protocol import BUDGETS, Outcome, Scenario, expected_rank_at_random
-from nni_hyperfd.benchmark.pseudo import pseudo_scenarios
-from nni_hyperfd.benchmark.runs import Laboratory
-from nni_hyperfd.benchmark.scenario import PAPER, POOLED, Measure
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.rivals.hyperfd import HyperFD
+from nni_hyperfd.evidence import figures, page
+from nni_hyperfd.evidence.comparison import BUDGETS, Outcome, Scenario, expected_rank_at_random
+from nni_hyperfd.evidence.inputs import Inputs
+from nni_hyperfd.evidence.methods import VARIANT_SEEDS, Method, methods
+from nni_hyperfd.evidence.pseudo import pseudo_scenarios
+from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
+from nni_hyperfd.evidence.runs import Laboratory
+from nni_hyperfd.evidence.scenario import PAPER, POOLED, Measure
 from nni_hyperfd.spaces.space import standard_space
 
 ROOT = Path(__file__).parents[1]
@@ -214,7 +214,7 @@ def variant(bench: Bench) -> str:
         "`hyperfd-gp` (`nni_hyperfd/recommendation/gaussian/`) is not in the paper: a process over data sets and configurations, with φ in its "
         "kernel, and with hypotheses about how far customers differ from each other. Which steps belong to it is to be judged on "
         "pseudo-customers alone: clusters of offline sets at one end of an axis of appearance, with the sets at the other end as "
-        "experience (`nni_hyperfd/benchmark/pseudo.py`). The last columns show afterwards what each step brings on the customers.\n\n"
+        "experience (`nni_hyperfd/evidence/pseudo.py`). The last columns show afterwards what each step brings on the customers.\n\n"
     )
     for space in bench.spaces:
         laboratories = bench.pseudo(space)

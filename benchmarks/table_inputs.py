@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nni_hyperfd.benchmark.offline_sets import label_statistics, make_offline_sets
-from nni_hyperfd.benchmark.table import SERVER
 from nni_hyperfd.data.dataset import FaceDataset, load_dataset
 from nni_hyperfd.data.merge import merge
 from nni_hyperfd.data.pixels import open_pixels
 from nni_hyperfd.detection.network.weights import BASES, base_detector
+from nni_hyperfd.evidence.offline_sets import label_statistics, make_offline_sets
+from nni_hyperfd.evidence.table import SERVER
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.profile import PROFILE_SIZE, profile_dataset, profile_images
 

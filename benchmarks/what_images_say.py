@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from nni_hyperfd.benchmark.inputs import Inputs
-from nni_hyperfd.benchmark.scenario import POOLED
+from nni_hyperfd.evidence.inputs import Inputs
+from nni_hyperfd.evidence.rivals.base import FloatArray, Profile
+from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
+from nni_hyperfd.evidence.rivals.hyperfd_gp import RANKERS, describe_texts
+from nni_hyperfd.evidence.scenario import POOLED
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.recommendation.gaussian.places import Places
 from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess
-from nni_hyperfd.rivals.base import FloatArray, Profile
-from nni_hyperfd.rivals.hyperfd import HyperFD
-from nni_hyperfd.rivals.hyperfd_gp import RANKERS, describe_texts
 from nni_hyperfd.spaces.space import standard_space
 
 ROOT = Path(__file__).parents[1]

@@ -20,9 +20,9 @@ from types import FrameType
 
 import torch
 
-from nni_hyperfd.benchmark.job import add_arguments, job_of, load_tables
-from nni_hyperfd.benchmark.table import LookupTable, Row
 from nni_hyperfd.errors import DataError, HyperFDError
+from nni_hyperfd.evidence.job import add_arguments, job_of, load_tables
+from nni_hyperfd.evidence.table import LookupTable, Row
 from nni_hyperfd.trial import Reporter
 
 FILE = "table.jsonl"

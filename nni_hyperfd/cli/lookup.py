@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nni_hyperfd.cli.table import table
 
 if TYPE_CHECKING:
-    from nni_hyperfd.benchmark.table import LookupTable, Row
+    from nni_hyperfd.evidence.table import LookupTable, Row
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,7 +27,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="fine-tune pairs and append their rows to a file",
         description="Fine-tunes the detector on (configuration, data set) pairs and appends a row for each to FILE.jsonl. Stop it at any moment; the same command goes on where it stopped.",
     )
-    from nni_hyperfd.benchmark.job import add_arguments
+    from nni_hyperfd.evidence.job import add_arguments
 
     add_arguments(build)
     build.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl", help="this worker's own file")
@@ -67,9 +67,9 @@ def _shard(text: str) -> tuple[int, int]:
 
 def run_build(options: argparse.Namespace) -> None:
     """Measure this worker's pairs."""
-    from nni_hyperfd.benchmark.job import job_of, load_tables
-    from nni_hyperfd.benchmark.table import shard
     from nni_hyperfd.errors import DataError
+    from nni_hyperfd.evidence.job import job_of, load_tables
+    from nni_hyperfd.evidence.table import shard
 
     if options.out.suffix != ".jsonl":
         raise DataError(f"--out is {options.out}: rows are appended to a file that ends with .jsonl")
@@ -95,8 +95,8 @@ def _say(row: Row) -> None:
 
 def run_merge(options: argparse.Namespace) -> None:
     """Write one table."""
-    from nni_hyperfd.benchmark.job import load_tables
     from nni_hyperfd.errors import DataError
+    from nni_hyperfd.evidence.job import load_tables
 
     if not options.out.name.endswith(".csv.gz"):
         raise DataError(f"--out is {options.out}: a merged table is a file that ends with .csv.gz")
@@ -107,7 +107,7 @@ def run_merge(options: argparse.Namespace) -> None:
 
 def run_show(options: argparse.Namespace) -> None:
     """Print what a table holds."""
-    from nni_hyperfd.benchmark.job import load_tables
+    from nni_hyperfd.evidence.job import load_tables
 
     print(summary(load_tables(options.tables)))
 

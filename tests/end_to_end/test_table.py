@@ -11,8 +11,8 @@ import pytest
 import yaml
 from nni.experiment.config import ExperimentConfig
 
-from nni_hyperfd.benchmark.job import Job, load_tables
 from nni_hyperfd.cli import main
+from nni_hyperfd.evidence.job import Job, load_tables
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,0 +1,170 @@
+"""Every method of the comparison by the name it has on the results page, and how many seeds it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nni_hyperfd.errors import DataError
+from nni_hyperfd.evidence.rivals.base import Experience, Rival
+from nni_hyperfd.evidence.rivals.best_on_server import BestOnServer
+from nni_hyperfd.evidence.rivals.gp_prior import GPPrior
+from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
+from nni_hyperfd.evidence.rivals.hyperfd_gp import RANKERS, Ensemble, HyperFDEnsemble, HyperFDGP
+from nni_hyperfd.evidence.rivals.hyperstar import HyperSTAR, HyperSTARSettings
+from nni_hyperfd.evidence.rivals.mean_rank import MeanRank
+from nni_hyperfd.evidence.rivals.multi_task_gp import MultiTaskGP
+from nni_hyperfd.evidence.rivals.optuna_tpe import OptunaTPE
+from nni_hyperfd.evidence.rivals.portfolio import Portfolio, RankPortfolio
+from nni_hyperfd.evidence.rivals.random_search import RandomSearch
+from nni_hyperfd.evidence.rivals.rgpe import RGPE
+from nni_hyperfd.evidence.rivals.scot import SCoT
+from nni_hyperfd.evidence.rivals.syne_tune_transfer import SyneTuneBoundingBox, SyneTuneZeroShot
+from nni_hyperfd.evidence.rivals.tpe import TPE
+from nni_hyperfd.evidence.rivals.tr_automl import TrAutoML
+from nni_hyperfd.ranker.settings import RankerSettings
+from nni_hyperfd.spaces.space import Space
+
+SEEDS = 20
+"""Seeds of the protocol. One order of tasks costs HyperFD some hundred steps of training, so its variants have fewer."""
+VARIANT_SEEDS = 10
+WARM_UPS = 3
+"""Distinct warm-ups; a seed beyond these begins with one of them again, in another order of tasks."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One line of a table.
+
+    Args:
+        name: On the page.
+        make: For a search space.
+        settings: What its results depend on beside the scenario; stored runs with others are not used.
+        seeds: Runs at each budget.
+        trains: Whether a run takes seconds rather than milliseconds.
+    """
+
+    name: str
+    make: Callable[[Space], Rival]
+    settings: str
+    seeds: int = SEEDS
+    trains: bool = False
+
+
+class _OnServerAlone(HyperFD):
+    """Table 6 without augmentation: the server's images are one data set, and nothing else is known.
+
+    A warm-up needs something to stop by, so the configurations are dealt into two lists of that one data set.
+    """
+
+    _alone: tuple[Experience, Experience] | None = None
+
+    def reset(self, experience: Experience, seed: int) -> None:
+        if self._alone is None or self._alone[0] is not experience:
+            self._alone = experience, server_alone(experience)
+        super().reset(self._alone[1], seed)
+
+
+def server_alone(experience: Experience) -> Experience:
+    """The server's own row as two data sets with the same images, each with every other configuration.
+
+    Raises:
+        DataError: There is no such row.
+    """
+    if experience.server is None:
+        raise DataError("the table has no rows of 'server', all that is known without augmentation")
+    row = experience.aps[experience.server]
+    halves = np.full((2, len(row)), np.nan)
+    known = np.flatnonzero(~np.isnan(row))
+    halves[0, known[::2]], halves[1, known[1::2]] = row[known[::2]], row[known[1::2]]
+    profile = experience.profiles[experience.server]
+    return replace(
+        experience, data_sets=("server/0", "server/1"), profiles=(profile,) * 2, aps=halves, server=None
+    )
+
+
+def methods(quick: bool = False) -> Mapping[str, Method]:
+    """All methods by name.
+
+    Args:
+        quick: Hardly any training, to see whether everything runs; the figures mean nothing.
+    """
+    base = RankerSettings(batches=2, warmup_epochs=2) if quick else RankerSettings()
+    star = HyperSTARSettings(warmup_steps=5, task_steps=1) if quick else HyperSTARSettings()
+    found = [Method(kind.name, lambda space, kind=kind: kind(), kind.name) for kind in _SIMPLE]
+    found += [Method(kind.name, lambda space, kind=kind: kind(), kind.name, 8, trains=True) for kind in _SLOW]
+    found.append(Method("hyperstar", lambda space: HyperSTAR(star), repr(star), trains=True))
+
+    def add(name: str, count: int = VARIANT_SEEDS, kind: type[HyperFD] = HyperFD, **changes: object) -> None:
+        options = {key: changes.pop(key) for key in ("variant", "exploration", "oracle") if key in changes}
+        settings = replace(base, **changes)
+
+        def make(space: Space) -> Rival:
+            return kind(space, settings, name=name, warm_ups=WARM_UPS, **options)
+
+        found.append(Method(name, make, f"{settings} {options} {WARM_UPS} {kind.__name__}", count, True))
+
+    add("hyperfd", SEEDS)
+    add("hyperfd (resnet)", variant="resnet")
+    add("hyperfd (statistics)", variant="statistics")
+    add("hyperfd (mse)", loss="mse")
+    add("hyperfd, no exploration", SEEDS, exploration=0.0)
+    add("latest data only", mode="latest_only")
+    add("frozen extractor", mode="freeze_extractor")
+    add("frozen ranker", SEEDS, mode="freeze_all")
+    add("no transformation", transform="none")
+    add("the paper's iteration", transform="iterative")
+    add("oracle", oracle=True)
+    add("no triplet loss", triplet_weight=0.0)
+    add("no synaptic intelligence", synaptic_weight=0.0)
+    add("no labels", variant="no_labels")
+    add("no gwap", variant="no_gwap")
+    add("no pyramid", variant="last_level")
+    add("no statistics", variant="no_statistics")
+    add("no attention", variant="no_attention")
+    add("no warm-up", warmup_epochs=0)
+    add("no augmentation", kind=_OnServerAlone)
+    for name, step in STEPS.items():
+
+        def of_rankers(space: Space, name: str = name, step: Step = step) -> Rival:
+            return step(space, lambda count: Ensemble.of(space, base, count), name)
+
+        found.append(Method(name, of_rankers, f"{base} {RANKERS} {name}"))
+    return {method.name: method for method in found}
+
+
+Step = Callable[[Space, Callable[[int], Ensemble], str], Rival]
+STEPS: Mapping[str, Step] = {
+    "warm-ups together": lambda space, of, name: HyperFDEnsemble(of(RANKERS), name),
+    "process": lambda space, of, name: HyperFDGP(space, [None], own=(1.0,), name=name),
+    "process with φ": lambda space, of, name: HyperFDGP(space, [of(RANKERS)], own=(1.0,), name=name),
+    "hyperfd-gp without φ": lambda space, of, name: HyperFDGP(space, [None], name=name),
+    "hyperfd-gp sure of φ": lambda space, of, name: HyperFDGP(space, [of(RANKERS)], name=name),
+    "hyperfd-gp": lambda space, of, name: HyperFDGP(space, [of(RANKERS), None], name=name),
+    "hyperfd-gp, one warm-up": lambda space, of, name: HyperFDGP(space, [of(1), None], name=name),
+    "hyperfd-gp, two at a time": lambda space, of, name: HyperFDGP(
+        space, [of(1), None], name=name, at_once=2
+    ),
+}
+"""The named variant and what it consists of: φ, and hypotheses about how far customers differ from each other. The last two are
+as the tuner has it: with φ of one ranker, and with two trials running at a time."""
+
+
+_SIMPLE: tuple[type[Rival], ...] = (
+    RandomSearch,
+    BestOnServer,
+    MeanRank,
+    Portfolio,
+    RankPortfolio,
+    GPPrior,
+    TrAutoML,
+    SCoT,
+    TPE,
+    OptunaTPE,
+    SyneTuneZeroShot,
+    SyneTuneBoundingBox,
+)
+_SLOW: tuple[type[Rival], ...] = (MultiTaskGP, RGPE)
+"""These fit Gaussian processes for some seconds a task."""

@@ -1,0 +1,161 @@
+"""The results page: each table of the paper with our figures, their standard errors, and the paper's beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from nni_hyperfd.evidence.comparison import (
+    Noise,
+    Outcome,
+    Scenario,
+    expected_rank_at_random,
+    mean_and_errors,
+    normalized_ranks,
+    paired_difference,
+)
+from nni_hyperfd.evidence.published import PUBLISHED
+
+
+def lines(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A markdown table."""
+    body = [list(head), ["---"] * len(head), *map(list, rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in body) + "\n"
+
+
+def comparison(
+    space: str,
+    outcomes: Mapping[str, Outcome | None],
+    absent: Callable[[str], str],
+    ndcg: Mapping[str, float | None] | None = None,
+) -> str:
+    """One line a method at its first budget.
+
+    Args:
+        space: ``hpo`` or ``nas``, for the paper's figures.
+        outcomes: Method -> its outcome, None if it has none.
+        absent: Why a method has none.
+        ndcg: Method -> NDCG of its warm-up, as a further column.
+    """
+    rows, reasons = [], []
+    for name, outcome in outcomes.items():
+        paper = PUBLISHED[space].get(name)
+        theirs = (
+            ["–", "–"]
+            if paper is None
+            else [f"{paper[1]:.2f}", "–" if paper[0] is None else f"{paper[0]:+.2f}"]
+        )
+        if outcome is None:
+            ours = ["–"] * 4
+            reasons.append(f"`{name}` is missing: {absent(name)}")
+        else:
+            mean, seeds, tasks = mean_and_errors(outcome.rank[0])
+            gain, gain_error, _ = mean_and_errors(outcome.delta_ap()[0][:, None])
+            ours = [
+                f"{mean:.2f} ± {number(seeds)}",
+                number(tasks),
+                f"{gain:+.2f} ± {number(gain_error)}",
+                str(outcome.rank.shape[1]),
+            ]
+        if ndcg is not None:
+            value = ndcg.get(name)
+            ours.insert(0, "–" if value is None else f"{value:.3f}")
+        rows.append([f"**{name}**" if name.startswith("hyperfd") else name, *ours, *theirs])
+    head = ["method", "rank % ↓", "± tasks", "ΔAP ↑", "seeds", "paper: rank", "paper: ΔAP"]
+    if ndcg is not None:
+        head.insert(1, "NDCG held out ↑")
+    return lines(head, rows) + "".join(f"\n*{reason}*\n" for reason in reasons)
+
+
+def number(value: float) -> str:
+    """Two digits, or a dash where there is none (the error of a single seed)."""
+    return "–" if math.isnan(value) else f"{value:.2f}"
+
+
+def duels(ours: Outcome, others: Iterable[Outcome], budget: int = 4) -> str:
+    """How far ``ours`` is ahead of each other method, on the seeds that both have: negative is better."""
+    rows = []
+    for other in others:
+        shared = min(ours.rank.shape[1], other.rank.shape[1])
+        cut = [
+            Outcome(
+                o.method, o.scenario, o.tasks, o.budgets, o.rank[:, :shared], o.ap[:, :shared], o.random_ap
+            )
+            for o in (ours, other)
+        ]
+        mean, seeds, tasks = paired_difference(*cut, budget)
+        first, second = (mean_and_errors(o.rank[o.budgets.index(budget)]) for o in (ours, other))
+        apart = abs(first[0] - second[0]) > (first[1] + second[1])
+        better = int((cut[0].rank[0].mean(axis=0) < cut[1].rank[0].mean(axis=0)).sum())
+        verdict = "even" if not apart else "ahead" if mean < 0 else "behind"
+        rows.append(
+            [
+                other.method,
+                f"{mean:+.2f}",
+                number(seeds),
+                number(tasks),
+                f"{better} of {len(ours.tasks)}",
+                verdict,
+            ]
+        )
+    return lines(
+        ["against", "difference in rank %", "± seeds", "± tasks", "better on", "errors over seeds apart"],
+        rows,
+    )
+
+
+def by_data_set(scenario: Scenario, outcomes: Sequence[Outcome]) -> str:
+    """Mean rank on each data set ± standard deviation over seeds, and AP of the best found."""
+    head = ["method", *scenario.tasks, "mean"]
+    ranks, aps = [], []
+    for outcome in outcomes:
+        mean, spread = outcome.rank[0].mean(axis=0), outcome.rank[0].std(axis=0)
+        cells = [f"{m:.1f} ± {s:.1f}" for m, s in zip(mean, spread)]
+        ranks.append([outcome.method, *cells, f"{mean.mean():.2f}"])
+        reached = 100 * outcome.ap[0].mean(axis=0)
+        aps.append([outcome.method, *(f"{ap:.1f}" for ap in reached), f"{reached.mean():.2f}"])
+    best = 100 * np.nanmax(scenario.judge, axis=0)
+    aps.append(["the best there is", *(f"{ap:.1f}" for ap in best), f"{best.mean():.2f}"])
+    return f"Rank %, mean ± standard deviation over seeds:\n\n{lines(head, ranks)}\nAP@50 of the best found:\n\n{lines(head, aps)}"
+
+
+def table_facts(scenario: Scenario, other: Scenario) -> str:
+    """What the lookup table looks like: spread of AP, and whether val and test agree.
+
+    Args:
+        scenario: Judged by the pooled AP.
+        other: The same, chosen by val and judged by test.
+    """
+    rows = []
+    for d, name in enumerate(scenario.tasks):
+        low, middle, high = (100 * np.nanquantile(scenario.judge[:, d], q) for q in (0, 0.5, 1))
+        both = ~np.isnan(other.choose[:, d])
+        agree = spearmanr(other.choose[both, d], other.judge[both, d]).statistic
+        oracle = normalized_ranks(other.judge)[other.choose[:, d] == np.nanmax(other.choose[:, d]), d].mean()
+        rows.append([name, f"{low:.1f}", f"{middle:.1f}", f"{high:.1f}", f"{agree:.2f}", f"{oracle:.1f}"])
+    return lines(
+        ["data set", "worst AP", "median", "best", "correlation val–test", "test rank % of the best by val"],
+        rows,
+    )
+
+
+def noise_sentence(space: str, pooled: Noise | None, across: Noise | None, scenario: Scenario) -> str:
+    """What a second training seed says about the table."""
+    if pooled is None:
+        return f"**{space.upper()}**: no pair was measured with a second seed, so the noise is not known.\n"
+    chance = expected_rank_at_random(scenario, 4)
+    text = (
+        f"**{space.upper()}**: {pooled.pairs} pairs were trained with a second seed. One measurement of the pooled AP has a "
+        f"standard deviation of {100 * pooled.deviation:.2f} AP points; within a data set the two seeds' rankings correlate with "
+        f"{pooled.correlation:.2f}. A perfect oracle of the first seed, which has tried *all* of these configurations and takes the "
+        f"best, ranks at {pooled.oracle_rank:.1f} % among them on the second (without noise: {pooled.floor:.1f} %; random search with four "
+        f"trials on the whole table: {chance:.1f} %)"
+    )
+    if across is not None and not math.isnan(across.oracle_rank):
+        text += (
+            f"; chosen by val on the first and ranked by test on the second it is {across.oracle_rank:.1f} %"
+        )
+    return text + ".\n"

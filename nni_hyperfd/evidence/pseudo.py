@@ -1,0 +1,121 @@
+"""Pseudo-customers out of offline sets, so that a variant can be chosen without looking at any customer.
+
+Customers differ from parts of the server's data in *one* direction (they are other domains) and among themselves. So the
+offline sets are ordered along a principal axis of what their images look like; one end of it becomes a few customers, the
+rest, without sets that share many images with them, is the experience. Each end of each axis is one scenario.
+
+A single offline set has a handful of results. A pseudo-customer is a cluster of similar ones: an offset for each set and an effect for
+each configuration are fitted to all their results, and the effects are what its trials report.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+
+from nni_hyperfd.errors import DataError
+from nni_hyperfd.evidence.comparison import Scenario
+from nni_hyperfd.evidence.rivals.base import Experience, FloatArray, Profile
+from nni_hyperfd.evidence.scenario import describe
+
+AXES = 4
+END = 0.4
+"""Share of the offline sets at one end of an axis that become customers."""
+MOST_SHARED = 0.5
+"""A set that overlaps one of them by more (intersection over union) is not in the experience either."""
+LEAST = 8
+"""Configurations that a pseudo-customer must have results of."""
+
+
+def pseudo_scenarios(experience: Experience, customers: int = 4) -> list[Scenario]:
+    """Both ends of each axis.
+
+    Args:
+        experience: The offline table; the server's own row is left out, as it holds all images.
+        customers: Pseudo-customers at an end.
+
+    Raises:
+        DataError: There are too few offline sets for that.
+    """
+    rows = [row for row in range(len(experience.data_sets)) if row != experience.server]
+    if len(rows) < 5 * customers:
+        raise DataError(
+            f"{len(rows)} offline sets are too few for {customers} pseudo-customers and an experience; measure more."
+        )
+    looks = np.stack([experience.profiles[row].images.mean(axis=0) for row in rows])
+    looks = (looks - looks.mean(axis=0)) / np.maximum(looks.std(axis=0), 1e-6)
+    places = PCA(AXES, random_state=0).fit_transform(looks)
+    found = []
+    for axis in range(AXES):
+        for side in (1, -1):
+            order = np.argsort(side * places[:, axis])
+            end = order[: round(END * len(rows))]
+            groups = KMeans(customers, n_init=5, random_state=0).fit_predict(places[end])
+            clusters = [[rows[i] for i in end[groups == group]] for group in range(customers)]
+            rest = [rows[i] for i in order[len(end) :]]
+            scenario = _scenario(experience, clusters, rest, f"axis {axis} {'+' if side > 0 else '-'}")
+            if scenario is not None:
+                found.append(scenario)
+    return found
+
+
+def _scenario(
+    experience: Experience, clusters: list[list[int]], rest: list[int], name: str
+) -> Scenario | None:
+    members = [frozenset(profile.members.tolist()) for profile in experience.profiles]
+    taken = [row for cluster in clusters for row in cluster]
+    rest = [row for row in rest if all(_overlap(members[row], members[t]) <= MOST_SHARED for t in taken)]
+    columns, profiles = [], []
+    for cluster in clusters:
+        values = effects(experience.aps[cluster])
+        if (~np.isnan(values)).sum() >= LEAST:
+            columns.append(values)
+            profiles.append(_union([experience.profiles[row] for row in cluster]))
+    if len(rest) < 2 or not columns:
+        return None
+    known = replace(
+        experience,
+        candidates=len(experience.configurations),
+        data_sets=tuple(experience.data_sets[row] for row in rest),
+        profiles=tuple(experience.profiles[row] for row in rest),
+        aps=experience.aps[rest],
+        server=None,
+    )
+    table = np.stack(columns, axis=1)
+    names = tuple(f"cluster {index}" for index in range(len(columns)))
+    return Scenario(name, known, names, tuple(profiles), table, table)
+
+
+def effects(aps: FloatArray) -> FloatArray:
+    """``[U]`` effects of configurations over similar sets, NaN where none was measured; on the sets' mean level.
+
+    Args:
+        aps: ``[S, U]``, NaN where not measured. An effect that rests on few results is pulled to the mean.
+    """
+    sets, configurations = np.nonzero(~np.isnan(aps))
+    values = aps[sets, configurations]
+    seen, place = np.unique(configurations, return_inverse=True)
+    design = np.zeros((len(values), len(aps) + len(seen)))
+    design[np.arange(len(values)), sets] = 1.0
+    design[np.arange(len(values)), len(aps) + place] = 1.0
+    doubt = np.diag(np.r_[np.full(len(aps), 1e-9), np.ones(len(seen))])
+    solved = np.linalg.solve(design.T @ design + doubt, design.T @ values)
+    found = np.full(aps.shape[1], np.nan)
+    found[seen] = values.mean() + solved[len(aps) :]
+    return found
+
+
+def _union(profiles: list[Profile]) -> Profile:
+    members: NDArray[np.integer] = np.unique(np.concatenate([profile.members for profile in profiles]))
+    first = profiles[0]
+    if first.source is None:
+        raise DataError("pseudo-customers are made from image features, but the offline sets have none.")
+    return describe(first.source, first.pool, members)
+
+
+def _overlap(first: frozenset[int], second: frozenset[int]) -> float:
+    return len(first & second) / len(first | second)

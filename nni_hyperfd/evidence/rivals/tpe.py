@@ -1,0 +1,62 @@
+"""NNI's own tree-structured Parzen estimator, the tuner most NNI users would take."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+import numpy as np
+from nni.algorithms.hpo.tpe_tuner import TpeTuner
+
+from nni_hyperfd.evidence.rivals.base import Experience, Rival, Task
+from nni_hyperfd.evidence.rivals.choices import Choices
+
+
+class TPE(Rival):
+    """TPE from scratch on each task, told the configurations that were really run.
+
+    Args:
+        startup: Random trials at first. NNI's default of 20 would make it random search at these budgets.
+    """
+
+    name: ClassVar[str] = "tpe"
+
+    def __init__(self, startup: int = 2) -> None:
+        self._startup = startup
+
+    def reset(self, experience: Experience, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._choices = Choices(experience)
+
+    def search(self, task: Task) -> None:
+        with _quiet():
+            self._search(task)
+
+    def _search(self, task: Task) -> None:
+        seed = int(self._rng.integers(2**31))
+        tuner = TpeTuner("maximize", seed=seed, tpe_args={"n_startup_jobs": self._startup})
+        tuner.update_search_space(
+            {key: {"_type": "choice", "_value": values} for key, values in self._choices.values.items()}
+        )
+        number = 0
+        while task.left:
+            index = self._choices.nearest(tuner.generate_parameters(number), task, self._rng)
+            ap = task.evaluate(index)
+            tuner.trial_end(number, True)
+            if not np.isnan(ap):
+                tuner.import_data([{"parameter": self._choices.parameters[index], "value": ap}])
+            number += 1
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """NNI logs every trial, which is thousands of lines here."""
+    logger = logging.getLogger("nni")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,1 +1,0 @@
-"""Other ways to choose configurations, each behind the one interface of :mod:`nni_hyperfd.rivals.base`."""

@@ -1,0 +1,203 @@
+"""The results page from a small made-up table: runs are made once, kept, and put into the paper's tables."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from nni_hyperfd.errors import DataError
+from nni_hyperfd.evidence.comparison import Outcome
+from nni_hyperfd.evidence.inputs import Inputs
+from nni_hyperfd.evidence.job import Job
+from nni_hyperfd.evidence.methods import methods, server_alone
+from nni_hyperfd.evidence.offline_sets import OfflineReport, OfflineSet, OfflineSets, _digest
+from nni_hyperfd.evidence.page import duels, noise_sentence
+from nni_hyperfd.evidence.published import PUBLISHED
+from nni_hyperfd.evidence.runs import Laboratory
+from nni_hyperfd.evidence.scenario import PAPER, POOLED
+from nni_hyperfd.evidence.table import LookupTable, Row
+from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
+from nni_hyperfd.spaces.space import standard_space
+
+ROOT = Path(__file__).parents[2]
+CUSTOMERS = ("cats", "masks", "video")
+
+
+def features(images: int, seed: int) -> ImageFeatures:
+    generator = torch.Generator().manual_seed(seed)
+    gwap, mean = torch.randn(2, images, LEVELS, CHANNELS, generator=generator)
+    return ImageFeatures(gwap, mean, torch.randint(1, 5, (images,), generator=generator))
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three customers, 24 configurations, eight offline sets; ten pairs of each customer with a second seed."""
+    pytest.importorskip("matplotlib")
+    folder = tmp_path_factory.mktemp("inputs")
+    (folder / "features").mkdir()
+    for seed, name in enumerate((*CUSTOMERS, "server")):
+        features(60 if name == "server" else 30, seed).save(folder / "features" / f"{name}.safetensors")
+    parts = [tuple(range(5 * i, 5 * i + 20)) for i in range(8)]
+    sets = tuple(OfflineSet(f"labels.c{i}-{_digest(part)}", part) for i, part in enumerate(parts))
+    OfflineSets(sets, OfflineReport(8, {}, 8, {}, {}, [], [], [], {})).save(folder / "offline_sets.json")
+    (folder / "server_train.json").write_text(json.dumps({"plain": list(range(60)), "degraded": []}))
+    paths = tuple(Path(name) for name in CUSTOMERS)
+    plan = Job("hpo", paths, (Path("s"),), configurations=24).plan()
+    plan += Job(
+        "hpo", (), (Path("s"),), folder / "offline_sets.json", pairs=32, per_set=4, configurations=24
+    ).plan()
+    plan += [pair._replace(seed=1) for name in CUSTOMERS for pair in plan if pair.data_set == name][::2]
+    rng = np.random.default_rng(0)
+    quality = {pair.configuration: 0.5 + 0.1 * rng.normal() for pair in plan}
+    rows = []
+    for pair in plan:
+        aps = [float(np.clip(quality[pair.configuration] + 0.01 * rng.normal(), 0, 1)) for _ in range(3)]
+        rows.append(Row(*pair, *aps, 1.0, "cpu", "made-up"))
+    LookupTable(rows).save(folder / "made_up.csv.gz")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    """benchmarks/paper_experiments.py as a module."""
+    spec = importlib.util.spec_from_file_location(
+        "paper_experiments", ROOT / "benchmarks" / "paper_experiments.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_page_is_made_and_made_again_without_running_anything(
+    inputs: Path, script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = ["table", "table1", "table6", "variant", "figure4", "figure5"]
+    command = ["paper_experiments.py", "--quick", "--inputs", str(inputs), "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [*command, "--only", *wanted])
+    script.main()
+    text = (tmp_path / "quick.md").read_text()
+    assert "3 customers × 24 configurations; 32 pairs on 8 offline sets" in text
+    assert "36 pairs were trained with a second seed" in text
+    assert "means over both seeds on" not in text
+    assert "`hyperfd (resnet)` is missing: The ResNet variant" in text
+    ours = re.search(
+        r"\| \*\*hyperfd\*\* \| ([\d.]+) ± – \| [\d.]+ \| [^|]+ \| 1 \| 13.16 \| \+1.67 \|", text
+    )
+    assert ours, "our rank, one seed without an error, and the paper's figures"
+    links = re.findall(r"\((quick/\w+\.png)\)", text)
+    assert len(links) == 3
+    assert all((tmp_path / link).stat().st_size > 10_000 for link in links)
+    # Nothing is trained now, and the page is the same.
+    monkeypatch.setattr(sys, "argv", [*command, "--show", "--only", *wanted])
+    script.main()
+    assert (tmp_path / "quick.md").read_text() == text
+
+
+def test_every_experiment_has_methods_that_exist_and_the_papers_figures(script: ModuleType) -> None:
+    known = methods()
+    named = {*script.RIVALS, *script.VARIANTS, *script.CURVES, *script.OURS, *script.STEPS}
+    named |= {name for _, names in script.ABLATIONS.values() for name in names}
+    assert named == set(known)
+    for space in ("hpo", "nas"):
+        assert set(PUBLISHED[space]) <= named
+
+
+def test_runs_are_kept_and_belong_to_their_table(inputs: Path, tmp_path: Path) -> None:
+    loaded = Inputs.load(inputs, [inputs / "made_up.csv.gz"], "table")
+    space, method = standard_space("hpo"), methods()["mean-rank"]
+
+    def laboratory(measure: bool = True) -> Laboratory:
+        return Laboratory(loaded.scenario("hpo", POOLED), space, tmp_path, "hpo-pooled", measure)
+
+    assert laboratory(measure=False).outcome(method, (4,), 2) is None
+    first = laboratory().outcome(method, (2, 4), 2)
+    assert first is not None
+    assert first.rank.shape == (2, 2, 3)
+    again = laboratory(measure=False).outcome(method, (2, 4), 3)
+    assert again is not None
+    np.testing.assert_allclose(again.rank, first.rank, atol=1e-3)
+    # Another measure is another scenario: its runs are not these.
+    other = Laboratory(loaded.scenario("hpo", PAPER), space, tmp_path, "hpo-pooled", measure=False)
+    assert other.outcome(method, (4,), 2) is None
+    late = Laboratory(loaded.scenario("hpo", POOLED), space, tmp_path / "late", "x", deadline=0.0)
+    assert late.outcome(method) is None
+    (path,) = tmp_path.glob("*.json")
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(DataError, match="delete it"):
+        laboratory().outcome(method, (4,), 2)
+
+
+def test_a_customer_without_rows_is_left_out_and_other_budgets_are(inputs: Path) -> None:
+    table = LookupTable.load(inputs / "made_up.csv.gz")
+    loaded = Inputs.load(inputs, [inputs / "made_up.csv.gz"], "table")
+    few = LookupTable(row for row in table if row.data_set != "cats")
+    assert Inputs(few, loaded.offline, loaded.data).scenario("hpo", POOLED).tasks == ("masks", "video")
+    assert loaded.scenario("hpo", POOLED).experience.server == 8
+    assert not Inputs.load(inputs, [inputs / "made_up.csv.gz"], "smoke").spaces()
+    with pytest.raises(DataError, match="table_inputs"):
+        Inputs.load(inputs / "features", [], "table")
+
+
+def test_without_augmentation_only_the_server_is_known(inputs: Path) -> None:
+    loaded = Inputs.load(inputs, [inputs / "made_up.csv.gz"], "table")
+    experience = loaded.scenario("hpo", POOLED).experience
+    alone = server_alone(experience)
+    assert (~np.isnan(alone.aps)).sum(1).tolist() == [12, 12]
+    np.testing.assert_array_equal(np.nansum(alone.aps, axis=0), experience.aps[experience.server])
+
+
+def test_a_duel_is_paired_and_says_when_it_is_even() -> None:
+    rank = np.array([[[5.0, 10.0], [6.0, 12.0], [4.0, 11.0]]])
+    ours = Outcome("hyperfd", "s", ("a", "b"), (4,), rank, rank / 100, np.zeros((1, 2)))
+    worse = Outcome("worse", "s", ("a", "b"), (4,), rank + 3, rank / 100, np.zeros((1, 2)))
+    near = Outcome("near", "s", ("a", "b"), (4,), rank[:, :2] - 0.1, rank[:, :2] / 100, np.zeros((1, 2)))
+    table = duels(ours, [worse, near]).splitlines()
+    assert table[2] == "| worse | -3.00 | 0.00 | 0.00 | 2 of 2 | ahead |"
+    assert table[3].endswith("| even |")
+
+
+def test_noise_is_only_stated_where_it_was_measured(inputs: Path) -> None:
+    loaded = Inputs.load(inputs, [inputs / "made_up.csv.gz"], "table")
+    scenario = loaded.scenario("hpo", POOLED)
+    found = loaded.noise("hpo")
+    assert found is not None
+    assert found.deviation == pytest.approx(0.01, rel=0.4)
+    assert "one measurement" in noise_sentence("hpo", found, None, scenario).lower()
+    assert "not known" in noise_sentence("hpo", None, None, scenario)
+
+
+def test_customers_measured_twice_are_named(inputs: Path) -> None:
+    loaded = Inputs.load(inputs, [inputs / "made_up.csv.gz"], "table")
+    assert loaded.measured_twice("hpo") == []
+    again = [
+        replace(row, seed=1, heldout_ap=0.0) for row in loaded.customers.select(seed=0, data_sets=("cats",))
+    ]
+    both = Inputs(LookupTable.merge([LookupTable(again), loaded.customers]), loaded.offline, loaded.data)
+    assert both.measured_twice("hpo") == ["cats"]
+    halved, whole = both.scenario("hpo", POOLED), loaded.scenario("hpo", POOLED)
+    cats = whole.tasks.index("cats")
+    np.testing.assert_allclose(halved.choose[:, cats], whole.choose[:, cats] / 2)
+    others = [d for d in range(len(whole.tasks)) if d != cats]
+    np.testing.assert_array_equal(halved.choose[:, others], whole.choose[:, others])
+
+
+def test_damaged_inputs_are_refused_in_one_sentence(inputs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "inputs"
+    shutil.copytree(inputs, folder)
+    for text in ("[0, 1]", '{"plain": [0]}', "{"):
+        (folder / "server_train.json").write_text(text)
+        with pytest.raises(DataError, match="table_inputs"):
+            Inputs.load(folder, sorted(folder.glob("*.jsonl")), "table")
