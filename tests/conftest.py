@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import requests
 
-pytest_plugins = ("tests.fixtures.drawn_platform", "tests.fixtures.pictures")
+pytest_plugins = ("tests.fixtures.drawn_platform", "tests.fixtures.nni_dispatcher", "tests.fixtures.pictures")
 
 
 @pytest.fixture(autouse=True)

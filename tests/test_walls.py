@@ -88,7 +88,14 @@ class House:
 
 
 HOUSE = House(ROOT, PACKAGE, "trial_code")
-IMAGES = (f"{PACKAGE}.detection", f"{PACKAGE}.metafeature.profile", "PIL", "torchvision", "cv2")
+IMAGES = (
+    f"{PACKAGE}.data",
+    f"{PACKAGE}.detection",
+    f"{PACKAGE}.metafeature.profile",
+    "PIL",
+    "torchvision",
+    "cv2",
+)
 TORCH = ("torch", "torchvision", "torch_geometric")
 
 
@@ -97,11 +104,14 @@ TORCH = ("torch", "torchvision", "torch_geometric")
     [
         (f"{PACKAGE}.platform", IMAGES),
         (f"{PACKAGE}.ranker", IMAGES),
-        (f"{PACKAGE}.process", (*IMAGES, f"{PACKAGE}.platform", f"{PACKAGE}.rivals", f"{PACKAGE}.benchmark")),
+        (
+            f"{PACKAGE}.recommendation.gaussian",
+            (*IMAGES, f"{PACKAGE}.platform", f"{PACKAGE}.customer", f"{PACKAGE}.evidence"),
+        ),
         (f"{PACKAGE}.metafeature.extractor", IMAGES),
         (f"{PACKAGE}.spaces", TORCH),
-        (f"{PACKAGE}.platform.messages", TORCH),
-        (f"{PACKAGE}.platform.store", TORCH),
+        (f"{PACKAGE}.protocol.messages", TORCH),
+        (f"{PACKAGE}.platform.state.store", TORCH),
         (f"{PACKAGE}.detection", (f"{PACKAGE}.platform",)),
         ("trial_code", (f"{PACKAGE}.platform", f"{PACKAGE}.ranker", "sqlalchemy")),
     ],

@@ -311,7 +311,11 @@ def test_a_database_that_goes_away_and_comes_back(cluster: Cluster, url: str) ->
 
 def test_a_state_of_schema_version_1_keeps_all_it_had(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as old:
-        old.execute((Path(__file__).parents[1] / "assets" / "schema1_postgresql.sql").read_text())  # type: ignore[arg-type]
+        old.execute(
+            (
+                Path(__file__).parents[1] / "platform" / "state" / "assets" / "schema1_postgresql.sql"
+            ).read_text()
+        )  # type: ignore[arg-type]
         phi, space = json.dumps(TASK.phi), json.dumps(TASK.space)
         old.execute("INSERT INTO hyperfd_schema VALUES (1, 'hyperfd-platform', 1, now())")
         old.execute("INSERT INTO update_lease VALUES (1, NULL, NULL, 0)")

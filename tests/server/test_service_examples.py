@@ -15,7 +15,7 @@ import yaml
 
 from nni_hyperfd.cli import serve
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "service"
 UNIT = FOLDER / "hyperfd.service"
 

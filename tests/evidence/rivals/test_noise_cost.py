@@ -18,7 +18,7 @@ from nni_hyperfd.spaces.space import standard_space
 @pytest.fixture(scope="module")
 def noise_cost() -> ModuleType:
     """benchmarks/noise_cost.py as a module."""
-    path = Path(__file__).parents[2] / "benchmarks" / "noise_cost.py"
+    path = Path(__file__).parents[3] / "benchmarks" / "noise_cost.py"
     spec = spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None

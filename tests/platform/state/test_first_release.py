@@ -20,7 +20,7 @@ from nni_hyperfd.platform.state.schema import LOCAL, SCHEMA_VERSION
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
 from nni_hyperfd.ranker.settings import RankerSettings
 
-ASSETS = Path(__file__).parents[1] / "assets"
+ASSETS = Path(__file__).parents[2] / "assets"
 STATES = sorted(ASSETS.glob("platform_v*.sqlite"))
 SETTINGS = RankerSettings(batches=4, images=4)
 
