@@ -8,84 +8,11 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PACKAGE = "nni_hyperfd"
-
-
-def module_name(path: Path, root: Path) -> str:
-    """``root/a/b.py`` -> ``a.b``; a folder's ``__init__.py`` -> the folder."""
-    parts = list(path.relative_to(root).with_suffix("").parts)
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def parents(name: str) -> list[str]:
-    """``a.b.c`` -> ``a``, ``a.b``, ``a.b.c``: importing a module runs the packages around it."""
-    parts = name.split(".")
-    return [".".join(parts[: i + 1]) for i in range(len(parts))]
-
-
-def imports(name: str, path: Path) -> set[str]:
-    """Dotted names that one file imports, anywhere in it. ``from a import b`` gives ``a`` and ``a.b``."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-                for _ in range(node.level - 1):
-                    package = package.rpartition(".")[0]
-                base = f"{package}.{base}".rstrip(".")
-            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Call) and _called(node) in {"import_module", "__import__"}:
-            argument = node.args[0] if node.args else None
-            # A name that is only known at run time may be anything.
-            found.add(argument.value if isinstance(argument, ast.Constant) else "anything")
-    return found
-
-
-def _called(node: ast.Call) -> str:
-    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-
-
-class House:
-    """All modules of a source tree and what they import."""
-
-    def __init__(self, root: Path, *folders: str) -> None:
-        files = [path for folder in folders for path in sorted((root / folder).rglob("*.py"))]
-        self.files = {module_name(path, root): path for path in files}
-        self.imports = {name: imports(name, path) for name, path in self.files.items()}
-
-    def room(self, room: str) -> list[str]:
-        """Modules of one room."""
-        return [name for name in self.files if name == room or name.startswith(f"{room}.")]
-
-    def reached(self, start: str) -> dict[str, str]:
-        """Everything that importing ``start`` may import -> the way there."""
-        ways = {name: name for name in parents(start)}
-        todo = list(ways)
-        while todo:
-            here = todo.pop()
-            for target in self.imports.get(here, ()):
-                for name in parents(target):
-                    if name not in ways:
-                        ways[name] = f"{ways[here]} -> {name}"
-                        todo.append(name)
-        return ways
-
-    def breaches(self, room: str, forbidden: tuple[str, ...]) -> Iterator[str]:
-        """Ways from a module of ``room`` to a forbidden package."""
-        for start in self.room(room):
-            for name, way in self.reached(start).items():
-                if name in (*forbidden, "anything"):
-                    yield way
-
+from benchmarks.house import PACKAGE, PICTURE, ROOT, House, climbing, draw
 
 HOUSE = House(ROOT, PACKAGE, "trial_code")
 IMAGES = (
@@ -99,27 +26,55 @@ IMAGES = (
 TORCH = ("torch", "torchvision", "torch_geometric")
 
 
+STATE = f"{PACKAGE}.platform.state"
+
+
 @pytest.mark.parametrize(
     ("room", "forbidden"),
     [
-        (f"{PACKAGE}.platform", IMAGES),
+        (f"{PACKAGE}.protocol", IMAGES),
         (f"{PACKAGE}.ranker", IMAGES),
-        (
-            f"{PACKAGE}.recommendation.gaussian",
-            (*IMAGES, f"{PACKAGE}.platform", f"{PACKAGE}.customer", f"{PACKAGE}.evidence"),
-        ),
+        (f"{PACKAGE}.recommendation", IMAGES),
+        (f"{PACKAGE}.platform", IMAGES),
+        (f"{PACKAGE}.server", (*IMAGES, f"{PACKAGE}.customer", f"{PACKAGE}.metafeature.noise")),
+        (f"{PACKAGE}.customer", (STATE, "sqlalchemy")),
         (f"{PACKAGE}.metafeature.extractor", IMAGES),
         (f"{PACKAGE}.spaces", TORCH),
         (f"{PACKAGE}.protocol.messages", TORCH),
-        (f"{PACKAGE}.platform.state.store", TORCH),
-        (f"{PACKAGE}.detection", (f"{PACKAGE}.platform",)),
-        ("trial_code", (f"{PACKAGE}.platform", f"{PACKAGE}.ranker", "sqlalchemy")),
+        (f"{STATE}.store", TORCH),
+        (
+            "trial_code",
+            (f"{PACKAGE}.platform", f"{PACKAGE}.customer", f"{PACKAGE}.ranker", "sqlalchemy"),
+        ),
     ],
 )
 def test_a_room_keeps_its_walls(room: str, forbidden: tuple[str, ...]) -> None:
     assert HOUSE.room(room), f"there is no room {room}"
     breaches = list(HOUSE.breaches(room, forbidden))
     assert not breaches, "\n".join(breaches)
+
+
+def test_no_import_climbs() -> None:
+    assert not climbing(HOUSE)
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    assert not HOUSE.circles()
+
+
+def test_the_product_runs_without_the_evidence() -> None:
+    wing = f"{PACKAGE}.evidence"
+    asked = {
+        name
+        for name, found in HOUSE.imports.items()
+        if not name.startswith(wing)
+        and any(target == wing or target.startswith(f"{wing}.") for target in found)
+    }
+    assert {name for name in asked if not name.startswith(f"{PACKAGE}.cli.")} <= {"trial_code.table_shard"}
+
+
+def test_the_picture_is_drawn_from_the_imports() -> None:
+    assert PICTURE.read_text(encoding="utf-8") == draw(HOUSE), "run python benchmarks/house.py"
 
 
 def test_the_plugin_holds_no_mathematics() -> None:

@@ -1,0 +1,1 @@
+"""Scripts that measure; everything a document states comes from one of them."""
