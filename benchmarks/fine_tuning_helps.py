@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from nni_hyperfd.customer.customer import Customer, platform_of
+from nni_hyperfd.customer.customer import Customer
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import open_pixels
@@ -25,6 +25,7 @@ from nni_hyperfd.detection.training.budgets import get_budget
 from nni_hyperfd.detection.training.fine_tuning import cpu_autocast
 from nni_hyperfd.evidence.runner import PairRunner
 from nni_hyperfd.evidence.table import canonical
+from nni_hyperfd.plugin.opening import platform_of
 from nni_hyperfd.spaces.space import standard_search_space
 
 

@@ -74,7 +74,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(options: argparse.Namespace) -> None:
     """Print the recommendation."""
-    from nni_hyperfd.customer.customer import Customer, platform_of
+    from nni_hyperfd.customer.customer import Customer
+    from nni_hyperfd.plugin.opening import platform_of
 
     settings = Settings.from_class_args(
         {

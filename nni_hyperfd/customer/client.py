@@ -15,15 +15,15 @@ from torch import Tensor
 
 from nni_hyperfd.customer.rehearsal import Planned, rehearse
 from nni_hyperfd.errors import PlatformError, UpdateLostError
-from nni_hyperfd.metafeature.extractor import VARIANTS, MetaFeatureExtractor
+from nni_hyperfd.metafeature.extractor import MetaFeatureExtractor
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.noise import Noise
+from nni_hyperfd.metafeature.sending import load_extractor, received_extractor
 from nni_hyperfd.metafeature.view import ExactView, View
 from nni_hyperfd.protocol import tensors
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,
     CommitUpdate,
-    ExtractorState,
     FeatureStep,
     GradientStep,
     OpenTask,
@@ -72,7 +72,7 @@ class TaskClient:
         return build(
             Subject,
             space=dict(search_space),
-            phi=_numbers(self._view(_load(None, state), state.images).meta_feature()),
+            phi=_numbers(self._view(received_extractor(state), state.images).meta_feature()),
             extractor_version=state.version,
             base_id=self._base_id,
             flops_limit=flops_limit,
@@ -170,7 +170,7 @@ class TaskClient:
             time.sleep(pause)
 
     def _run(self, task: Task, ticket: UpdateTicket) -> UpdateReceipt:
-        extractor = _load(None, ticket.extractor)
+        extractor = received_extractor(ticket.extractor)
         view = self._view(extractor, ticket.extractor.images)
         while ticket.step is not None:
             phi, phi_tilde = view.pair()
@@ -192,7 +192,7 @@ class TaskClient:
                     tensors=tensors.pack(tensors.clip(gradient, ticket.gradient_norm)),
                 )
             )
-            _load(extractor, ticket.extractor)
+            load_extractor(extractor, ticket.extractor)
         return self._platform.commit(
             build(
                 CommitUpdate,
@@ -212,19 +212,6 @@ def content_key(parameters: Mapping[str, Any], seed: int, budget: str) -> str:
     """Names a trial by what it ran: the same configuration, seed and budget give the same key."""
     items = sorted((key, repr(value)) for key, value in parameters.items())
     return sha256(repr((items, seed, budget)).encode()).hexdigest()[:32]
-
-
-def _load(extractor: MetaFeatureExtractor | None, state: ExtractorState) -> MetaFeatureExtractor:
-    """θ_G from a message, into ``extractor`` or a new one."""
-    if extractor is None:
-        variant = next((name for name in VARIANTS if name == state.variant), None)
-        if variant is None:
-            raise PlatformError(
-                f"the platform uses the extractor variant {state.variant}, which this package lacks"
-            )
-        extractor = MetaFeatureExtractor(variant)
-    extractor.load_state_dict(tensors.unpack(state.tensors, extractor.state_dict(), "extractor state"))
-    return extractor
 
 
 def _numbers(vector: Tensor) -> tuple[float, ...]:

@@ -4,36 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
+
+import torch
 
 from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.customer.noise_account import KeptNoise
 from nni_hyperfd.customer.profiling import profile_apart
 from nni_hyperfd.customer.rehearsal import Planned
-from nni_hyperfd.customer.result import Result
+from nni_hyperfd.customer.result import Result, Training
 from nni_hyperfd.customer.settings import Settings
-from nni_hyperfd.customer.threads import leave_cores_to_trials
 from nni_hyperfd.data.dataset import load_dataset
-from nni_hyperfd.data.pixels import default_cache_dir
 from nni_hyperfd.detection.network.weights import base_id
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.plugin.opening import open_platform
-from nni_hyperfd.plugin.records import Training
 from nni_hyperfd.protocol.messages import PlatformAPI, Recommendation, RecommendRequest, Task, UpdateReceipt
 from nni_hyperfd.spaces.space import Space
 
 logger = logging.getLogger(__name__)
-
-
-def platform_of(settings: Settings, notes: Path | None = None) -> PlatformAPI:
-    """The platform that ``settings`` name.
-
-    Args:
-        notes: folder of the experiment, for its ledger and outbox; by default the cache, as for what is no experiment's.
-    """
-    cache = settings.cache_dir or default_cache_dir()
-    return open_platform(settings.platform, settings.token, notes or cache, cache)
 
 
 class Customer:
@@ -51,7 +38,8 @@ class Customer:
     """
 
     def __init__(self, settings: Settings, search_space: Mapping[str, Any], platform: PlatformAPI) -> None:
-        leave_cores_to_trials()
+        # Threads that wait for each other on cores that trials keep busy cost more than they bring.
+        torch.set_num_threads(1)
         self.settings = settings
         self.space = Space.from_search_space(search_space)
         if settings.space not in (None, self.space.kind):

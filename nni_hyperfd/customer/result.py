@@ -1,8 +1,11 @@
-"""What a trial reports to NNI, as this project understands it."""
+"""What a trial reports to NNI, as this project understands it, and how it was trained."""
 
 from __future__ import annotations
 
+import argparse
 import math
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +27,39 @@ class Result:
     test_ap: float | None = None
     heldout_ap: float | None = None
     seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the trials of an experiment train; kept beside their results.
+
+    Args:
+        budget: name of the training budget, such as ``short``.
+        seed: of the training.
+    """
+
+    budget: str
+    seed: int = 0
+
+    @classmethod
+    def from_command(cls, command: str) -> Training:
+        """Read a trial command such as ``python finetune.py --data faces --budget short``.
+
+        A command that names no budget means that of ``finetune.py``, or one that has no name.
+        """
+        parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+        parser.add_argument("--budget", default="short" if "finetune.py" in command else "unnamed")
+        parser.add_argument("--seed", type=int, default=0)
+        try:
+            options, _ = parser.parse_known_args(shlex.split(command))
+        except (ValueError, argparse.ArgumentError):
+            return cls("unnamed")
+        named = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_:-]{0,47}", options.budget) is not None
+        return cls(options.budget if named else "unnamed", max(0, options.seed))
+
+    def shortened(self, epochs: int | None) -> Training:
+        """The same, cut to a number of epochs."""
+        return self if epochs is None else Training(f"{self.budget}:{epochs}", self.seed)
 
 
 def read_metric(value: Any) -> Result:

@@ -16,7 +16,7 @@ import torch
 from nni_hyperfd.customer.kept import KeptRanker
 from nni_hyperfd.customer.outbox import Outbox, Waiting
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError, TrustError
-from nni_hyperfd.platform.session import extractor_state
+from nni_hyperfd.metafeature.sending import extractor_state
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,
     CommitUpdate,
@@ -107,7 +107,7 @@ class SteadyPlatform:
             number,
             away,
         )
-        return extractor_state(ranker, number, self._kept.images())
+        return extractor_state(ranker.extractor, number, self._kept.images())
 
     # --------------------------------------------------------------------------------------- tasks and trials
 

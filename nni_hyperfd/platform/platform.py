@@ -17,10 +17,11 @@ from pathlib import Path
 import torch
 
 from nni_hyperfd.errors import PlatformError, UpdateLostError
+from nni_hyperfd.metafeature.sending import extractor_state
 from nni_hyperfd.platform import report
 from nni_hyperfd.platform.first import IMPORTANCE, first_state, read_assets
 from nni_hyperfd.platform.past import OFFLINE_FEATURES, TRANSFORMATION, StoredTasks, ranked_list
-from nni_hyperfd.platform.session import UpdateOrigin, UpdateSession, extractor_state
+from nni_hyperfd.platform.session import UpdateOrigin, UpdateSession
 from nni_hyperfd.platform.state.records import NewTask, NewVersion, TaskRecord, Trial
 from nni_hyperfd.platform.state.schema import LOCAL
 from nni_hyperfd.platform.state.store import Store
@@ -33,7 +34,6 @@ from nni_hyperfd.protocol.messages import (
     FeatureStep,
     GradientStep,
     OpenTask,
-    PlatformAPI,
     RankerState,
     Recommendation,
     RecommendRequest,
@@ -53,7 +53,6 @@ from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.ranker.update import ContinualUpdate, CurrentTask
 from nni_hyperfd.recommendation.expectation import Expectation
 from nni_hyperfd.recommendation.ranking import add_space, rank, read_space
-from nni_hyperfd.server.customer_view import CustomerView
 from nni_hyperfd.spaces.space import Space
 
 LEASE_SECONDS = 120.0
@@ -75,7 +74,7 @@ class Platform:
     """The platform over a store; implements :class:`~nni_hyperfd.protocol.messages.PlatformAPI`.
 
     Whoever has it in his process is its operator: experiments are those of the customer "local", and any task can be
-    reached by its id.  Others get a :meth:`for_customer`.
+    reached by its id.  Others get a view of their own (``server.customer_view``).
 
     Args:
         store: where everything is kept.
@@ -134,10 +133,6 @@ class Platform:
                 self._session = None
             self._store.close()
 
-    def for_customer(self, name: str) -> PlatformAPI:
-        """The platform as one customer may use it: with experiment ids of his own, and without anybody else's tasks."""
-        return CustomerView(self, self._store, name)
-
     # ------------------------------------------------------------------------------------------------ looking
 
     def status(self) -> report.PlatformStatus:
@@ -160,7 +155,7 @@ class Platform:
         """θ_G of ``version``, by default the newest."""
         with _WORKING:
             number = self._published(version)
-            return extractor_state(self._kept_ranker(number), number, self._settings.images)
+            return extractor_state(self._kept_ranker(number).extractor, number, self._settings.images)
 
     def ranker_state(self, version: int | None = None) -> RankerState:
         """The whole ranker of ``version``, by default the newest."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from nni_hyperfd.errors import PlatformError
+from nni_hyperfd.metafeature.sending import extractor_state
 from nni_hyperfd.protocol import tensors
 from nni_hyperfd.protocol.messages import (
-    ExtractorState,
     FeatureGradient,
     FeatureStep,
     GradientStep,
@@ -69,7 +69,7 @@ class UpdateSession:
             steps=self._steps,
             step=self._step if self._update.steps_left else None,
             gradient_norm=GRADIENT_NORM,
-            extractor=extractor_state(self.ranker, self.origin.parent, self._images),
+            extractor=extractor_state(self.ranker.extractor, self.origin.parent, self._images),
         )
 
     def features(self, message: FeatureStep) -> FeatureGradient:
@@ -132,14 +132,3 @@ class UpdateSession:
             raise PlatformError(
                 f"a message of step {step} is out of turn; the update waits for the {half} of step {self._step}"
             )
-
-
-def extractor_state(ranker: Ranker, version: int, images: int) -> ExtractorState:
-    """θ_G as a message."""
-    return build(
-        ExtractorState,
-        version=version,
-        variant=ranker.extractor.variant,
-        images=images,
-        tensors=tensors.pack(ranker.extractor.state_dict()),
-    )

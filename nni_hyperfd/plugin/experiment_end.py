@@ -9,15 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nni_hyperfd.customer.customer import Customer, platform_of
+from nni_hyperfd.customer.customer import Customer
 from nni_hyperfd.customer.outbox import FILE_NAME as OUTBOX
 from nni_hyperfd.customer.outbox import Outbox
-from nni_hyperfd.customer.result import Result, read_metric
+from nni_hyperfd.customer.result import Result, Training, read_metric
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.customer.steady import SteadyPlatform
 from nni_hyperfd.errors import PluginError
 from nni_hyperfd.plugin.memo import Memo, Presence
-from nni_hyperfd.plugin.records import Outcome, Records, Training
+from nni_hyperfd.plugin.opening import platform_of
+from nni_hyperfd.plugin.records import Outcome, Records
 from nni_hyperfd.protocol.messages import BeginUpdate, Task, TrialRecord, UpdateReceipt, build
 
 logger = logging.getLogger(__name__)

@@ -8,10 +8,22 @@ from pathlib import Path
 from nni_hyperfd.customer import ledger, outbox
 from nni_hyperfd.customer.http import HTTPPlatform, is_url
 from nni_hyperfd.customer.kept import KeptRanker
+from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.customer.steady import SteadyPlatform
+from nni_hyperfd.data.pixels import default_cache_dir
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.protocol.messages import PlatformAPI
+
+
+def platform_of(settings: Settings, notes: Path | None = None) -> PlatformAPI:
+    """The platform that ``settings`` name.
+
+    Args:
+        notes: folder of the experiment, for its ledger and outbox; by default the cache, as for what is no experiment's.
+    """
+    cache = settings.cache_dir or default_cache_dir()
+    return open_platform(settings.platform, settings.token, notes or cache, cache)
 
 
 def open_platform(location: str, token: str | None, notes: Path, cache: Path) -> PlatformAPI:

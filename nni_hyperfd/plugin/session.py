@@ -43,7 +43,8 @@ class Session:
 
     def __init__(self, folder: Path, settings: Settings, search_space: Mapping[str, Any], count: int) -> None:
         # Imported late: NNI waits ten seconds for the constructor of a tuner, and torch may take longer than that.
-        from nni_hyperfd.customer.customer import Customer, platform_of
+        from nni_hyperfd.customer.customer import Customer
+        from nni_hyperfd.plugin.opening import platform_of
 
         self.records = Records(folder)
         memo = Memo.read(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,12 +12,12 @@ from torch import Tensor
 
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.extractor import image_inputs
-from nni_hyperfd.platform.past import StoredTasks
 from nni_hyperfd.protocol.messages import RankedConfiguration, Recommendation, RecommendRequest, build
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.transform import ExactTransform
+from nni_hyperfd.ranker.update import PastTask
 from nni_hyperfd.recommendation.gaussian.description import describe
 from nni_hyperfd.recommendation.gaussian.search import Eye, Finished, Search
 from nni_hyperfd.recommendation.ranking import SPARES
@@ -34,6 +35,16 @@ MEASUREMENTS = 1000
 sets are left out evenly."""
 
 Results = Mapping[Configuration, float | None]
+
+
+class FinishedTasks(Protocol):
+    """Where finished tasks are fetched from, one by one."""
+
+    def of_space(self, space_key: str) -> Sequence[str]:
+        """Ids of those of one search space, the oldest first."""
+
+    def read(self, task_id: str) -> PastTask:
+        """One of them."""
 
 
 class Expectation:
@@ -81,7 +92,7 @@ class Expectation:
         request: RecommendRequest,
         results: Results,
         begun: Iterable[Configuration],
-        past: StoredTasks,
+        past: FinishedTasks,
     ) -> Recommendation:
         """The configurations to try next, and spares.
 
@@ -130,7 +141,7 @@ class Expectation:
             spares=named[request.budget :],
         )
 
-    def _learn(self, space: Space, past: StoredTasks, task_id: str) -> tuple[Finished, Finished]:
+    def _learn(self, space: Space, past: FinishedTasks, task_id: str) -> tuple[Finished, Finished]:
         """A finished task as the two processes see it."""
         if task_id not in self._finished:
             task = past.read(task_id)

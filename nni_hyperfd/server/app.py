@@ -48,6 +48,7 @@ from nni_hyperfd.protocol.messages import (
     UpdateWait,
     parse,
 )
+from nni_hyperfd.server.customer_view import CustomerView
 from nni_hyperfd.server.limits import Limits, Rates, check_work, read_body
 from nni_hyperfd.server.metrics import Metrics
 from nni_hyperfd.server.observer import Observer
@@ -141,7 +142,7 @@ async def _customer(
         raise Refusal(
             HTTPStatus.UNPROCESSABLE_ENTITY, "refused", f"this platform speaks protocol {PROTOCOL} only"
         )
-    return desk.platform.for_customer(name)
+    return CustomerView(desk.platform, desk.store, name)
 
 
 _View = Annotated[PlatformAPI, Depends(_customer)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from nni_hyperfd.errors import ForbiddenError, PlatformError
+from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,
     CommitUpdate,
@@ -23,10 +23,6 @@ from nni_hyperfd.protocol.messages import (
     UpdateTicket,
     UpdateWait,
 )
-
-if TYPE_CHECKING:
-    from nni_hyperfd.platform.platform import Platform
-    from nni_hyperfd.platform.state.store import Store
 
 OPEN_TASKS = 1000
 """Most experiments of one customer that have not updated the platform yet."""

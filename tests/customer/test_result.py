@@ -1,4 +1,4 @@
-"""Final metrics of trials: what counts as a result."""
+"""Final metrics of trials: what counts as a result, and how the trial was trained."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from nni_hyperfd.customer.result import Result, read_metric
+from nni_hyperfd.customer.result import Result, Training, read_metric
 from nni_hyperfd.errors import PluginError
 
 
@@ -30,3 +30,18 @@ def test_additions_that_make_no_sense_are_left_out() -> None:
 def test_anything_else_is_no_result(value: object) -> None:
     with pytest.raises(PluginError, match="final result"):
         read_metric(value)
+
+
+@pytest.mark.parametrize(
+    ("command", "training"),
+    [
+        ("python finetune.py --data faces", Training("short", 0)),
+        ("python finetune.py --data faces --budget=paper --seed 7 --unknown x", Training("paper", 7)),
+        ("cd code && python my_own.py", Training("unnamed", 0)),
+        ("python finetune.py --budget 'a path/to.txt'", Training("unnamed", 0)),
+        ("python finetune.py --seed many", Training("unnamed", 0)),
+        ("python finetune.py 'unclosed", Training("unnamed", 0)),
+    ],
+)
+def test_the_trial_command_says_how_trials_train(command: str, training: Training) -> None:
+    assert Training.from_command(command) == training

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.plugin.records import Outcome, Records, Training, all_experiments, find_experiment
+from nni_hyperfd.plugin.records import Outcome, Records, all_experiments, find_experiment
 
 ASSET = Path(__file__).parent / "assets" / "nni_3_0_swapped_and_resumed.sql"
 EXPERIMENT = "shrz1dap"
@@ -108,21 +108,6 @@ def test_damaged_records_are_named(tmp_path: Path) -> None:
     (tmp_path / "db" / "nni.sqlite").write_bytes(b"no database at all, but long enough to look like one" * 40)
     with pytest.raises(PluginError, match="cannot read NNI's records"):
         Records(tmp_path).outcomes()
-
-
-@pytest.mark.parametrize(
-    ("command", "training"),
-    [
-        ("python finetune.py --data faces", Training("short", 0)),
-        ("python finetune.py --data faces --budget=paper --seed 7 --unknown x", Training("paper", 7)),
-        ("cd code && python my_own.py", Training("unnamed", 0)),
-        ("python finetune.py --budget 'a path/to.txt'", Training("unnamed", 0)),
-        ("python finetune.py --seed many", Training("unnamed", 0)),
-        ("python finetune.py 'unclosed", Training("unnamed", 0)),
-    ],
-)
-def test_the_trial_command_says_how_trials_train(command: str, training: Training) -> None:
-    assert Training.from_command(command) == training
 
 
 def test_all_experiments_are_found_where_nni_lists_them(
