@@ -39,7 +39,7 @@ from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.customer.http import HTTPPlatform
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
-from nni_hyperfd.protocol.messages import PlatformAPI
+from nni_hyperfd.protocol.calls import PlatformAPI
 from nni_hyperfd.server.limits import Limits
 from nni_hyperfd.server.serve import ServerSettings, make_server
 from nni_hyperfd.server.tokens import new_token

@@ -282,7 +282,7 @@ BEHAVIORS: dict[str, Behavior] = {
 
 def by_hand(platform: Platform, task: Task, customer: Customer, phi_scale: float) -> None:
     """The customer's half of the protocol, dishonestly."""
-    ticket = platform.begin_update(build(BeginUpdate, task_id=task.task_id))
+    ticket = platform.ask(build(BeginUpdate, task_id=task.task_id))
     assert isinstance(ticket, UpdateTicket)
     extractor = MetaFeatureExtractor("full")
     extractor.load_state_dict(tensors.unpack(ticket.extractor.tensors, extractor.state_dict(), "state"))
@@ -291,7 +291,7 @@ def by_hand(platform: Platform, task: Task, customer: Customer, phi_scale: float
     while ticket.step is not None:
         pair = [next(drawn), next(drawn)]
         one, other = [tuple((phi_scale * phi).tolist()) for phi in pair]
-        answer = platform.send_features(
+        answer = platform.ask(
             build(FeatureStep, session_id=ticket.session_id, step=ticket.step, phi=one, phi_tilde=other)
         )
         wanted = [torch.tensor(answer.phi), torch.tensor(answer.phi_tilde)]
@@ -302,10 +302,10 @@ def by_hand(platform: Platform, task: Task, customer: Customer, phi_scale: float
             step=ticket.step,
             tensors=tensors.pack(tensors.clip(gradient, ticket.gradient_norm)),
         )
-        ticket = platform.send_gradient(message)
+        ticket = platform.ask(message)
         extractor.load_state_dict(tensors.unpack(ticket.extractor.tensors, extractor.state_dict(), "state"))
     final = tuple((phi_scale * phi).tolist())
-    platform.commit(build(CommitUpdate, task_id=task.task_id, session_id=ticket.session_id, phi=final))
+    platform.ask(build(CommitUpdate, task_id=task.task_id, session_id=ticket.session_id, phi=final))
 
 
 # -------------------------------------------------------------------------------------------------------- report

@@ -19,10 +19,9 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from fault_injection import Server, ended, fork
@@ -39,6 +38,8 @@ from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.schema import LOCAL, Base, FeatureRow, TaskRow, TrialRow, VersionRow, now
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.protocol.blobs import pack
+from nni_hyperfd.protocol.calls import CALLS
+from nni_hyperfd.protocol.messages import FindTask, Question
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.server.limits import Limits
 from nni_hyperfd.server.serve import ServerSettings, make_server
@@ -47,7 +48,8 @@ from nni_hyperfd.spaces.space import standard_space
 
 HPO = standard_space("hpo")
 BUDGET = 4
-CALLS = ("extractor", "open_task", "recommend", "record", "find_task")
+A = TypeVar("A")
+ASKED = ("extractor", "open_task", "recommend", "record", "find_task")
 
 
 def main() -> None:
@@ -101,12 +103,12 @@ def calls(folder: Path, offline: OfflineData, customers: int, at_once: int, each
     server = ShippedServer(folder)
     server.start()
     features = offline.features.subset(offline.members[0])
-    seconds: dict[str, list[float]] = {call: [] for call in CALLS}
+    seconds: dict[str, list[float]] = {call: [] for call in ASKED}
     gate = threading.Barrier(at_once + 1)
 
     def work(thread: int) -> None:
         own = HTTPPlatform(server.url, tokens[thread * customers // at_once % customers])
-        platform: Any = Timed(own, seconds)
+        platform = Timed(own, seconds)
         client = TaskClient(platform, features, read_assets().base_id)
         gate.wait()
         for number in range(each):
@@ -114,7 +116,7 @@ def calls(folder: Path, offline: OfflineData, customers: int, at_once: int, each
             task = client.open(name, HPO.search_space, HPO.flops_limit)
             for i, entry in enumerate(client.recommend(task, BUDGET).configurations):
                 client.record(task, entry.parameters, 0.5 + i / 10)
-            platform.find_task(name)
+            platform.ask(FindTask(experiment_id=name))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(at_once)]
     for thread in threads:
@@ -153,14 +155,11 @@ class Timed:
     def __init__(self, platform: HTTPPlatform, seconds: dict[str, list[float]]) -> None:
         self._platform, self._seconds = platform, seconds
 
-    def __getattr__(self, call: str) -> Callable[..., Any]:
-        def run(*arguments: Any) -> Any:
-            began = time.monotonic()
-            answer = getattr(self._platform, call)(*arguments)
-            self._seconds[call].append(time.monotonic() - began)
-            return answer
-
-        return run
+    def ask(self, question: Question[A]) -> A:
+        began = time.monotonic()
+        answer = self._platform.ask(question)
+        self._seconds[CALLS[type(question)].name].append(time.monotonic() - began)
+        return answer
 
 
 def processor_seconds(process: int) -> float:

@@ -130,7 +130,7 @@ def _rehearse(customer: Customer) -> None:
         print(f"The platform {where} works in this process: in truth nothing leaves it for a server.\n")
     print(f"This command would send one message ({len(body)} bytes), `recommend`:\n\n{body}\n")
     print(f"An experiment with a budget of {customer.settings.budget} would send:\n")
-    rows = [(one.call, one.times, one.entry.bytes, said(one.entry.fields)) for one in planned]
+    rows = [(one.entry.call, one.times, one.entry.bytes, said(one.entry.fields)) for one in planned]
     print(table(("call", "how often", "bytes", "what it says"), rows))
     print("\nNone of this was sent; only the platform's ranker was asked for.")
 

@@ -10,6 +10,7 @@ from nni_hyperfd.cli.table import table
 from nni_hyperfd.customer.http import HTTPPlatform, is_url
 from nni_hyperfd.customer.settings import default_platform, default_token
 from nni_hyperfd.errors import PluginError
+from nni_hyperfd.protocol.messages import ReadExtractor
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -86,7 +87,7 @@ def _ask(options: argparse.Namespace) -> None:
     token = default_token()
     if token is None:
         raise PluginError("set HYPERFD_TOKEN to the token that the platform's operator gave you")
-    state = HTTPPlatform(options.platform, token).extractor()
+    state = HTTPPlatform(options.platform, token).ask(ReadExtractor())
     if options.json:
         print(json.dumps({"location": options.platform, "version": state.version}))
         return

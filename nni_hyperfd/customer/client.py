@@ -21,13 +21,14 @@ from nni_hyperfd.metafeature.noise import Noise
 from nni_hyperfd.metafeature.sending import load_extractor, received_extractor
 from nni_hyperfd.metafeature.view import ExactView, View
 from nni_hyperfd.protocol import tensors
+from nni_hyperfd.protocol.calls import PlatformAPI
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,
     CommitUpdate,
     FeatureStep,
     GradientStep,
     OpenTask,
-    PlatformAPI,
+    ReadExtractor,
     Recommendation,
     RecommendRequest,
     RecordReceipt,
@@ -68,7 +69,7 @@ class TaskClient:
 
     def subject(self, search_space: Mapping[str, Any], flops_limit: float = FLOPS_LIMIT) -> Subject:
         """What a recommendation is for: the space, and φ under the platform's newest extractor."""
-        state = self._platform.extractor()
+        state = self._platform.ask(ReadExtractor())
         return build(
             Subject,
             space=dict(search_space),
@@ -89,25 +90,23 @@ class TaskClient:
         self, search_space: Mapping[str, Any], budget: int, flops_limit: float = FLOPS_LIMIT, **options: Any
     ) -> Recommendation:
         """Recommendation that leaves no trace on the platform."""
-        return self._platform.recommend(self.request(search_space, budget, flops_limit, **options))
+        return self._platform.ask(self.request(search_space, budget, flops_limit, **options))
 
     def rehearse(self, request: RecommendRequest) -> list[Planned]:
         """What an experiment that begins with ``request`` would send."""
         # A gradient has the extractor's own size, but for the buffers of the normalization.
-        return rehearse(request, len(self._platform.extractor().tensors))
+        return rehearse(request, len(self._platform.ask(ReadExtractor()).tensors))
 
     def open(
         self, experiment_id: str, search_space: Mapping[str, Any], flops_limit: float = FLOPS_LIMIT
     ) -> Task:
         """Begin the task of an experiment, or find it again."""
         subject = self.subject(search_space, flops_limit)
-        return self._platform.open_task(build(OpenTask, experiment_id=experiment_id, subject=subject))
+        return self._platform.ask(build(OpenTask, experiment_id=experiment_id, subject=subject))
 
     def recommend(self, task: Task, budget: int, **options: Any) -> Recommendation:
         """Configurations to try; ``options`` are further fields of RecommendRequest."""
-        return self._platform.recommend(
-            build(RecommendRequest, task_id=task.task_id, budget=budget, **options)
-        )
+        return self._platform.ask(build(RecommendRequest, task_id=task.task_id, budget=budget, **options))
 
     def record(
         self,
@@ -124,7 +123,7 @@ class TaskClient:
         ``measured`` may have ``test_ap``, ``heldout_ap`` and ``seconds``.  Without a ``trial_key`` the trial is known by its
         configuration, seed and budget, so that a result reported by two ways counts once.
         """
-        return self._platform.record(
+        return self._platform.ask(
             build(
                 TrialRecord,
                 task_id=task.task_id,
@@ -150,7 +149,7 @@ class TaskClient:
         takeover = True
         while True:
             try:
-                answer = self._platform.begin_update(
+                answer = self._platform.ask(
                     build(BeginUpdate, task_id=task.task_id, seed=self._seed, takeover=takeover)
                 )
                 if isinstance(answer, UpdateReceipt):
@@ -174,7 +173,7 @@ class TaskClient:
         view = self._view(extractor, ticket.extractor.images)
         while ticket.step is not None:
             phi, phi_tilde = view.pair()
-            answer = self._platform.send_features(
+            answer = self._platform.ask(
                 build(
                     FeatureStep,
                     session_id=ticket.session_id,
@@ -184,7 +183,7 @@ class TaskClient:
                 )
             )
             gradient = view.gradient(torch.tensor(answer.phi), torch.tensor(answer.phi_tilde))
-            ticket = self._platform.send_gradient(
+            ticket = self._platform.ask(
                 build(
                     GradientStep,
                     session_id=ticket.session_id,
@@ -193,7 +192,7 @@ class TaskClient:
                 )
             )
             load_extractor(extractor, ticket.extractor)
-        return self._platform.commit(
+        return self._platform.ask(
             build(
                 CommitUpdate,
                 task_id=task.task_id,

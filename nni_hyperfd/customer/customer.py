@@ -17,7 +17,8 @@ from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.detection.network.weights import base_id
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.protocol.messages import PlatformAPI, Recommendation, RecommendRequest, Task, UpdateReceipt
+from nni_hyperfd.protocol.calls import PlatformAPI
+from nni_hyperfd.protocol.messages import Recommendation, RecommendRequest, Task, UpdateReceipt
 from nni_hyperfd.spaces.space import Space
 
 logger = logging.getLogger(__name__)

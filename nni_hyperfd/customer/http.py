@@ -1,6 +1,6 @@
-"""A platform behind a network: the calls of METHOD.md §9 as HTTP requests.
+"""A platform behind a network: questions as HTTP requests.
 
-Every call may be repeated without harm, so a request whose answer does not come is sent again.
+Every question may be repeated without harm, so a request whose answer does not come is sent again.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import logging
 import random
 import secrets
 import time
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlsplit
 
 import requests
 from requests.auth import AuthBase
 
-from nni_hyperfd.customer.ledger import Ledger, summary
+from nni_hyperfd.customer.ledger import Ledger
 from nni_hyperfd.errors import (
     ForbiddenError,
     PlatformAwayError,
@@ -26,31 +26,11 @@ from nni_hyperfd.errors import (
     UnknownTaskError,
     UpdateLostError,
 )
-from nni_hyperfd.protocol.messages import (
-    RANKER_BYTES_LIMIT,
-    BeginUpdate,
-    CommitUpdate,
-    ExtractorState,
-    FeatureGradient,
-    FeatureStep,
-    GradientStep,
-    Message,
-    OpenTask,
-    RankerState,
-    Recommendation,
-    RecommendRequest,
-    RecordReceipt,
-    Task,
-    TrialRecord,
-    UpdateReceipt,
-    UpdateTicket,
-    UpdateWait,
-    parse,
-)
+from nni_hyperfd.protocol.calls import CALLS, PROTOCOL, read_answer
+from nni_hyperfd.protocol.messages import RANKER_BYTES_LIMIT, Question
 
 logger = logging.getLogger(__name__)
 
-PROTOCOL = "1"
 PAUSES = (0.5, 1.0, 2.0, 4.0)
 """Seconds between one attempt of a call and the next."""
 LONGEST_PAUSE = 30.0
@@ -62,17 +42,11 @@ ANSWER_LIMIT = 2 * RANKER_BYTES_LIMIT
 
 _TRY_AGAIN = frozenset((408, 429, 502, 503, 504))
 _AWAY = _TRY_AGAIN | {500}
-_UPDATE_ANSWERS: dict[str, type[UpdateTicket | UpdateWait | UpdateReceipt]] = {
-    "ticket": UpdateTicket,
-    "wait": UpdateWait,
-    "receipt": UpdateReceipt,
-}
-
-M = TypeVar("M", bound=Message)
+A = TypeVar("A")
 
 
 class HTTPPlatform:
-    """Implements :class:`~nni_hyperfd.protocol.messages.PlatformAPI`.
+    """Implements :class:`~nni_hyperfd.protocol.calls.PlatformAPI`.
 
     Certificates are verified; one of an authority of your own is trusted by its file's name in the environment variable
     ``REQUESTS_CA_BUNDLE``.
@@ -102,90 +76,30 @@ class HTTPPlatform:
         """Give up the connections."""
         self._session.close()
 
-    # ------------------------------------------------------------------------------------------------ the calls
-
-    def extractor(self, version: int | None = None) -> ExtractorState:
-        """θ_G of ``version``, by default the newest."""
-        return self._understand(ExtractorState, self._get("extractor", "extractor", version=version))
-
-    def ranker_state(self, version: int | None = None) -> RankerState:
-        """The whole ranker of ``version``, by default the newest."""
-        return self._understand(RankerState, self._get("ranker_state", "ranker", version=version))
-
-    def find_task(self, experiment_id: str) -> Task | None:
-        """The task of an experiment, if there is one."""
-        answer = self._call(
-            "find_task", f"tasks/{quote(experiment_id, safe='')}", fields={"experiment_id": experiment_id}
-        )
-        return None if answer is None else self._understand(Task, answer)
-
-    def open_task(self, message: OpenTask) -> Task:
-        """Begin or find the task of an experiment."""
-        return self._understand(Task, self._post("open_task", message))
-
-    def recommend(self, message: RecommendRequest) -> Recommendation:
-        """Rank configurations; changes no state."""
-        return self._understand(Recommendation, self._post("recommend", message))
-
-    def record(self, message: TrialRecord) -> RecordReceipt:
-        """Keep a trial's outcome."""
-        return self._understand(RecordReceipt, self._post("record", message))
-
-    def begin_update(self, message: BeginUpdate) -> UpdateTicket | UpdateWait | UpdateReceipt:
-        """Start the experiment's update, or say that it must wait, or that it was done."""
-        answer = self._post("begin_update", message)
-        kind = _object(answer).get("kind")
-        if kind not in _UPDATE_ANSWERS:
-            raise PlatformError(
-                f"{self.url} answered begin_update with something unknown; update the package"
-            )
-        return self._understand(_UPDATE_ANSWERS[kind], answer)
-
-    def send_features(self, message: FeatureStep) -> FeatureGradient:
-        """First half of a step."""
-        return self._understand(FeatureGradient, self._post("send_features", message))
-
-    def send_gradient(self, message: GradientStep) -> UpdateTicket:
-        """Second half of a step; the answer says what comes next."""
-        return self._understand(UpdateTicket, self._post("send_gradient", message))
-
-    def commit(self, message: CommitUpdate) -> UpdateReceipt:
-        """Make the new version."""
-        return self._understand(UpdateReceipt, self._post("commit", message))
-
-    # ------------------------------------------------------------------------------------------------ the wire
-
-    def _get(self, call: str, path: str, **query: int | None) -> bytes:
-        fields = {name: value for name, value in query.items() if value is not None}
-        answer = self._call(call, path, query=fields, fields=fields)
-        if answer is None:
-            raise PlatformError(f"{self.url} has no {path}")
-        return answer
-
-    def _post(self, call: str, message: Message) -> bytes:
-        body = message.model_dump_json().encode()
-        answer = self._call(call, call, body=body, fields=summary(message))
+    def ask(self, question: Question[A]) -> A:
+        """The answer to one question; sent again while nobody answers."""
+        call = CALLS[type(question)]
+        fields = question.model_dump(exclude_none=True) if call.method == "GET" else {}
+        path = call.route.format(**{name: quote(str(value), safe="") for name, value in fields.items()})
+        query = {name: value for name, value in fields.items() if f"{{{name}}}" not in call.route}
+        body = None if call.method == "GET" else question.model_dump_json().encode()
+        if self._ledger is not None:
+            self._ledger.add(question, body or b"")
+        answer = self._answer(path, query, body)
+        if answer is None and call.may_be_none:
+            return cast(A, None)
         if answer is None:
             raise UnknownTaskError(f"the platform {self.url} does not know this experiment")
-        return answer
-
-    def _understand(self, kind: type[M], answer: bytes) -> M:
         try:
-            return parse(kind, answer)
+            return read_answer(question, answer)
         except PlatformError as error:
             raise TrustError(
                 f"the answer of {self.url} is not understood ({error}); update the package"
             ) from None
 
-    def _call(
-        self,
-        call: str,
-        path: str,
-        *,
-        fields: dict[str, Any],
-        query: dict[str, int] | None = None,
-        body: bytes | None = None,
-    ) -> bytes | None:
+    # ------------------------------------------------------------------------------------------------ the wire
+
+    def _answer(self, path: str, query: dict[str, Any], body: bytes | None) -> bytes | None:
         """The answer to a request; None for a task that is not there.
 
         Raises:
@@ -193,8 +107,6 @@ class HTTPPlatform:
             TrustError: Something else than the platform answered, or the platform does not know the token.
             PlatformError: It refused the message.
         """
-        if self._ledger is not None:
-            self._ledger.add(call, body or b"", fields)
         headers = {}
         if body is not None:
             headers = {"Content-Type": "application/json", "Idempotency-Key": secrets.token_hex(16)}
@@ -203,7 +115,7 @@ class HTTPPlatform:
         for pause in (*pauses, None):
             wanted = 0.0
             try:
-                status, answer, wanted = self._once(f"{self.url}/v1/{path}", headers, query, body)
+                status, answer, wanted = self._once(f"{self.url}{path}", headers, query, body)
             except requests.exceptions.SSLError as error:
                 reason = self._insecure(error)
             except (
@@ -225,7 +137,7 @@ class HTTPPlatform:
         raise PlatformAwayError(f"the platform {self.url} is away ({reason})")
 
     def _once(
-        self, url: str, headers: dict[str, str], query: dict[str, int] | None, body: bytes | None
+        self, url: str, headers: dict[str, str], query: dict[str, Any], body: bytes | None
     ) -> tuple[int, bytes, float]:
         """Status, body, and the pause asked for in seconds."""
         with self._session.request(

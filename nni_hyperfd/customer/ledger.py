@@ -15,6 +15,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from nni_hyperfd.errors import PlatformError
+from nni_hyperfd.protocol.calls import CALLS
+from nni_hyperfd.protocol.messages import Question
 
 FILE_NAME = "hyperfd.ledger.jsonl"
 LONG = 8
@@ -27,7 +29,7 @@ class Entry:
 
     Args:
         time: when it left, UTC, ISO 8601.
-        call: of the platform's interface, such as ``record``.
+        call: its name in ``CALLS``, such as ``record``.
         bytes: length of the request's body.
         sha256: of the body, hexadecimal.
         fields: what it says, with long lists and tensors replaced by their sizes.
@@ -50,13 +52,13 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def add(self, call: str, body: bytes, fields: dict[str, Any]) -> None:
-        """Write down a message that is about to leave.
+    def add(self, question: Question[Any], body: bytes) -> None:
+        """Write down a message that is about to leave; ``body`` is empty where its address says all.
 
         Raises:
             PlatformError: it cannot be written down, so the message must stay.
         """
-        entry = entry_of(call, body, fields)
+        entry = entry_of(question, body)
         # One write, so that processes that share a ledger do not mix their lines; a line that a full disk cut short is
         # ended by the next one's line feed.
         line = f"\n{json.dumps(asdict(entry))}\n".encode()
@@ -76,10 +78,11 @@ class Ledger:
         return read(self._path)
 
 
-def entry_of(call: str, body: bytes, fields: dict[str, Any]) -> Entry:
+def entry_of(question: Question[Any], body: bytes) -> Entry:
     """The entry of a message that leaves now."""
     moment = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-    return Entry(moment, call, len(body), sha256(body).hexdigest(), fields)
+    name = CALLS[type(question)].name
+    return Entry(moment, name, len(body), sha256(body).hexdigest(), _summary(question))
 
 
 def read(path: Path) -> list[Entry]:
@@ -103,14 +106,14 @@ def read(path: Path) -> list[Entry]:
     return entries
 
 
-def summary(message: BaseModel) -> dict[str, Any]:
+def _summary(message: BaseModel) -> dict[str, Any]:
     """What a message says, short enough for a line."""
     return {name: _short(getattr(message, name)) for name in type(message).model_fields}
 
 
 def _short(value: Any) -> Any:
     if isinstance(value, BaseModel):
-        return summary(value)
+        return _summary(value)
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
     if isinstance(value, tuple | list) and len(value) > LONG:

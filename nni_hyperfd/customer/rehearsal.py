@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from nni_hyperfd.customer.ledger import Entry, entry_of, summary
+from nni_hyperfd.customer.ledger import Entry, entry_of
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,
     CommitUpdate,
     FeatureStep,
     GradientStep,
-    Message,
     OpenTask,
+    Question,
     RecommendRequest,
     TrialRecord,
     build,
@@ -28,12 +29,10 @@ class Planned:
     """One kind of message of an experiment.
 
     Args:
-        call: of the platform's interface.
         times: how often it is sent, in words.
         entry: as the ledger would have it; numbers that only the experiment brings are stand-ins of the same length.
     """
 
-    call: str
     times: str
     entry: Entry
 
@@ -53,12 +52,11 @@ def rehearse(request: RecommendRequest, gradient_bytes: int) -> list[Planned]:
     asked = request.model_copy(update={"subject": None, "task_id": _ID})
     again = asked.model_copy(update={"begun": (example,) * (request.budget - 1)})
     plans_anew = request.method == "hyperfd-gp" and request.budget > 1
-    messages: list[tuple[str, str, Message]] = [
-        ("open_task", "once", build(OpenTask, experiment_id="experiment", subject=subject)),
-        ("recommend", "once", asked),
-        *([("recommend", "after each result but the last", again)] if plans_anew else []),
+    messages: list[tuple[str, Question[Any]]] = [
+        ("once", build(OpenTask, experiment_id="experiment", subject=subject)),
+        ("once", asked),
+        *([("after each result but the last", again)] if plans_anew else []),
         (
-            "record",
             "once a trial, and again at the end",
             build(
                 TrialRecord,
@@ -72,20 +70,17 @@ def rehearse(request: RecommendRequest, gradient_bytes: int) -> list[Planned]:
                 seconds=123.456,
             ),
         ),
-        ("begin_update", "once, more often while others update", build(BeginUpdate, task_id=_ID)),
+        ("once, more often while others update", build(BeginUpdate, task_id=_ID)),
         (
-            "send_features",
             "once a step of the update",
             build(FeatureStep, session_id=_ID, step=0, phi=phi, phi_tilde=phi),
         ),
         (
-            "send_gradient",
             "once a step of the update",
             build(GradientStep, session_id=_ID, step=0, tensors=bytes(gradient_bytes)),
         ),
-        ("commit", "once", build(CommitUpdate, task_id=_ID, session_id=_ID, phi=phi)),
+        ("once", build(CommitUpdate, task_id=_ID, session_id=_ID, phi=phi)),
     ]
     return [
-        Planned(call, times, entry_of(call, message.model_dump_json().encode(), summary(message)))
-        for call, times, message in messages
+        Planned(times, entry_of(message, message.model_dump_json().encode())) for times, message in messages
     ]

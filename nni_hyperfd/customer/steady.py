@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from hashlib import sha256
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -17,25 +18,22 @@ from nni_hyperfd.customer.kept import KeptRanker
 from nni_hyperfd.customer.outbox import Outbox, Waiting
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError, TrustError
 from nni_hyperfd.metafeature.sending import extractor_state
+from nni_hyperfd.protocol.calls import PlatformAPI
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,
-    CommitUpdate,
     ExtractorState,
-    FeatureGradient,
-    FeatureStep,
-    GradientStep,
     OpenTask,
-    PlatformAPI,
-    RankerState,
+    Question,
+    ReadExtractor,
+    ReadRanker,
     Recommendation,
     RecommendRequest,
     RecordReceipt,
     Subject,
     Task,
     TrialRecord,
+    UpdateAnswer,
     UpdateReceipt,
-    UpdateTicket,
-    UpdateWait,
     build,
 )
 from nni_hyperfd.recommendation.ranking import rank, read_space
@@ -49,12 +47,12 @@ QUIET_SECONDS = 5.0
 """How long results are only kept after a platform was found away. NNI gives a tuner half a minute to end, and to find out that a
 machine does not answer may take ten seconds."""
 
-T = TypeVar("T")
-M = TypeVar("M", TrialRecord, BeginUpdate, CommitUpdate)
+A = TypeVar("A")
+Q = TypeVar("Q", bound=Question[Any])
 
 
 class SteadyPlatform:
-    """Implements :class:`~nni_hyperfd.protocol.messages.PlatformAPI` for one experiment.
+    """Implements :class:`~nni_hyperfd.protocol.calls.PlatformAPI` for one experiment.
 
     Args:
         remote: the platform itself.
@@ -69,31 +67,29 @@ class SteadyPlatform:
         self._told_away = False
         self._ask_again = 0.0
 
+    def ask(self, question: Question[A]) -> A:
+        """The answer to one question, from here where it can be while the platform is away."""
+        if (own := _KINDS_OF_ITS_OWN.get(type(question))) is not None:
+            return cast(A, own(self, question))
+        return self._settled(self._remote.ask(self._addressed(question)))
+
     # ------------------------------------------------------------------------------------------------ looking
 
-    def extractor(self, version: int | None = None) -> ExtractorState:
-        """θ_G of ``version``, by default the newest, or the last one kept while the platform is away."""
+    def _extractor(self, question: ReadExtractor) -> ExtractorState:
+        """θ_G, or that of the last ranker kept."""
         try:
-            state = self._remote.extractor(version)
+            state = self._remote.ask(question)
         except PlatformAwayError as error:
-            return self._kept_extractor(version, error)
-        if version is None:
+            return self._kept_extractor(question.version, error)
+        if question.version is None:
             self._keep(state)
         return state
-
-    def ranker_state(self, version: int | None = None) -> RankerState:
-        """The whole ranker of ``version``, by default the newest."""
-        return self._remote.ranker_state(version)
-
-    def find_task(self, experiment_id: str) -> Task | None:
-        """The task of an experiment, if there is one."""
-        return self._remote.find_task(experiment_id)
 
     def _keep(self, extractor: ExtractorState) -> None:
         if self._kept.version() == extractor.version:
             return
         try:
-            self._kept.keep(self._remote.ranker_state(extractor.version), extractor)
+            self._kept.keep(self._remote.ask(ReadRanker(version=extractor.version)), extractor)
         except (HyperFDError, OSError) as error:
             logger.warning("The platform's ranker is not kept for a time when it is away: %s.", error)
 
@@ -111,10 +107,10 @@ class SteadyPlatform:
 
     # --------------------------------------------------------------------------------------- tasks and trials
 
-    def open_task(self, message: OpenTask) -> Task:
+    def _open_task(self, message: OpenTask) -> Task:
         """Begin or find the task of an experiment, or a provisional one, which the platform hears of later."""
         try:
-            task = self._task = self._remote.open_task(message)
+            task = self._task = self._remote.ask(message)
         except PlatformAwayError:
             self._outbox.add(message)
             task = build(
@@ -128,14 +124,14 @@ class SteadyPlatform:
         self._subjects[task.task_id] = message.subject
         return task
 
-    def recommend(self, message: RecommendRequest) -> Recommendation:
+    def _recommend(self, message: RecommendRequest) -> Recommendation:
         """Rank configurations, here while the platform is away, in the very way in which the platform does it.
 
         What the method hyperfd-gp needs beside the ranker stays on the platform: a first recommendation is the ranker's then,
         and a later one, which knows what was begun, is not made.
         """
         try:
-            return self._remote.recommend(message if message.task_id is None else self._addressed(message))
+            return self._remote.ask(self._addressed(message))
         except PlatformAwayError as error:
             away = error
         subject = message.subject or self._subjects.get(message.task_id or "")
@@ -150,7 +146,7 @@ class SteadyPlatform:
         space = read_space(subject.space, subject.flops_limit)
         return rank(ranker, subject.extractor_version, space, torch.tensor(subject.phi), message)
 
-    def record(self, message: TrialRecord) -> RecordReceipt:
+    def _record(self, message: TrialRecord) -> RecordReceipt:
         """Keep a trial's outcome: on the platform, or on this disk until the platform can be reached."""
         # With its final address if there is one: whoever delivers it may not know what this process knows.
         self._outbox.add(message if self._task is None else self._addressed(message))
@@ -186,9 +182,9 @@ class SteadyPlatform:
                     left = waiting[place:]
                     try:
                         if isinstance(message, OpenTask):
-                            self._task = self._remote.open_task(message)
+                            self._task = self._remote.ask(message)
                         elif isinstance(message, TrialRecord):
-                            receipts[message.trial_key] = self._remote.record(self._addressed(message))
+                            receipts[message.trial_key] = self._remote.ask(self._addressed(message))
                     except (PlatformAwayError, TrustError):
                         raise
                     except HyperFDError as error:
@@ -209,25 +205,13 @@ class SteadyPlatform:
 
     # ------------------------------------------------------------------------------------------------ updates
 
-    def begin_update(self, message: BeginUpdate) -> UpdateTicket | UpdateWait | UpdateReceipt:
+    def _begin_update(self, message: BeginUpdate) -> UpdateAnswer:
         """Start the experiment's update, when all results are delivered."""
         self._outbox.add(message.model_copy(update={"takeover": False}))
         self.deliver()
-        return self._settled(self._remote.begin_update(self._addressed(message)))
+        return self._settled(self._remote.ask(self._addressed(message)))
 
-    def send_features(self, message: FeatureStep) -> FeatureGradient:
-        """First half of a step."""
-        return self._remote.send_features(message)
-
-    def send_gradient(self, message: GradientStep) -> UpdateTicket:
-        """Second half of a step; the answer says what comes next."""
-        return self._remote.send_gradient(message)
-
-    def commit(self, message: CommitUpdate) -> UpdateReceipt:
-        """Make the new version."""
-        return self._settled(self._remote.commit(self._addressed(message)))
-
-    def _settled(self, answer: T) -> T:
+    def _settled(self, answer: A) -> A:
         """The experiment's update is not owed any more when there is a receipt for it."""
         if isinstance(answer, UpdateReceipt):
             with self._outbox.lock:
@@ -235,10 +219,19 @@ class SteadyPlatform:
                 self._outbox.replace([m for m in waiting if not isinstance(m, BeginUpdate)])
         return answer
 
-    def _addressed(self, message: M) -> M:
-        """The message with the id by which the platform knows the task."""
-        if not message.task_id.startswith(PROVISIONAL):
-            return message
+    def _addressed(self, question: Q) -> Q:
+        """The question with the id by which the platform knows the task."""
+        if not (getattr(question, "task_id", None) or "").startswith(PROVISIONAL):
+            return question
         if self._task is None:
             raise PlatformAwayError("the platform has not heard of this experiment yet")
-        return message.model_copy(update={"task_id": self._task.task_id})
+        return question.model_copy(update={"task_id": self._task.task_id})
+
+
+_KINDS_OF_ITS_OWN: dict[type[Question[Any]], Callable[[SteadyPlatform, Any], Any]] = {
+    ReadExtractor: SteadyPlatform._extractor,
+    OpenTask: SteadyPlatform._open_task,
+    RecommendRequest: SteadyPlatform._recommend,
+    TrialRecord: SteadyPlatform._record,
+    BeginUpdate: SteadyPlatform._begin_update,
+}

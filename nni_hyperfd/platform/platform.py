@@ -9,10 +9,11 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -32,9 +33,13 @@ from nni_hyperfd.protocol.messages import (
     ExtractorState,
     FeatureGradient,
     FeatureStep,
+    FindTask,
     GradientStep,
     OpenTask,
+    Question,
     RankerState,
+    ReadExtractor,
+    ReadRanker,
     Recommendation,
     RecommendRequest,
     RecordReceipt,
@@ -70,8 +75,11 @@ _WORKING = (
 )  # the ranker borrows torch's one global generator, so one thread at a time may work
 
 
+A = TypeVar("A")
+
+
 class Platform:
-    """The platform over a store; implements :class:`~nni_hyperfd.protocol.messages.PlatformAPI`.
+    """The platform over a store; implements :class:`~nni_hyperfd.protocol.calls.PlatformAPI`.
 
     Whoever has it in his process is its operator: experiments are those of the customer "local", and any task can be
     reached by its id.  Others get a view of their own (``server.customer_view``).
@@ -133,6 +141,16 @@ class Platform:
                 self._session = None
             self._store.close()
 
+    def ask(self, question: Question[A], customer: str = LOCAL) -> A:
+        """The answer to one question (see :class:`~nni_hyperfd.protocol.calls.PlatformAPI`).
+
+        Args:
+            customer: Whose experiment ids are meant.
+        """
+        if isinstance(question, OpenTask | FindTask):
+            return cast(A, _BY_NAME[type(question)](self, question, customer))
+        return cast(A, _ANSWERS[type(question)](self, question))
+
     # ------------------------------------------------------------------------------------------------ looking
 
     def status(self) -> report.PlatformStatus:
@@ -151,20 +169,17 @@ class Platform:
         """A copy of a ranker version, by default the newest."""
         return Ranker.from_bytes(self._store.ranker(self._newest() if version is None else version))
 
-    def extractor(self, version: int | None = None) -> ExtractorState:
-        """θ_G of ``version``, by default the newest."""
+    def _extractor(self, question: ReadExtractor) -> ExtractorState:
         with _WORKING:
-            number = self._published(version)
+            number = self._published(question.version)
             return extractor_state(self._kept_ranker(number).extractor, number, self._settings.images)
 
-    def ranker_state(self, version: int | None = None) -> RankerState:
-        """The whole ranker of ``version``, by default the newest."""
-        number = self._published(version)
+    def _ranker_state(self, question: ReadRanker) -> RankerState:
+        number = self._published(question.version)
         return build(RankerState, version=number, tensors=self._store.ranker(number))
 
-    def find_task(self, experiment_id: str, customer: str = LOCAL) -> Task | None:
-        """The task of an experiment, if there is one."""
-        found = self._store.find_task(experiment_id, customer)
+    def _find_task(self, question: FindTask, customer: str) -> Task | None:
+        found = self._store.find_task(question.experiment_id, customer)
         return None if found is None else _task(found)
 
     def owner(self, task_id: str) -> str:
@@ -182,7 +197,7 @@ class Platform:
 
     # --------------------------------------------------------------------------------------- tasks and trials
 
-    def open_task(self, message: OpenTask, customer: str = LOCAL) -> Task:
+    def _open_task(self, message: OpenTask, customer: str) -> Task:
         """Begin or find the task of an experiment.
 
         Raises:
@@ -203,7 +218,7 @@ class Platform:
         )
         return _task(self._store.open_task(task))
 
-    def recommend(self, message: RecommendRequest) -> Recommendation:
+    def _recommend(self, message: RecommendRequest) -> Recommendation:
         """Rank configurations with the ranker version that φ was computed with; changes no state.
 
         Raises:
@@ -229,7 +244,7 @@ class Platform:
                 version, space, phi, message, results, begun, StoredTasks(self._store)
             )
 
-    def record(self, message: TrialRecord) -> RecordReceipt:
+    def _record(self, message: TrialRecord) -> RecordReceipt:
         """Keep a trial's outcome; when this returns, it is on disk.
 
         Raises:
@@ -243,7 +258,7 @@ class Platform:
 
     # ------------------------------------------------------------------------------------------------ updates
 
-    def begin_update(self, message: BeginUpdate) -> UpdateTicket | UpdateWait | UpdateReceipt:
+    def _begin_update(self, message: BeginUpdate) -> UpdateTicket | UpdateWait | UpdateReceipt:
         """Start the experiment's update from the newest version, or say that it must wait, or that it was done.
 
         An experiment without a usable result is closed; its receipt names no new version.
@@ -272,7 +287,7 @@ class Platform:
             self._session = session
             return ticket
 
-    def send_features(self, message: FeatureStep) -> FeatureGradient:
+    def _send_features(self, message: FeatureStep) -> FeatureGradient:
         """First half of a step: φ, φ̃ -> ∂L/∂φ, ∂L/∂φ̃.
 
         Raises:
@@ -282,7 +297,7 @@ class Platform:
         with self._held_session(message.session_id) as session:
             return session.features(message)
 
-    def send_gradient(self, message: GradientStep) -> UpdateTicket:
+    def _send_gradient(self, message: GradientStep) -> UpdateTicket:
         """Second half of a step: ∂L/∂θ_G through φ and φ̃ -> the next θ_G.
 
         Raises:
@@ -292,7 +307,7 @@ class Platform:
         with self._held_session(message.session_id) as session:
             return session.gradient(message)
 
-    def commit(self, message: CommitUpdate) -> UpdateReceipt:
+    def _commit(self, message: CommitUpdate) -> UpdateReceipt:
         """Make the new version, once; repeating it returns the same receipt.
 
         A version that the guard objects to is kept, but nobody gets it and nothing is built on it until an operator
@@ -466,6 +481,23 @@ class Platform:
         if self._guard is None:
             self._guard = Guard(self._offline_data(), self._guard_settings, self._settings.images)
         return self._guard
+
+
+_ANSWERS: dict[type[Question[Any]], Callable[[Platform, Any], Any]] = {
+    ReadExtractor: Platform._extractor,
+    ReadRanker: Platform._ranker_state,
+    RecommendRequest: Platform._recommend,
+    TrialRecord: Platform._record,
+    BeginUpdate: Platform._begin_update,
+    FeatureStep: Platform._send_features,
+    GradientStep: Platform._send_gradient,
+    CommitUpdate: Platform._commit,
+}
+_BY_NAME: dict[type[Question[Any]], Callable[[Platform, Any, str], Any]] = {
+    OpenTask: Platform._open_task,
+    FindTask: Platform._find_task,
+}
+"""Experiment ids are each customer's own; all other questions name a task or an update by an id that is the platform's."""
 
 
 def _space_of(task: TaskRecord) -> Space:

@@ -19,7 +19,7 @@ from nni_hyperfd.errors import PluginError
 from nni_hyperfd.plugin.memo import Memo, Presence
 from nni_hyperfd.plugin.opening import platform_of
 from nni_hyperfd.plugin.records import Outcome, Records
-from nni_hyperfd.protocol.messages import BeginUpdate, Task, TrialRecord, UpdateReceipt, build
+from nni_hyperfd.protocol.messages import BeginUpdate, FindTask, Task, TrialRecord, UpdateReceipt, build
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +70,9 @@ def finish_experiment(folder: Path) -> tuple[UpdateReceipt, bool]:
         )
     settings = with_token(memo.settings, records)
     platform = platform_of(settings, folder)
-    task = platform.find_task(records.experiment_id)
+    task = platform.ask(build(FindTask, experiment_id=records.experiment_id))
     if task is not None and task.status == "done":
-        receipt = platform.begin_update(build(BeginUpdate, task_id=task.task_id))
+        receipt = platform.ask(build(BeginUpdate, task_id=task.task_id))
         if isinstance(receipt, UpdateReceipt):
             return receipt, True
     process = Presence(folder).process_id()

@@ -13,7 +13,7 @@ from nni_hyperfd.customer.steady import SteadyPlatform
 from nni_hyperfd.data.pixels import default_cache_dir
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.protocol.messages import PlatformAPI
+from nni_hyperfd.protocol.calls import PlatformAPI
 
 
 def platform_of(settings: Settings, notes: Path | None = None) -> PlatformAPI:

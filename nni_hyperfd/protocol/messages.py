@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -168,6 +169,13 @@ class Message(BaseModel):
     )
 
 
+A = TypeVar("A")
+
+
+class Question(Message, Generic[A]):
+    """Base of what a customer sends: a message that the platform answers with an ``A``."""
+
+
 # ---------------------------------------------------------------------------------------- from platform to customer
 
 
@@ -263,6 +271,10 @@ class UpdateReceipt(Message):
     failed_trials: Count
 
 
+UpdateAnswer = Annotated[UpdateTicket | UpdateWait | UpdateReceipt, Field(discriminator="kind")]
+"""What becomes of the wish to update: it is under way, or has to wait, or was done before."""
+
+
 class FeatureGradient(Message):
     """∂L/∂φ and ∂L/∂φ̃ of one step."""
 
@@ -273,6 +285,18 @@ class FeatureGradient(Message):
 
 
 # ---------------------------------------------------------------------------------------- from customer to platform
+
+
+class ReadExtractor(Question[ExtractorState]):
+    """Ask for θ_G of ranker version ``version``, by default the newest."""
+
+    version: Count | None = None
+
+
+class ReadRanker(Question[RankerState]):
+    """Ask for the whole ranker of ``version``, by default the newest."""
+
+    version: Count | None = None
 
 
 class Subject(Message):
@@ -289,14 +313,20 @@ class Subject(Message):
     flops_limit: Annotated[float, Field(gt=0.0, le=1e15, allow_inf_nan=False)] = FLOPS_LIMIT
 
 
-class OpenTask(Message):
+class OpenTask(Question[Task]):
     """Begin (or find again) the task of one experiment; repeating it changes nothing."""
 
     experiment_id: Identifier
     subject: Subject
 
 
-class RecommendRequest(Message):
+class FindTask(Question[Task | None]):
+    """Ask for the task of an experiment, if there is one."""
+
+    experiment_id: Identifier
+
+
+class RecommendRequest(Question[Recommendation]):
     """Ask for ``budget`` configurations and some spares, for an opened task or, without opening one, a subject.
 
     ``candidates`` is the size of the sample that is ranked where the space is too large to be listed, and ``generations``
@@ -324,7 +354,7 @@ class RecommendRequest(Message):
         return self
 
 
-class TrialRecord(Message):
+class TrialRecord(Question[RecordReceipt]):
     """One trial's outcome: AP@50 on val (``ap``), on test and on both pooled (``heldout_ap``), or its failure."""
 
     task_id: Identifier
@@ -345,7 +375,7 @@ class TrialRecord(Message):
         return self
 
 
-class BeginUpdate(Message):
+class BeginUpdate(Question[UpdateAnswer]):
     """Ask to run the experiment's update.
 
     ``takeover`` ends an update of the *same* experiment that seems to be under way, as after a killed process.
@@ -356,7 +386,7 @@ class BeginUpdate(Message):
     takeover: bool = False
 
 
-class FeatureStep(Message):
+class FeatureStep(Question[FeatureGradient]):
     """φ and φ̃ of two fresh image samples under the current θ_G."""
 
     session_id: Identifier
@@ -365,7 +395,7 @@ class FeatureStep(Message):
     phi_tilde: Vector
 
 
-class GradientStep(Message):
+class GradientStep(Question[UpdateTicket]):
     """∂L/∂θ_G through φ and φ̃, norm-clipped."""
 
     session_id: Identifier
@@ -373,24 +403,13 @@ class GradientStep(Message):
     tensors: Tensors
 
 
-class CommitUpdate(Message):
+class CommitUpdate(Question[UpdateReceipt]):
     """End of the update: ``phi`` is G^(t)(d) under the final θ_G, which the platform keeps for ever."""
 
     task_id: Identifier
     session_id: Identifier
     phi: Vector
 
-
-FROM_CUSTOMER: tuple[type[Message], ...] = (
-    OpenTask,
-    RecommendRequest,
-    TrialRecord,
-    BeginUpdate,
-    FeatureStep,
-    GradientStep,
-    CommitUpdate,
-)
-"""All that ever leaves a customer's machine."""
 
 M = TypeVar("M", bound=Message)
 
@@ -411,6 +430,14 @@ def parse(kind: type[M], text: str | bytes) -> M:
         raise PlatformError(_one_sentence(kind, report)) from None
 
 
+def parse_words(kind: type[M], words: Mapping[str, str]) -> M:
+    """Read a message from what an address says of its fields; raises PlatformError where it does not fit."""
+    try:
+        return kind.model_validate_strings(words, strict=False)
+    except ValidationError as report:
+        raise PlatformError(_one_sentence(kind, report)) from None
+
+
 def _one_sentence(kind: type[Message], report: ValidationError) -> str:
     first = report.errors(include_url=False, include_input=False)[0]
     if first["loc"][:1] == ("parameters",) and len(first["loc"]) > 1:
@@ -420,37 +447,3 @@ def _one_sentence(kind: type[Message], report: ValidationError) -> str:
         )
     where = ".".join(str(part) for part in first["loc"][:3])
     return f"{kind.__name__} was refused: {where or 'message'}: {first['msg']}"
-
-
-class PlatformAPI(Protocol):
-    """The calls of METHOD.md §9, the same whether the platform is in this process or behind a network."""
-
-    def extractor(self, version: int | None = None) -> ExtractorState:
-        """θ_G of ``version``, by default the newest."""
-
-    def ranker_state(self, version: int | None = None) -> RankerState:
-        """The whole ranker of ``version``, by default the newest."""
-
-    def open_task(self, message: OpenTask) -> Task:
-        """Begin or find the task of an experiment."""
-
-    def find_task(self, experiment_id: str) -> Task | None:
-        """The task of an experiment, if there is one."""
-
-    def recommend(self, message: RecommendRequest) -> Recommendation:
-        """Rank configurations; changes no state."""
-
-    def record(self, message: TrialRecord) -> RecordReceipt:
-        """Keep a trial's outcome."""
-
-    def begin_update(self, message: BeginUpdate) -> UpdateTicket | UpdateWait | UpdateReceipt:
-        """Start the experiment's update, or say that it must wait, or that it was done."""
-
-    def send_features(self, message: FeatureStep) -> FeatureGradient:
-        """First half of a step."""
-
-    def send_gradient(self, message: GradientStep) -> UpdateTicket:
-        """Second half of a step; the answer says what comes next."""
-
-    def commit(self, message: CommitUpdate) -> UpdateReceipt:
-        """Make the new version."""

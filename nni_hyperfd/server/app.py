@@ -1,6 +1,6 @@
-"""The calls of :class:`~nni_hyperfd.protocol.messages.PlatformAPI` as HTTP.
+"""The questions of :data:`~nni_hyperfd.protocol.calls.CALLS` as HTTP.
 
-``POST /v1/<call>`` takes a message and gives its answer, both as the JSON of ``messages``; what only reads is a GET.
+``POST /v1/<name>`` takes a message and gives its answer, both as the JSON of ``messages``; a few are a GET.
 Whoever asks shows his token as ``Authorization: Bearer``.  Anything else than an answer is a
 :class:`~nni_hyperfd.server.refusals.RefusalBody`.
 """
@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
@@ -24,30 +24,8 @@ from starlette.exceptions import HTTPException
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.store import Store
-from nni_hyperfd.protocol.messages import (
-    FROM_CUSTOMER,
-    BeginUpdate,
-    CommitUpdate,
-    Count,
-    ExtractorState,
-    FeatureGradient,
-    FeatureStep,
-    GradientStep,
-    Identifier,
-    Message,
-    OpenTask,
-    PlatformAPI,
-    RankerState,
-    Recommendation,
-    RecommendRequest,
-    RecordReceipt,
-    Task,
-    TrialRecord,
-    UpdateReceipt,
-    UpdateTicket,
-    UpdateWait,
-    parse,
-)
+from nni_hyperfd.protocol.calls import CALLS, PROTOCOL, Call, PlatformAPI
+from nni_hyperfd.protocol.messages import Question, RecommendRequest, parse, parse_words
 from nni_hyperfd.server.customer_view import CustomerView
 from nni_hyperfd.server.limits import Limits, Rates, check_work, read_body
 from nni_hyperfd.server.metrics import Metrics
@@ -55,20 +33,6 @@ from nni_hyperfd.server.observer import Observer
 from nni_hyperfd.server.refusals import Refusal, RefusalBody, refusal_of
 from nni_hyperfd.server.tokens import customer_of
 
-PROTOCOL = "1"
-"""What ``X-HyperFD-Protocol`` must say, where it says anything."""
-
-_CALLS: tuple[tuple[str, type[Message], Any], ...] = (
-    ("open_task", OpenTask, Task),
-    ("recommend", RecommendRequest, Recommendation),
-    ("record", TrialRecord, RecordReceipt),
-    ("begin_update", BeginUpdate, UpdateTicket | UpdateWait | UpdateReceipt),
-    ("send_features", FeatureStep, FeatureGradient),
-    ("send_gradient", GradientStep, UpdateTicket),
-    ("commit", CommitUpdate, UpdateReceipt),
-)
-_QUICK = frozenset(("open_task", "record"))
-"""Calls that only touch the store."""
 _PATIENT_THREADS = 24
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     int(status): {"model": RefusalBody, "description": status.phrase}
@@ -119,8 +83,8 @@ def make_app(store: Store, platform: Platform, limits: Limits | None = None) -> 
     app.openapi = functools.partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
     app.add_middleware(Observer, metrics=desk.metrics)
     app.include_router(_reading)
-    for name, kind, answer in _CALLS:
-        _add_call(app, name, kind, answer)
+    for call in CALLS.values():
+        _add_call(app, call)
     _add_refusals(app)
     return app
 
@@ -148,55 +112,66 @@ async def _customer(
 _View = Annotated[PlatformAPI, Depends(_customer)]
 
 
-def _add_call(app: FastAPI, name: str, kind: type[Message], answer: Any) -> None:
-    async def call(request: Request, view: _View) -> Response:
-        desk: _Desk = request.app.state.desk
-        message = parse(kind, await read_body(request, desk.limits))
-        if isinstance(message, RecommendRequest):
-            check_work(message, desk.limits)
-        threads = None if name in _QUICK else desk.patient
-        return _json(await to_thread.run_sync(getattr(view, name), message, limiter=threads))
+def _add_call(app: FastAPI, call: Call) -> None:
+    """The route of one kind of question."""
 
-    schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
+    async def answer(request: Request, view: _View) -> Response:
+        desk: _Desk = request.app.state.desk
+        question = await _question(request, call, desk.limits)
+        if isinstance(question, RecommendRequest):
+            check_work(question, desk.limits)
+        found = await to_thread.run_sync(view.ask, question, limiter=None if call.quick else desk.patient)
+        if found is None:
+            raise Refusal(HTTPStatus.NOT_FOUND, "no_task", "this experiment has no task at this platform")
+        return Response(found.model_dump_json(), media_type="application/json")
+
     app.add_api_route(
-        f"/v1/{name}",
-        call,
-        methods=["POST"],
-        name=name,
-        summary=(kind.__doc__ or "").split("\n")[0],
-        response_model=answer,
+        call.route,
+        answer,
+        methods=[call.method],
+        name=call.name,
+        summary=(call.question.__doc__ or "").split("\n")[0],
+        response_model=get_args(call.answer)[0] if call.may_be_none else call.answer,
         responses=_REFUSALS,
-        openapi_extra={
-            "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}
-        },
+        openapi_extra=_described(call),
     )
 
 
+async def _question(request: Request, call: Call, limits: Limits) -> Question[Any]:
+    """What was asked: the body, or for a GET what its address says of the message's fields.
+
+    Raises:
+        PlatformError: It is no such message.
+        Refusal: The body is too large, too slow, or not what its header says.
+    """
+    if call.method == "POST":
+        return parse(call.question, await read_body(request, limits))
+    said = {**request.query_params, **request.path_params}
+    return parse_words(
+        call.question, {name: said[name] for name in call.question.model_fields if name in said}
+    )
+
+
+def _described(call: Call) -> dict[str, Any]:
+    """A question in OpenAPI's terms; FastAPI does not read it itself."""
+    if call.method == "POST":
+        schema = {"$ref": f"#/components/schemas/{call.question.__name__}"}
+        return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    fields = call.question.model_json_schema()["properties"]
+    return {
+        "parameters": [
+            {
+                "name": name,
+                "in": "path" if (named := f"{{{name}}}" in call.route) else "query",
+                "required": named,
+                "schema": schema,
+            }
+            for name, schema in fields.items()
+        ]
+    }
+
+
 _reading = APIRouter()
-
-
-@_reading.get("/v1/extractor", name="extractor", response_model=ExtractorState, responses=_REFUSALS)
-async def _extractor(request: Request, view: _View, version: Count | None = None) -> Response:
-    """The extractor of a ranker version, by default of the newest."""
-    threads = request.app.state.desk.patient
-    return _json(await to_thread.run_sync(view.extractor, version, limiter=threads))
-
-
-@_reading.get("/v1/ranker", name="ranker", response_model=RankerState, responses=_REFUSALS)
-async def _ranker(view: _View, version: Count | None = None) -> Response:
-    """A whole ranker version, by default the newest."""
-    return _json(await to_thread.run_sync(view.ranker_state, version))
-
-
-@_reading.get("/v1/tasks/{experiment_id}", name="find_task", response_model=Task, responses=_REFUSALS)
-async def _find_task(view: _View, experiment_id: Identifier) -> Response:
-    """The task of one of the customer's experiments."""
-    task = await to_thread.run_sync(view.find_task, experiment_id)
-    if task is None:
-        raise Refusal(
-            HTTPStatus.NOT_FOUND, "no_task", f"experiment {experiment_id} has no task at this platform"
-        )
-    return _json(task)
 
 
 @_reading.get("/healthz", name="health", responses={503: _REFUSALS[503]})
@@ -211,10 +186,6 @@ async def _metrics(request: Request) -> Response:
     """Figures for Prometheus."""
     text = await to_thread.run_sync(request.app.state.desk.metrics.text)
     return Response(text, media_type="text/plain; version=0.0.4")
-
-
-def _json(answer: Message) -> Response:
-    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 def _add_refusals(app: FastAPI) -> None:
@@ -248,7 +219,7 @@ def _openapi(app: FastAPI, plain: Callable[[], dict[str, Any]]) -> dict[str, Any
     if app.openapi_schema is None:
         schema = plain()
         _, messages = models_json_schema(
-            [(kind, "validation") for kind in FROM_CUSTOMER], ref_template="#/components/schemas/{model}"
+            [(kind, "validation") for kind in CALLS], ref_template="#/components/schemas/{model}"
         )
         schema["components"]["schemas"] |= messages["$defs"]
         app.openapi_schema = schema

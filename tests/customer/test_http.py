@@ -27,7 +27,7 @@ from nni_hyperfd.errors import (
     UnknownTaskError,
     UpdateLostError,
 )
-from nni_hyperfd.protocol.messages import BeginUpdate, TrialRecord, UpdateWait
+from nni_hyperfd.protocol.messages import BeginUpdate, FindTask, ReadExtractor, TrialRecord, UpdateWait
 
 RECORD = TrialRecord(task_id="t", trial_key="k", parameters={"lr": 0.001}, status="ok", ap=0.5)
 RECEIPT = {"task_id": "t", "trial_key": "k", "outcome": "stored"}
@@ -95,7 +95,7 @@ def refusal(status: int, kind: str, message: str = "one sentence") -> Answer:
 
 
 def test_a_request_is_the_message_and_the_token(script: Script, platform: HTTPPlatform) -> None:
-    receipt = platform.record(RECORD)
+    receipt = platform.ask(RECORD)
     assert receipt.model_dump() == RECEIPT
     method, path, headers, body = script.requests[0]
     assert (method, path) == ("POST", "/v1/record")
@@ -108,8 +108,8 @@ def test_a_request_is_the_message_and_the_token(script: Script, platform: HTTPPl
 @pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
 def test_a_call_is_repeated_under_one_key(script: Script, platform: HTTPPlatform, status: int) -> None:
     script.answers = [refusal(status, "unavailable"), Answer(status, b"<html>"), Answer(content=RECEIPT)]
-    platform.record(RECORD)
-    platform.record(RECORD)
+    platform.ask(RECORD)
+    platform.ask(RECORD)
     keys = [headers["Idempotency-Key"] for _, _, headers, _ in script.requests]
     assert len(keys) == 4
     assert keys[0] == keys[1] == keys[2] != keys[3]
@@ -118,7 +118,7 @@ def test_a_call_is_repeated_under_one_key(script: Script, platform: HTTPPlatform
 
 def test_an_answer_that_is_cut_off_is_asked_for_again(script: Script, platform: HTTPPlatform) -> None:
     script.answers = [Answer(content=RECEIPT, cut=True), Answer(content=RECEIPT)]
-    assert platform.record(RECORD).outcome == "stored"
+    assert platform.ask(RECORD).outcome == "stored"
     assert len(script.requests) == 2
 
 
@@ -133,7 +133,7 @@ def test_the_pause_is_the_one_that_was_asked_for(
         Answer(429, {}, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}),
         Answer(content=RECEIPT),
     ]
-    platform.record(RECORD)
+    platform.ask(RECORD)
     assert slept[:2] == [7.0, http.LONGEST_PAUSE]
     assert slept[2] < 1
 
@@ -143,19 +143,19 @@ def test_a_platform_that_is_away_is_asked_once_a_call_until_it_is_back(
 ) -> None:
     script.answers = [refusal(503, "unavailable", "the disk is full")]
     with pytest.raises(PlatformAwayError, match="the disk is full"):
-        platform.record(RECORD)
+        platform.ask(RECORD)
     assert len(script.requests) == len(http.PAUSES) + 1
     with pytest.raises(PlatformAwayError):
-        platform.record(RECORD)
+        platform.ask(RECORD)
     assert len(script.requests) == len(http.PAUSES) + 2
     script.answers = [Answer(content=RECEIPT), refusal(503, "unavailable"), Answer(content=RECEIPT)]
-    platform.record(RECORD)
-    platform.record(RECORD)
+    platform.ask(RECORD)
+    platform.ask(RECORD)
 
 
 def test_nobody_listens(script: Script) -> None:
     with pytest.raises(PlatformAwayError, match=r"is away \(Connection refused\)"):
-        HTTPPlatform("http://127.0.0.1:9", "t").record(RECORD)
+        HTTPPlatform("http://127.0.0.1:9", "t").ask(RECORD)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_other_answers_become_errors(
 ) -> None:
     script.answers = [answer]
     with pytest.raises(PlatformError) as caught:
-        platform.record(RECORD)
+        platform.ask(RECORD)
     assert type(caught.value) is error
     assert len(script.requests) == 1
     assert "secret" not in str(caught.value)
@@ -189,17 +189,17 @@ def test_other_answers_become_errors(
 def test_a_refusal_cannot_forge_lines_of_a_log(script: Script, platform: HTTPPlatform) -> None:
     script.answers = [refusal(422, "refused", "wrong\nERROR all is lost" + "x" * 10_000)]
     with pytest.raises(PlatformError, match="wrong ERROR all") as caught:
-        platform.record(RECORD)
+        platform.ask(RECORD)
     assert len(str(caught.value)) <= 500
 
 
 def test_a_task_that_is_not_there_and_an_update_that_waits(script: Script, platform: HTTPPlatform) -> None:
     script.answers = [refusal(404, "no_task")]
-    assert platform.find_task("exp") is None
+    assert platform.ask(FindTask(experiment_id="exp")) is None
     script.answers = [Answer(content={"kind": "wait", "seconds": 2.0})]
-    assert platform.begin_update(BeginUpdate(task_id="t")) == UpdateWait(seconds=2.0)
+    assert platform.ask(BeginUpdate(task_id="t")) == UpdateWait(seconds=2.0)
     with pytest.raises(TrustError):
-        platform.extractor()
+        platform.ask(ReadExtractor())
     assert [path for _, path, _, _ in script.requests] == [
         "/v1/tasks/exp",
         "/v1/begin_update",
@@ -245,16 +245,16 @@ def test_neither_netrc_nor_a_proxy_takes_part(
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    HTTPPlatform(script.url, "name.secret").record(RECORD)
+    HTTPPlatform(script.url, "name.secret").ask(RECORD)
     assert script.requests[0][2]["Authorization"] == "Bearer name.secret"
 
 
 def test_the_ledger_has_what_left(script: Script, tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl")
     platform = HTTPPlatform(script.url, "name.secret", ledger)
-    platform.record(RECORD)
+    platform.ask(RECORD)
     script.answers = [refusal(404, "no_task")]
-    platform.find_task("exp")
+    platform.ask(FindTask(experiment_id="exp"))
     recorded, found = ledger.entries()
     body = script.requests[0][3]
     assert (recorded.call, recorded.bytes, recorded.sha256) == (
@@ -272,13 +272,13 @@ def test_what_cannot_be_written_down_does_not_leave(
 ) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl")
     platform = HTTPPlatform(script.url, "name.secret", ledger)
-    platform.record(RECORD)
+    platform.ask(RECORD)
     size = (tmp_path / "ledger.jsonl").stat().st_size
     with disk_full_after(size + 100), pytest.raises(PlatformError, match="nothing was sent"):
-        platform.record(RECORD)
+        platform.ask(RECORD)
     sent = len(script.requests)
     assert len(ledger.entries()) == sent
-    platform.record(RECORD)
+    platform.ask(RECORD)
     assert len(ledger.entries()) == sent + 1 == len(script.requests), (
         "the torn line does not swallow the next"
     )
@@ -297,13 +297,13 @@ def test_a_certificate_must_be_of_a_known_authority(
 
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     with pytest.raises(TrustError, match=r"not trusted .* name its file in .* REQUESTS_CA_BUNDLE"):
-        HTTPPlatform(url, "secret").record(RECORD)
+        HTTPPlatform(url, "secret").ask(RECORD)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "another.pem"))
     with pytest.raises(TrustError):
-        HTTPPlatform(url, "secret").record(RECORD)
+        HTTPPlatform(url, "secret").ask(RECORD)
     assert not script.requests
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
-    assert HTTPPlatform(url, "secret").record(RECORD).outcome == "stored"
+    assert HTTPPlatform(url, "secret").ask(RECORD).outcome == "stored"
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
     with pytest.raises(TrustError, match=r"missing\.pem"):
-        HTTPPlatform(url, "secret").record(RECORD)
+        HTTPPlatform(url, "secret").ask(RECORD)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -14,9 +14,10 @@ from nni_hyperfd.metafeature.noise import Noise, NoiseSettings
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.session import GRADIENT_NORM
 from nni_hyperfd.protocol import tensors
-from nni_hyperfd.protocol.messages import CommitUpdate, FeatureStep, GradientStep, Message, OpenTask
+from nni_hyperfd.protocol.messages import CommitUpdate, FeatureStep, GradientStep, Message, OpenTask, Question
 from nni_hyperfd.spaces.space import standard_search_space
 
+A = TypeVar("A")
 BASE_ID = "base0"
 HPO = standard_search_space("hpo")
 SECRET = b"secret"
@@ -29,18 +30,13 @@ class Tapped:
         self._platform, self._lost = platform, lost
         self.heard: list[Message] = []
 
-    def __getattr__(self, name: str) -> Any:
-        call = getattr(self._platform, name)
-
-        def tapped(*arguments: Any, **options: Any) -> Any:
-            answer = call(*arguments, **options)
-            if arguments and isinstance(arguments[0], OpenTask | FeatureStep | GradientStep | CommitUpdate):
-                self.heard.append(arguments[0])
-                if len(self.heard) == self._lost:
-                    raise PlatformError("the answer was lost")
-            return answer
-
-        return tapped
+    def ask(self, question: Question[A]) -> A:
+        answer = self._platform.ask(question)
+        if isinstance(question, OpenTask | FeatureStep | GradientStep | CommitUpdate):
+            self.heard.append(question)
+            if len(self.heard) == self._lost:
+                raise PlatformError("the answer was lost")
+        return answer
 
 
 def about_images(messages: list[Message]) -> list[tuple[object, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,11 +19,13 @@ from nni_hyperfd.customer.steady import SteadyPlatform
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PlatformError, TrustError
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.protocol.messages import PlatformAPI, TrialRecord
+from nni_hyperfd.protocol.calls import PlatformAPI
+from nni_hyperfd.protocol.messages import FindTask, Question, ReadExtractor, TrialRecord
 from nni_hyperfd.spaces.space import standard_search_space
 
 HPO = standard_search_space("hpo")
 BASE_ID = "base0"
+A = TypeVar("A")
 HERE, NO_REQUEST, NO_ANSWER = "here", "no request", "no answer"
 
 
@@ -33,17 +35,14 @@ class Flaky:
     def __init__(self, platform: PlatformAPI, fates: list[str]) -> None:
         self._platform, self.fates = platform, fates
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
-            fate = self.fates.pop(0) if self.fates else HERE
-            if fate == NO_REQUEST:
-                raise PlatformAwayError("away")
-            answer = getattr(self._platform, name)(*arguments)
-            if fate == NO_ANSWER:
-                raise PlatformAwayError("away")
-            return answer
-
-        return call
+    def ask(self, question: Question[A]) -> A:
+        fate = self.fates.pop(0) if self.fates else HERE
+        if fate == NO_REQUEST:
+            raise PlatformAwayError("away")
+        answer = self._platform.ask(question)
+        if fate == NO_ANSWER:
+            raise PlatformAwayError("away")
+        return answer
 
 
 Steady = Callable[..., SteadyPlatform]
@@ -81,7 +80,7 @@ def test_whatever_gets_lost_every_result_arrives_once(
 ) -> None:
     experiment = f"exp{number.hex}"
     monkeypatch.setattr(steady_module, "QUIET_SECONDS", 0.0)
-    steady([]).extractor()  # seen once, as with `hyperfd recommend`
+    steady([]).ask(ReadExtractor())  # seen once, as with `hyperfd recommend`
     api = steady(fates, experiment)
     client = TaskClient(api, features, BASE_ID)
     task = client.open(experiment, HPO)
@@ -95,7 +94,7 @@ def test_whatever_gets_lost_every_result_arrives_once(
         assert client.record(task, entry.parameters, ap).outcome in ("stored", "known")
     fates.clear()
     api.deliver()
-    stored = platform.find_task(experiment)
+    stored = platform.ask(FindTask(experiment_id=experiment))
     assert stored is not None
     found = {trial.ap: dict(trial.parameters) for trial in platform.trials(stored.task_id)}
     assert found == {ap: dict(entry.parameters) for entry, ap in zip(chosen, aps)}
@@ -107,7 +106,7 @@ def test_a_ranking_made_here_is_the_platforms(
     platform: Platform, features: ImageFeatures, steady: Steady
 ) -> None:
     expected = TaskClient(platform, features, BASE_ID).preview(HPO, budget=4, seed=3)
-    steady([]).extractor()
+    steady([]).ask(ReadExtractor())
     away = TaskClient(steady([NO_REQUEST] * 9), features, BASE_ID)
     assert away.preview(HPO, budget=4, seed=3) == expected
     assert away.recommend(away.open("exp", HPO), budget=4, seed=3) == expected
@@ -116,7 +115,7 @@ def test_a_ranking_made_here_is_the_platforms(
 def test_the_update_waits_for_the_results(
     platform: Platform, features: ImageFeatures, steady: Steady, tmp_path: Path
 ) -> None:
-    steady([]).extractor()
+    steady([]).ask(ReadExtractor())
     api = steady(
         [NO_REQUEST] * 4
     )  # extractor, open_task, the first result, the update; the second result only waits
@@ -175,26 +174,26 @@ def test_somebody_elses_answer_is_no_reason_to_forget_a_result(
 class Suspect:
     """A hotel's page in the platform's place."""
 
-    def record(self, message: TrialRecord) -> None:
+    def ask(self, question: Question[A]) -> A:
         raise TrustError("this does not answer like a platform")
 
 
 def test_only_a_whole_ranker_is_kept(platform: Platform, steady: Steady, tmp_path: Path) -> None:
-    steady([]).extractor()
+    steady([]).ask(ReadExtractor())
     (file,) = (tmp_path / "kept").glob("*.safetensors")
     assert KeptRanker(tmp_path / "kept").version() == 0
     content = bytearray(file.read_bytes())
     content[-3] ^= 1
     file.write_bytes(content)
     with pytest.raises(PlatformAwayError):
-        steady([NO_REQUEST]).extractor()
+        steady([NO_REQUEST]).ask(ReadExtractor())
 
 
 def test_a_full_disk_does_not_hold_up_an_experiment_that_needs_nothing_kept(
     platform: Platform, steady: Steady, disk_full_after: Callable[[int], Any], tmp_path: Path
 ) -> None:
     with disk_full_after(100_000):
-        assert steady([]).extractor() == platform.extractor()
+        assert steady([]).ask(ReadExtractor()) == platform.ask(ReadExtractor())
     assert KeptRanker(tmp_path / "kept").version() is None
 
 

@@ -21,6 +21,7 @@ from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.store import Store
+from nni_hyperfd.protocol.messages import FindTask
 from nni_hyperfd.ranker.settings import RankerSettings
 
 FOLDER, FEATURES, STRIDE = Path(sys.argv[1]), ImageFeatures.load(Path(sys.argv[2])), int(sys.argv[3])
@@ -43,7 +44,7 @@ def update(place: Path, death: int | None = None) -> tuple[int | None, int]:
             os.kill(os.getpid(), signal.SIGKILL)
 
     platform = Platform(Store(place), SETTINGS)
-    task = platform.find_task("exp")
+    task = platform.ask(FindTask(experiment_id="exp"))
     assert task is not None
     event.listen(Engine, "before_cursor_execute", count)
     receipt = TaskClient(platform, FEATURES, "base0").update(task)

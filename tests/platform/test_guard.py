@@ -15,7 +15,7 @@ from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.past import StoredTasks
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.protocol.messages import UpdateReceipt
+from nni_hyperfd.protocol.messages import FindTask, ReadExtractor, ReadRanker, UpdateReceipt
 from nni_hyperfd.ranker.guard import GuardReport, GuardSettings
 from nni_hyperfd.ranker.offline import Experience, OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
@@ -72,16 +72,16 @@ def test_what_the_guard_objects_to_is_kept_and_not_used(
     one = update(trusting, features, "good")
     assert (one.version_after, one.published) == (1, True)
     client = TaskClient(strict, features, "base0")
-    before = client.preview(HPO, 4), strict.extractor()
+    before = client.preview(HPO, 4), strict.ask(ReadExtractor())
     lie = update(strict, features, "lie")
     assert (lie.version_before, lie.version_after, lie.published) == (1, 2, False)
 
     # Nobody gets it, its results are kept, and the task counts as finished.
-    assert (client.preview(HPO, 4), strict.extractor()) == before
-    assert strict.ranker_state().version == strict.status().version == 1
+    assert (client.preview(HPO, 4), strict.ask(ReadExtractor())) == before
+    assert strict.ask(ReadRanker()).version == strict.status().version == 1
     with pytest.raises(PlatformError, match="version 2"):
-        strict.extractor(2)
-    task = strict.find_task("lie")
+        strict.ask(ReadExtractor(version=2))
+    task = strict.ask(FindTask(experiment_id="lie"))
     assert (task.status, len(strict.trials(task.task_id))) == ("done", 4)
     assert client.update(task) == lie, "and it is not made again"
 
@@ -111,8 +111,10 @@ def test_an_operator_may_decide_otherwise(
     assert main(["publish", "1", "--platform", folder]) == 0
     assert "newest version is 1" in capsys.readouterr().out
     assert main(["publish", "1", "--platform", folder]) == 0, "twice is once"
-    assert platform.extractor().version == 1
-    assert [past.key for past in StoredTasks(platform._store)] == [platform.find_task("lie").task_id]
+    assert platform.ask(ReadExtractor()).version == 1
+    assert [past.key for past in StoredTasks(platform._store)] == [
+        platform.ask(FindTask(experiment_id="lie")).task_id
+    ]
     # From now on things are measured by what was published, or nothing could ever pass again.
     update(opened(ANYTHING), features, "next")
     newest = GuardReport.from_json(platform._store.newest().guard or "")

@@ -24,7 +24,9 @@ from nni_hyperfd.protocol.messages import (
     BeginUpdate,
     CommitUpdate,
     FeatureStep,
+    FindTask,
     GradientStep,
+    ReadExtractor,
     RecommendRequest,
     Task,
     UpdateReceipt,
@@ -161,8 +163,8 @@ def test_an_experiment_moves_the_platform_by_one_version(platform: Platform, cli
     zero, one = platform.history()
     assert (zero.version, zero.experiment_id, zero.best_ap) == (0, None, None)
     assert (one.version, one.parent, one.experiment_id, one.best_ap) == (1, 0, "exp", 0.80)
-    assert task.task_id == platform.find_task("exp").task_id
-    assert platform.find_task("exp").status == "done"
+    assert task.task_id == platform.ask(FindTask(experiment_id="exp")).task_id
+    assert platform.ask(FindTask(experiment_id="exp")).status == "done"
 
 
 def test_what_a_task_leaves_is_its_final_meta_feature(
@@ -310,7 +312,7 @@ def test_the_customers_gradient_matters(
         platform = open_platform(tmp_path / folder)
         client = TaskClient(platform, features, BASE_ID)
         task = customer(client, "exp")
-        ticket = platform.begin_update(BeginUpdate(task_id=task.task_id))
+        ticket = platform.ask(BeginUpdate(task_id=task.task_id))
         assert isinstance(ticket, UpdateTicket)
         finish_by_hand(platform, client, task, ticket, scale)
         extractors.append(platform.ranker(1).extractor.state_dict())
@@ -327,15 +329,11 @@ def finish_by_hand(
             tensors.unpack(ticket.extractor.tensors, extractor.state_dict(), "extractor state")
         )
         phi = (0.1,) * 64
-        platform.send_features(
-            FeatureStep(session_id=ticket.session_id, step=ticket.step, phi=phi, phi_tilde=phi)
-        )
+        platform.ask(FeatureStep(session_id=ticket.session_id, step=ticket.step, phi=phi, phi_tilde=phi))
         gradient = {name: scale * p for name, p in extractor.named_parameters()}
         blob = tensors.pack(tensors.clip(gradient, ticket.gradient_norm))
-        ticket = platform.send_gradient(
-            GradientStep(session_id=ticket.session_id, step=ticket.step, tensors=blob)
-        )
-    return platform.commit(CommitUpdate(task_id=task.task_id, session_id=ticket.session_id, phi=(0.1,) * 64))
+        ticket = platform.ask(GradientStep(session_id=ticket.session_id, step=ticket.step, tensors=blob))
+    return platform.ask(CommitUpdate(task_id=task.task_id, session_id=ticket.session_id, phi=(0.1,) * 64))
 
 
 def test_an_experiment_without_results_makes_no_version(platform: Platform, client: TaskClient) -> None:
@@ -344,7 +342,7 @@ def test_an_experiment_without_results_makes_no_version(platform: Platform, clie
     assert (receipt.version_before, receipt.version_after) == (0, None)
     assert (receipt.usable_trials, receipt.failed_trials) == (0, 2)
     assert client.update(task) == receipt
-    assert platform.find_task("exp").status == "closed"
+    assert platform.ask(FindTask(experiment_id="exp")).status == "closed"
     assert platform.status().version == 0
     run_trials(client, task, (0.5, 0.6, 0.7))
     assert client.update(task).version_after == 1, "a result that came after all is learnt from"
@@ -386,10 +384,10 @@ def test_another_experiment_waits_and_then_builds_on_the_newest(
     mine, theirs = open_platform(), open_platform()
     client, other = (TaskClient(p, features, BASE_ID) for p in (mine, theirs))
     task, waiting = customer(client, "exp"), customer(other, "other")
-    ticket = mine.begin_update(BeginUpdate(task_id=task.task_id))
+    ticket = mine.ask(BeginUpdate(task_id=task.task_id))
     assert isinstance(ticket, UpdateTicket)
     for takeover in (False, True):
-        answer = theirs.begin_update(BeginUpdate(task_id=waiting.task_id, takeover=takeover))
+        answer = theirs.ask(BeginUpdate(task_id=waiting.task_id, takeover=takeover))
         assert isinstance(answer, UpdateWait)
     with pytest.raises(PlatformError, match="took longer"):
         other.update(waiting, wait_limit=0.0)
@@ -404,19 +402,18 @@ def test_a_taken_over_update_ends_and_the_other_one_counts(
     mine, theirs = open_platform(), open_platform()
     client = TaskClient(mine, features, BASE_ID)
     task = customer(client, "exp")
-    ticket = mine.begin_update(BeginUpdate(task_id=task.task_id))
+    ticket = mine.ask(BeginUpdate(task_id=task.task_id))
     assert isinstance(ticket, UpdateTicket)
     receipt = TaskClient(theirs, features, BASE_ID).update(task)
     assert receipt.version_after == 1
     with pytest.raises(UpdateLostError):
-        mine.send_features(
+        mine.ask(
             FeatureStep(
                 session_id=ticket.session_id, step=ticket.step, phi=(0.0,) * 64, phi_tilde=(0.0,) * 64
             )
         )
     assert (
-        mine.commit(CommitUpdate(task_id=task.task_id, session_id=ticket.session_id, phi=(0.0,) * 64))
-        == receipt
+        mine.ask(CommitUpdate(task_id=task.task_id, session_id=ticket.session_id, phi=(0.0,) * 64)) == receipt
     )
     assert mine.status().version == 1
 
@@ -427,7 +424,7 @@ def test_a_silent_update_loses_its_turn(
     mine = open_platform(lease_seconds=0.0)
     client = TaskClient(mine, features, BASE_ID)
     task, other = customer(client, "exp"), customer(client, "other")
-    ticket = mine.begin_update(BeginUpdate(task_id=task.task_id))
+    ticket = mine.ask(BeginUpdate(task_id=task.task_id))
     assert isinstance(ticket, UpdateTicket)
     assert client.update(other).version_after == 1
     with pytest.raises(UpdateLostError):
@@ -437,7 +434,7 @@ def test_a_silent_update_loses_its_turn(
 
 def test_a_message_that_comes_twice_counts_once(platform: Platform, client: TaskClient) -> None:
     task = customer(client, "exp")
-    ticket = platform.begin_update(BeginUpdate(task_id=task.task_id))
+    ticket = platform.ask(BeginUpdate(task_id=task.task_id))
     assert isinstance(ticket, UpdateTicket)
     extractor = platform.ranker(0).extractor
     gradient = tensors.pack({name: torch.zeros_like(p) for name, p in extractor.named_parameters()})
@@ -446,16 +443,16 @@ def test_a_message_that_comes_twice_counts_once(platform: Platform, client: Task
         step = FeatureStep(
             session_id=ticket.session_id, step=ticket.step, phi=(0.1,) * 64, phi_tilde=(0.2,) * 64
         )
-        assert platform.send_features(step) == platform.send_features(step)
+        assert platform.ask(step) == platform.ask(step)
         half = GradientStep(session_id=ticket.session_id, step=ticket.step, tensors=gradient)
-        ticket = platform.send_gradient(half)
-        assert platform.send_gradient(half) == ticket
+        ticket = platform.ask(half)
+        assert platform.ask(half) == ticket
         with pytest.raises(PlatformError, match="out of turn"):
-            platform.send_features(step)
+            platform.ask(step)
         steps += 1
     assert 0 < steps <= ticket.steps == 8
     end = CommitUpdate(task_id=task.task_id, session_id=ticket.session_id, phi=(0.1,) * 64)
-    assert platform.commit(end) == platform.commit(end)
+    assert platform.ask(end) == platform.ask(end)
     assert platform.status().version == 1
 
 
@@ -468,7 +465,7 @@ def test_hostile_messages_during_an_update_are_refused_and_change_nothing(
     task = customer(client, "exp")
     foreign = customer(client, "foreign")
     before = state_bytes(platform)
-    ticket = platform.begin_update(BeginUpdate(task_id=task.task_id))
+    ticket = platform.ask(BeginUpdate(task_id=task.task_id))
     assert isinstance(ticket, UpdateTicket)
     good = {n: torch.zeros_like(p) for n, p in platform.ranker(0).extractor.named_parameters()}
     name = next(iter(good))
@@ -483,15 +480,15 @@ def test_hostile_messages_during_an_update_are_refused_and_change_nothing(
         with pytest.raises(PlatformError, match=words):
             call()
 
-    refuse(lambda: platform.send_gradient(gradient(tensors.pack(good))), "out of turn")
+    refuse(lambda: platform.ask(gradient(tensors.pack(good))), "out of turn")
     refuse(
-        lambda: platform.commit(CommitUpdate(task_id=task.task_id, session_id=session, phi=phi)), "steps left"
+        lambda: platform.ask(CommitUpdate(task_id=task.task_id, session_id=session, phi=phi)), "steps left"
     )
     wrong_step = FeatureStep(session_id=session, step=step + 1, phi=phi, phi_tilde=phi)
-    refuse(lambda: platform.send_features(wrong_step), "out of turn")
+    refuse(lambda: platform.ask(wrong_step), "out of turn")
     strange = FeatureStep(session_id="strange", step=step, phi=phi, phi_tilde=phi)
-    refuse(lambda: platform.send_features(strange), "not under way")
-    platform.send_features(FeatureStep(session_id=session, step=step, phi=phi, phi_tilde=phi))
+    refuse(lambda: platform.ask(strange), "not under way")
+    platform.ask(FeatureStep(session_id=session, step=step, phi=phi, phi_tilde=phi))
     huge = {**good, name: torch.full_like(good[name], 1e6)}
     cases = {
         b"": "not a safetensors",
@@ -507,12 +504,12 @@ def test_hostile_messages_during_an_update_are_refused_and_change_nothing(
     }
     for blob, words in cases.items():
         if blob:
-            refuse(lambda blob=blob: platform.send_gradient(gradient(blob)), words)
+            refuse(lambda blob=blob: platform.ask(gradient(blob)), words)
     other = CommitUpdate(task_id=foreign.task_id, session_id=session, phi=phi)
-    refuse(lambda: platform.commit(other), "another experiment|steps left")
+    refuse(lambda: platform.ask(other), "another experiment|steps left")
     assert state_bytes(platform) == before
     # The update itself is unharmed.
-    next_ticket = platform.send_gradient(gradient(tensors.pack(good)))
+    next_ticket = platform.ask(gradient(tensors.pack(good)))
     assert finish_by_hand(platform, client, task, next_ticket).version_after == 1
 
 
@@ -542,10 +539,10 @@ def test_hostile_requests_are_refused_and_change_nothing(
     refuse(lambda: client.open("new", {"lr": {"_type": "choice", "_value": []}}), "_value")
     refuse(lambda: client.open("a b", HPO), "experiment_id")
     refuse(lambda: TaskClient(platform, features, "other").open("new", HPO), "base detector other")
-    refuse(lambda: platform.extractor(3), "no ranker version 3")
+    refuse(lambda: platform.ask(ReadExtractor(version=3)), "no ranker version 3")
     subject = client.subject(HPO)
     future = RecommendRequest(subject=subject.model_copy(update={"extractor_version": 9}), budget=1)
-    refuse(lambda: platform.recommend(future), "no ranker version 9")
+    refuse(lambda: platform.ask(future), "no ranker version 9")
     assert state_bytes(platform) == before
 
 
@@ -553,7 +550,7 @@ def test_a_loss_that_is_not_finite_ends_the_update_only(platform: Platform, clie
     """A meta-feature at the limit of what a message may hold, again and again, must not leave a broken version."""
     task = customer(client, "exp")
     before = state_bytes(platform)
-    ticket = platform.begin_update(BeginUpdate(task_id=task.task_id))
+    ticket = platform.ask(BeginUpdate(task_id=task.task_id))
     assert isinstance(ticket, UpdateTicket)
     assert ticket.step is not None
     phi = (1e6,) * 64
@@ -561,7 +558,7 @@ def test_a_loss_that_is_not_finite_ends_the_update_only(platform: Platform, clie
         session_id=ticket.session_id, step=ticket.step, phi=phi, phi_tilde=tuple(-x for x in phi)
     )
     with contextlib.suppress(HyperFDError):
-        platform.send_features(extreme)
+        platform.ask(extreme)
     assert state_bytes(platform) == before
     assert client.update(task).version_after == 1
     for tensor in platform.ranker(1).state_dict().values():

@@ -14,6 +14,7 @@ from nni.runtime.tuner_command_channel import CommandType
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.plugin.advisor import HyperFDAdvisor
 from nni_hyperfd.plugin.experiment_end import finish_experiment
+from nni_hyperfd.protocol.messages import FindTask
 
 Make = Callable[..., Any]
 
@@ -29,7 +30,7 @@ def advise(monkeypatch: pytest.MonkeyPatch) -> Callable[..., HyperFDAdvisor]:
 def known(folder: Path) -> dict[int, tuple[float | None, str]]:
     """AP and training budget of what the platform knows, by place in the ranking."""
     platform = Platform.open(folder.parents[1] / "platform")
-    task = platform.find_task(folder.name)
+    task = platform.ask(FindTask(experiment_id=folder.name))
     assert task is not None
     ranking = json.loads((folder / "hyperfd.json").read_text())["ranking"]
     return {ranking.index(dict(t.parameters)): (t.ap, t.budget) for t in platform.trials(task.task_id)}

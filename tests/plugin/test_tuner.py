@@ -15,6 +15,7 @@ from nni_hyperfd.errors import PluginError
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.plugin.experiment_end import finish_experiment
 from nni_hyperfd.plugin.tuner import HyperFDTuner
+from nni_hyperfd.protocol.messages import FindTask
 from nni_hyperfd.spaces.space import standard_search_space
 
 Make = Callable[..., Any]
@@ -27,7 +28,7 @@ def platform(tmp_path: Path) -> Callable[[], Platform]:
 
 def experience(platform: Platform) -> dict[float | None, dict[str, Any]]:
     """Trials of the experiment by AP, failures under None."""
-    task = platform.find_task("exp1")
+    task = platform.ask(FindTask(experiment_id="exp1"))
     assert task is not None
     return {trial.ap: dict(trial.parameters) for trial in platform.trials(task.task_id)}
 
@@ -49,7 +50,9 @@ def test_from_recommendation_to_update(nni_experiment: Make, platform: Callable[
     assert nni.request() == []
     assert nni.errors() == []
 
-    (kept,) = [t for t in platform().trials(platform().find_task("exp1").task_id) if t.ap == 0.6]
+    (kept,) = [
+        t for t in platform().trials(platform().ask(FindTask(experiment_id="exp1")).task_id) if t.ap == 0.6
+    ]
     assert (kept.test_ap, kept.heldout_ap, kept.seconds, kept.budget, kept.seed) == (
         0.5,
         0.55,

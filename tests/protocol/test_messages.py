@@ -15,8 +15,8 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.protocol import messages
+from nni_hyperfd.protocol.calls import CALLS
 from nni_hyperfd.protocol.messages import (
-    FROM_CUSTOMER,
     GradientStep,
     Message,
     OpenTask,
@@ -88,7 +88,7 @@ def fields(kind: type[BaseModel]) -> dict[str, Any]:
 def test_a_customers_messages_are_made_of_a_closed_set_of_types() -> None:
     """A field of any other type (a plain string, a list, bytes without a bound) fails here, not in a review."""
     bounded_numbers = {int, float}  # written out with their own bounds, which the schema below shows
-    for kind in FROM_CUSTOMER:
+    for kind in CALLS:
         for name, annotation in fields(kind).items():
             for leaf in leaves(annotation):
                 assert leaf in ALLOWED | bounded_numbers, f"{kind.__name__}.{name} may hold a {leaf}"
@@ -132,7 +132,7 @@ def test_no_field_is_named_after_what_must_stay() -> None:
         "name",
         "host",
     )
-    for kind in FROM_CUSTOMER:
+    for kind in CALLS:
         for name in kind.model_fields:
             assert not any(word in name for word in private), f"{kind.__name__}.{name}"
 
@@ -316,7 +316,7 @@ ANY_JSON = st.recursive(
 )
 
 
-@given(st.sampled_from(FROM_CUSTOMER), ANY_JSON, st.data())
+@given(st.sampled_from(list(CALLS)), ANY_JSON, st.data())
 @settings(max_examples=100, deadline=None)
 def test_whatever_comes_is_read_or_refused_in_one_sentence(
     kind: type[Message], anything: JsonValue, data: st.DataObject

@@ -14,7 +14,7 @@ from nni_hyperfd.errors import PlatformError, SpaceError
 from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.protocol.messages import Recommendation, Task
+from nni_hyperfd.protocol.messages import FindTask, Recommendation, Task
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
@@ -73,7 +73,7 @@ def test_proposals_are_those_of_the_process_on_the_offline_table(
     assert named(found) == [space.parameters(every[i]) for i in plan.order]
     assert [each.score for each in found.configurations] == pytest.approx(plan.expected[plan.order].tolist())
     assert len(found.spares) == 16
-    assert platform.find_task("exp") is None, "asking leaves no trace"
+    assert platform.ask(FindTask(experiment_id="exp")) is None, "asking leaves no trace"
 
 
 def test_results_of_the_task_move_what_is_proposed_next(client: TaskClient) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.platform.state.store import FILE_NAME
+from nni_hyperfd.protocol.messages import FindTask
 from nni_hyperfd.server.tokens import customer_of, new_token
 
 from .conftest import PHI, SUBJECT, Caller, Service
@@ -76,7 +77,9 @@ def test_two_customers_may_use_the_same_experiment_id(service: Service) -> None:
     his = bob.open("exp")
     assert his != hers
     assert (ada.get("tasks/exp").json()["task_id"], bob.get("tasks/exp").json()["task_id"]) == (hers, his)
-    assert service.platform.find_task("exp") is None, "the operator's own experiments are yet others"
+    assert service.platform.ask(FindTask(experiment_id="exp")) is None, (
+        "the operator's own experiments are yet others"
+    )
 
 
 def test_what_is_anothers_is_refused_and_stays_as_it_is(service: Service) -> None:

@@ -18,7 +18,7 @@ import requests
 
 from nni_hyperfd.cli import main
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.protocol.messages import FROM_CUSTOMER
+from nni_hyperfd.protocol.calls import CALLS
 
 from .conftest import PHI, SUBJECT, Service
 
@@ -150,9 +150,9 @@ def test_an_operators_day(process: Process, tmp_path: Path, capsys: pytest.Captu
 def test_the_description_has_every_message_and_refusal(service: Service) -> None:
     description = requests.get(f"{service.url}/openapi.json", timeout=60).json()
     schemas = description["components"]["schemas"]
-    assert {kind.__name__ for kind in FROM_CUSTOMER} <= set(schemas)
+    assert {kind.__name__ for kind in CALLS} <= set(schemas)
     assert {"ExtractorState", "RankerState", "Recommendation", "UpdateTicket", "RefusalBody"} <= set(schemas)
-    for kind in FROM_CUSTOMER:
+    for kind in CALLS:
         assert schemas[kind.__name__]["additionalProperties"] is False
     calls = {path: operations for path, operations in description["paths"].items() if path.startswith("/v1/")}
     assert len(calls) == 10

@@ -19,6 +19,7 @@ from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.backup import backup, restore
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
+from nni_hyperfd.protocol.messages import FindTask
 from nni_hyperfd.spaces.space import standard_search_space
 
 HPO = standard_search_space("hpo")
@@ -68,7 +69,7 @@ def test_a_restored_platform_is_the_same_and_goes_on(
     for folder in ("platform", "new"):
         platform = open_platform(tmp_path / folder)
         client = TaskClient(platform, features, "base0")
-        assert client.update(platform.find_task("two")).version_after == 2
+        assert client.update(platform.ask(FindTask(experiment_id="two"))).version_after == 2
     old, new = (open_platform(tmp_path / folder).ranker(2).state_dict() for folder in ("platform", "new"))
     assert all(torch.equal(tensor, new[name]) for name, tensor in old.items())
     work(open_platform(tmp_path / "new"), features, "three")
@@ -92,7 +93,7 @@ def test_a_state_is_replaced_only_by_force(
 
 def test_a_backup_under_writes_is_of_one_moment(used: Platform, tmp_path: Path) -> None:
     """Results come in while rows are copied: those of a task are there up to some point, and none after it."""
-    task = used.find_task("two")
+    task = used.ask(FindTask(experiment_id="two"))
     store = Store(tmp_path / "platform")
     (first,) = {t.trial_key: t for t in store.trials(task.task_id)[:1]}.values()
     stop = threading.Event()

@@ -18,6 +18,7 @@ from nni_hyperfd.platform.state import schema
 from nni_hyperfd.platform.state.backup import backup, restore
 from nni_hyperfd.platform.state.schema import LOCAL, SCHEMA_VERSION
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
+from nni_hyperfd.protocol.messages import FindTask
 from nni_hyperfd.ranker.settings import RankerSettings
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -62,7 +63,10 @@ def test_an_old_state_opens_and_goes_on(folder: Path, features: ImageFeatures) -
     assert [(t.task_id, t.trial_key, t.ap, t.status) for t in store.trials()] == trials
     assert all(v.published and v.guard is None for v in store.versions())
     client = TaskClient(platform, features, "base0")
-    finished, task = platform.find_task("finished"), platform.find_task("open")
+    finished, task = (
+        platform.ask(FindTask(experiment_id="finished")),
+        platform.ask(FindTask(experiment_id="open")),
+    )
     assert (finished.status, task.status, platform.owner(task.task_id)) == ("done", "open", LOCAL)
     assert client.update(finished).version_after == 1, "it was learnt from before"
     before = client.recommend(task, budget=4)
