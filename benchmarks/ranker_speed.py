@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nni_hyperfd.metafeature.extractor import backpropagate, image_inputs, meta_feature, samples
+from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.metafeature.view import ExactView
 from nni_hyperfd.protocol.messages import RecommendRequest
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import encode
@@ -28,7 +29,7 @@ from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.recommend import EXPLORATION, recommend
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.ranker.transform import ExactTransform, IterativeTransform, transformation_loss
-from nni_hyperfd.ranker.update import ContinualUpdate, CurrentTask, PastTask
+from nni_hyperfd.ranker.update import ContinualUpdate, CurrentTask, PastTask, drive
 from nni_hyperfd.recommendation.expectation import Expectation
 from nni_hyperfd.spaces.space import Space, standard_space
 
@@ -102,16 +103,7 @@ def updating(ranker: Ranker, offline: OfflineData, counts: list[int]) -> None:
 def update(ranker: Ranker, offline: OfflineData, past: list[PastTask], customer: ImageFeatures) -> None:
     """Both halves, as in one process."""
     run = ContinualUpdate(ranker, offline, past, {}, CurrentTask("now", trials(0)), RankerSettings(), 0)
-    drawn = samples(ranker.extractor, customer, torch.Generator().manual_seed(0))
-    while run.steps_left:
-        if run.wants_current:
-            pair = [next(drawn), next(drawn)]
-            answers = run.begin_step(*[phi.detach() for phi in pair])
-            run.finish_step(backpropagate(ranker.extractor, pair, list(answers)))
-        else:
-            run.begin_step()
-            run.finish_step({})
-    run.finish(meta_feature(ranker.extractor, customer, torch.Generator().manual_seed(0)))
+    drive(run, ExactView(ranker.extractor, customer, torch.Generator().manual_seed(0)))
 
 
 def transforming(ranker: Ranker, offline: OfflineData) -> None:

@@ -90,10 +90,6 @@ class Ranker(nn.Module):
         """A copy of all parameters and buffers, by name."""
         return {name: tensor.detach().clone() for name, tensor in self.state_dict().items()}
 
-    def extractor_state(self) -> dict[str, Tensor]:
-        """A copy of G's parameters and buffers: what a customer is sent."""
-        return {name: tensor.detach().clone() for name, tensor in self.extractor.state_dict().items()}
-
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Takes over parameters and buffers from :meth:`parameters_state`.
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.extractor import WIDTH, image_inputs, meta_feature
 from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.metafeature.view import View
 from nni_hyperfd.ranker.batch import list_loss, require_finite, score_lists
 from nni_hyperfd.ranker.losses import triplet_loss
 from nni_hyperfd.ranker.offline import OfflineData, RankedList
@@ -208,9 +209,15 @@ class ContinualUpdate:
         """Whether the next step's batch holds the current task. If not, nothing need be asked of the customer."""
         return self.steps_left > 0 and any(kind == "current" for kind, _ in self._batches[self._step])
 
-    def extractor_state(self) -> dict[str, Tensor]:
-        """A copy of the newest G, for the customer's half of the next step."""
-        return self._ranker.extractor_state()
+    def pass_over_others(self) -> None:
+        """Does the steps up to the next one that :attr:`wants_current`, or to the end.
+
+        Raises:
+            TrainingError: the loss of one of them is not finite.
+        """
+        while self.steps_left and not self.wants_current:
+            self.begin_step()
+            self.finish_step({})
 
     def begin_step(
         self, phi: Tensor | None = None, phi_tilde: Tensor | None = None
@@ -409,6 +416,24 @@ class ContinualUpdate:
             moved = self._iterative.refresh(self._newest_offline_phi(), self._settings.transform_iterations)
             left |= {task.key: z for task, z in zip(self._past.values(), moved)}
         return left
+
+
+def drive(update: ContinualUpdate, view: View) -> UpdatedState:
+    """Both halves of an update in one process, from its first step to its end.
+
+    Args:
+        update: not yet begun.
+        view: of the current task's images through the extractor that ``update`` moves.
+
+    Raises:
+        TrainingError: the loss is not finite.
+    """
+    update.pass_over_others()
+    while update.steps_left:
+        wanted = [gradient for gradient in update.begin_step(*view.pair()) if gradient is not None]
+        update.finish_step(view.gradient(*wanted))
+        update.pass_over_others()
+    return update.finish(view.meta_feature())
 
 
 def _identity() -> Tensor:

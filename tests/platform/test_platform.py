@@ -262,12 +262,10 @@ def test_the_split_update_equals_one_autograd_graph(
             reference, offline, past, importance, CurrentTask(task.task_id, trials), settings, 0, held_out
         )
         drawn = samples(reference.extractor, features, torch.Generator().manual_seed(0), 6)
+        update.pass_over_others()
         while update.steps_left:
-            if update.wants_current:
-                update.step(next(drawn), next(drawn))
-            else:
-                update.begin_step()
-                update.finish_step({})
+            update.step(next(drawn), next(drawn))
+            update.pass_over_others()
         phi = meta_feature(reference.extractor, features, torch.Generator().manual_seed(0), 6)
         state = update.finish(phi)
         importance = state.importance

@@ -15,13 +15,12 @@ from torch import Tensor
 from nni_hyperfd.errors import PlatformError, SpaceError, TrainingError
 from nni_hyperfd.metafeature.extractor import (
     Variant,
-    backpropagate,
     dataset_statistics,
     image_inputs,
     meta_feature,
-    samples,
 )
 from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.metafeature.view import ExactView
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.losses import lambda_ndcg_loss, mse_loss, triplet_loss
@@ -35,6 +34,7 @@ from nni_hyperfd.ranker.update import (
     PastTask,
     UpdatedState,
     draw_batches,
+    drive,
 )
 from nni_hyperfd.spaces.space import standard_space
 
@@ -94,14 +94,8 @@ def run(
         settings,
         seed,
     )
-    drawn = samples(ranker.extractor, customer(world), torch.Generator().manual_seed(seed))
-    while update.steps_left:
-        pair = [next(drawn), next(drawn)]
-        gradients = update.begin_step(*[phi.detach() for phi in pair])
-        part = backpropagate(ranker.extractor, pair, list(gradients)) if gradients[0] is not None else {}
-        update.finish_step(part)
-    phi = meta_feature(ranker.extractor, customer(world), torch.Generator().manual_seed(seed))
-    return update.finish(phi), ranker
+    view = ExactView(ranker.extractor, customer(world), torch.Generator().manual_seed(seed))
+    return drive(update, view), ranker
 
 
 def moved(state: UpdatedState, world: World, part: str) -> bool:
@@ -210,16 +204,7 @@ def test_the_steps_are_algorithm_1_with_one_graph_for_everything(world: World, l
             path[name] -= gradient * (parameters[name].detach() - before[name])
 
     # --- the two halves ---
-    drawn = samples(ranker.extractor, one_image, torch.Generator())
-    while update.steps_left:
-        if not update.wants_current:
-            assert update.begin_step() == (None, None)
-            update.finish_step({})
-            continue
-        pair = [next(drawn), next(drawn)]
-        answers = update.begin_step(*[phi.detach() for phi in pair])
-        update.finish_step(backpropagate(ranker.extractor, pair, list(answers)))
-    state = update.finish(torch.zeros(64))
+    state = drive(update, ExactView(ranker.extractor, one_image, torch.Generator()))
 
     # Adam turns a gradient that is zero but for rounding into a step of some size, hence the 0.5 %.
     travelled = {name: (p.detach() - start[name]) ** 2 + 0.1 for name, p in parameters.items()}
@@ -310,14 +295,7 @@ def test_the_transformation_carries_an_unseen_customer_along(world: World) -> No
         ranker, world.offline, [task], first.importance,
         replace(current(world), key="second"), RankerSettings(batches=40, learning_rate=1e-3), 1,
     )  # fmt: skip
-    drawn = samples(ranker.extractor, customer(world), torch.Generator().manual_seed(2))
-    while update.steps_left:
-        pair = [next(drawn), next(drawn)]
-        answers = update.begin_step(*[phi.detach() for phi in pair])
-        update.finish_step(
-            backpropagate(ranker.extractor, pair, list(answers)) if answers[0] is not None else {}
-        )
-    second = update.finish(first.phi)
+    second = drive(update, ExactView(ranker.extractor, customer(world), torch.Generator().manual_seed(2)))
     new = describe(ranker.extractor)
     left_alone = (old - new).square().sum()
     z = ExactTransform.factor(first.offline_phi).refresh(second.offline_phi)

@@ -22,7 +22,8 @@ from nni_hyperfd.ranker.offline import OfflineData, RankedList
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.recommend import EXPLORATION, recommend
 from nni_hyperfd.ranker.settings import RankerSettings
-from nni_hyperfd.ranker.training import ContinualUpdate, CurrentTask, PastTask, warm_up
+from nni_hyperfd.ranker.update import ContinualUpdate, CurrentTask, PastTask, drive
+from nni_hyperfd.ranker.warmup import warm_up
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space
 
@@ -154,15 +155,7 @@ class HyperFD(Rival):
             settings,
             self._draw(1),
         )
-        view = self.view(features, torch.Generator().manual_seed(self._draw(2)))
-        while update.steps_left:
-            if not update.wants_current:
-                update.begin_step()
-                update.finish_step({})
-                continue
-            answers = [answer for answer in update.begin_step(*view.pair()) if answer is not None]
-            update.finish_step(view.gradient(*answers))
-        state = update.finish(view.meta_feature())
+        state = drive(update, self.view(features, torch.Generator().manual_seed(self._draw(2))))
         self._importance = state.importance
         kept = features if self._oracle else None
         self._past.append(PastTask(key, trials, state.phi, state.offline_phi, features=kept))
