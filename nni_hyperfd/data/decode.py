@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import warnings
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nni_hyperfd.errors import DataError
+
 
 def decode(path: Path, max_side: int) -> NDArray[np.uint8] | None:
-    """RGB pixels ``[h, w, 3]`` with a long side of at most ``max_side``; None if the file cannot be decoded."""
+    """RGB pixels ``[h, w, 3]`` with a long side of at most ``max_side``; None if the file is damaged, now and for ever.
+
+    Raises:
+        DataError: the file could not be read, or memory ran out, which says nothing about the picture in it.
+    """
+    try:
+        # Read apart from decoding: Pillow tells a torn file and a disk that fails by the same exception.
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"cannot read {path} ({error.strerror or error}): see to the disk or network share that it is on, and try again"
+        ) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata and large pictures; neither stops us
-            with Image.open(path) as image:
+            with Image.open(BytesIO(content)) as image:
                 image.draft("RGB", (max_side, max_side))
                 rgb = to_rgb(image)
+    except MemoryError as error:
+        raise DataError(
+            f"there was not enough memory to decode {path}: let less run beside it, or take a picture of that size away"
+        ) from error
     except Exception:
         # Pillow's decoders answer damaged files with almost any exception type; all mean the same here.
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import nni
@@ -18,8 +18,8 @@ from nni_hyperfd.detection.training.budgets import BUDGETS
 from nni_hyperfd.errors import HyperFDError, PluginError
 from nni_hyperfd.plugin.halving import rungs
 from nni_hyperfd.plugin.records import TRIAL_BUDGET, Records
-from nni_hyperfd.plugin.session import Delay, Session, complain, experiment_folder
-from nni_hyperfd.plugin.trials import Trials
+from nni_hyperfd.plugin.session import Session, complain, experiment_folder, say_that_the_space_stays
+from nni_hyperfd.plugin.trials import Job, Trials
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +45,8 @@ class HyperFDAdvisor(MsgDispatcherBase):
     def __init__(self, eta: int = 2, epochs: int | None = None, **class_args: Any) -> None:
         self._failure: str | None = None
         self._session: Session | None = None
-        # Reentrant: requests, results and ends come in two threads and a timer, and one leads to the other.
-        self._lock = threading.RLock()
-        self._delay = Delay(lambda: self._guard(self._settle))
+        # Requests and results come in one thread, ends in another.
+        self._lock = threading.Lock()
         self._next_id = 0
         self._rung: _Trained | None = None
         self._below: list[_Trained] = []
@@ -57,6 +56,11 @@ class HyperFDAdvisor(MsgDispatcherBase):
 
     def _configure(self, eta: int, epochs: int | None, class_args: dict[str, Any]) -> None:
         self._settings = Settings.from_class_args(class_args, also=OWN_KEYS)
+        if self._settings.method == "hyperfd-gp":
+            raise PluginError(
+                "classArgs: method: hyperfd-gp plans by results of trainings of one length, and the advisor's have several; leave "
+                "method out, or use the tuner (className: nni_hyperfd.HyperFDTuner)."
+            )
         self._eta = whole_number({"eta": eta}, "eta", 2, 100)
         self._epochs = whole_number({"epochs": epochs}, "epochs", 1, 10**6)
 
@@ -78,114 +82,101 @@ class HyperFDAdvisor(MsgDispatcherBase):
         self._next_id = 1 + max(
             (outcome.parameter_id for outcome in self._session.records.outcomes()), default=-1
         )
-        self._climb(self._session, list(range(len(self._session.ranking))))
+        self._begin_rung(self._session, list(range(len(self._session.ranking))))
         self.send(CommandType.Initialized, "")
 
     def handle_update_search_space(self, data: Any) -> None:
         """The search space of a running experiment stays as it is."""
-        logger.error("The search space of a running experiment stays as it is; start a new experiment.")
+        if self._session is not None and data != self._session.search_space:
+            say_that_the_space_stays()
 
     def handle_request_trial_jobs(self, data: int) -> None:
         """Start ``data`` more trials, now or as soon as there is something to start."""
         ids = range(self._next_id, self._next_id + data)
         self._next_id += data
-        if self._rung is not None:
-            self._start(self._rung, ids)
+        self._look()
+        if self._session is not None and self._rung is not None:
+            self._start(self._session, self._rung, ids)
 
     def handle_report_metric_data(self, data: dict[str, Any]) -> None:
-        """Keep a final result, and go on to the next rung with the last one of a rung."""
-        session, rung = self._session, self._rung
-        if session is None or rung is None or data["type"] != "FINAL":
-            return
-        place = rung.trials.place(data["parameter_id"])
-        if place is None:
-            return
-        result = session.read(rung.population[place], nni.load(data["value"]))
-        if result is not None and rung.trials.result(place, result):
-            number = rung.population[place] + 1
-            logger.info("AP@50 %.4f with configuration %d after %d epochs", result.ap, number, rung.epochs)
-            self._go_on(session)
+        """A trial has a result, which is in NNI's records."""
+        if data["type"] == "FINAL":
+            self._look()
 
     def handle_trial_end(self, data: dict[str, Any]) -> None:
-        """Note that a trial job has ended; whether it failed is decided when its result is surely not coming."""
-        if self._rung is not None:
-            place = self._rung.trials.place(nni.load(data["hyper_params"])["parameter_id"])
-            if place is not None:
-                self._rung.trials.end(place)
-                self._delay.restart()
+        """A trial job has ended, and NNI's records say whether it brought a result."""
+        self._look()
 
     def handle_import_data(self, data: Any) -> None:
         """Nothing to do: what an earlier process knew comes from NNI's records."""
 
     def handle_add_customized_trial(self, data: Any) -> None:
-        """Nothing to do: trials that are started again are known by the ids in NNI's records."""
+        """Nothing to do: trials that are started again are in NNI's records."""
 
     def run(self) -> None:
         """Work until NNI stops the experiment, then learn from what there is."""
         super().run()
-        self._delay.cancel()
-        if self._session is not None and any(result for _, result, _ in self._outcomes()):
-            self._session.end("it was stopped", self._outcomes())
+        with self._lock:
+            self._guard(self._stop)
 
     # -------------------------------------------------------------------------------------------- in between
 
-    def _start(self, rung: _Trained, parameter_ids: Iterable[int]) -> None:
+    def _look(self) -> None:
+        """See what became of the trials, and do what follows: replace, go on to the next rung, or end."""
+        session, rung = self._session, self._rung
+        if session is None or rung is None:
+            return
+        self._see(rung)
+        if session.records.no_trial_left():
+            self._finish(session, "no trial is left")
+            return
+        for parameter_id, place in rung.trials.replacements():
+            self._propose(session, rung, parameter_id, place)
+        while self._rung is not None and self._rung.trials.over:
+            self._go_on(session, self._rung)
+
+    def _see(self, rung: _Trained) -> None:
+        news = rung.trials.look()
+        for place, why in news.failures.items():
+            logger.error("Trial of configuration %d counts as failed: %s.", rung.population[place] + 1, why)
+        for place, result in news.results.items():
+            number = rung.population[place] + 1
+            logger.info("AP@50 %.4f with configuration %d after %d epochs", result.ap, number, rung.epochs)
+
+    def _start(self, session: Session, rung: _Trained, parameter_ids: Iterable[int]) -> None:
         ids = list(parameter_ids)
         for parameter_id, place in zip(ids, rung.trials.request(ids)):
-            self._propose(rung, parameter_id, place)
+            self._propose(session, rung, parameter_id, place)
 
-    def _propose(self, rung: _Trained, parameter_id: int, place: int) -> None:
-        if self._session is not None:
-            configuration = self._session.ranking[rung.population[place]]
-            form = {
-                "parameter_id": parameter_id,
-                "parameter_source": "algorithm",
-                "parameters": {**configuration, TRIAL_BUDGET: rung.epochs},
-            }
-            self.send(CommandType.NewTrialJob, nni.dump(form))
+    def _propose(self, session: Session, rung: _Trained, parameter_id: int, place: int) -> None:
+        form = {
+            "parameter_id": parameter_id,
+            "parameter_source": "algorithm",
+            "parameters": {**session.ranking[rung.population[place]], TRIAL_BUDGET: rung.epochs},
+        }
+        self.send(CommandType.NewTrialJob, nni.dump(form))
 
-    def _settle(self) -> None:
-        """Some time after a trial's end: replace it if it failed, or go on if nothing is left to try."""
-        with self._lock:
-            session, rung = self._session, self._rung
-            if session is None or rung is None:
-                return
-            for parameter_id, place in rung.trials.settle():
-                self._propose(rung, parameter_id, place)
-            if session.records.no_trial_left():
-                self._finish(session, "no trial is left")
-            else:
-                self._go_on(session)
-
-    def _go_on(self, session: Session) -> None:
-        """To the next rung if this one is over, and to the end after the last one."""
-        rung = self._rung
-        if rung is None or not rung.trials.over:
-            return
+    def _go_on(self, session: Session, rung: _Trained) -> None:
+        """From a rung that is over to the next, or to the end after the last one."""
         best = rung.best_first()
-        self._below.append(rung)
-        self._rung = None
-        if not best or len(self._below) == len(self._rungs):
+        if not best or len(self._below) + 1 == len(self._rungs):
             self._finish(session, "all results are there")
-        else:
-            self._climb(session, best)
-            if self._rung is not None:
-                self._start(self._rung, rung.trials.unused_ids)
+            return
+        self._below.append(rung)
+        following = self._begin_rung(session, best)
+        self._start(session, following, rung.trials.unused_ids)
 
-    def _climb(self, session: Session, population: list[int]) -> None:
+    def _begin_rung(self, session: Session, population: list[int]) -> _Trained:
         """Begin the next rung with ``population``, best first, or find it where an earlier process left it."""
         wanted = self._rungs[len(self._below)]
-        rung = self._rung = _Trained(population, wanted.epochs, Trials(len(population), wanted.count))
-        for outcome in session.records.outcomes():
-            place = session.place(outcome.configuration)
-            if outcome.epochs == rung.epochs and place in population:
-                value = None if outcome.value is None else session.read(place, outcome.value)
-                rung.trials.restore(
-                    population.index(place),
-                    ended=outcome.ended,
-                    result=value,
-                    parameter_id=outcome.parameter_id,
-                )
+
+        def jobs() -> list[Job[Result]]:
+            listed = session.jobs(wanted.epochs)
+            return [
+                replace(job, place=population.index(job.place)) for job in listed if job.place in population
+            ]
+
+        rung = self._rung = _Trained(population, wanted.epochs, Trials(len(population), wanted.count, jobs))
         logger.info(
             "Rung %d of %d: %d configurations for %d epochs",
             len(self._below) + 1,
@@ -193,7 +184,8 @@ class HyperFDAdvisor(MsgDispatcherBase):
             wanted.count,
             wanted.epochs,
         )
-        self._go_on(session)
+        self._see(rung)
+        return rung
 
     def _outcomes(self) -> list[tuple[int, Result | None, int]]:
         """Every configuration that was tried, with the result and the epochs of its longest training."""
@@ -206,9 +198,21 @@ class HyperFDAdvisor(MsgDispatcherBase):
         return [known[place] for place in sorted(known)]
 
     def _finish(self, session: Session, reason: str) -> None:
-        if session.end(reason, self._outcomes()):
+        outcomes = self._outcomes()
+        if self._rung is not None:
+            self._below.append(self._rung)
+            self._rung = None
+        if session.end(reason, outcomes):
             self.send(CommandType.NoMoreTrialJobs, "")
             session.say_done()
+
+    def _stop(self) -> None:
+        if self._session is None:
+            return
+        if self._rung is not None:
+            self._see(self._rung)
+        if any(result for _, result, _ in self._outcomes()):
+            self._session.end("it was stopped", self._outcomes())
 
     def _guard(self, action: Callable[[], None]) -> None:
         try:

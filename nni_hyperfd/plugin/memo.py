@@ -55,7 +55,11 @@ class Memo:
         )
 
     def write(self, experiment: Path) -> None:
-        """Put the notes into the folder of an experiment; a reader never sees half of them."""
+        """Put the notes into the folder of an experiment; a reader never sees half of them.
+
+        Raises:
+            PluginError: they cannot be written.
+        """
         content = {
             "format": FORMAT,
             "settings": self.settings.as_class_args(),
@@ -89,5 +93,10 @@ class Presence:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1))
-    os.replace(partial, path)
+    try:
+        partial.write_text(json.dumps(content, indent=1))
+        os.replace(partial, path)
+    except OSError as error:
+        raise PluginError(
+            f"the tuner's notes {path} cannot be written ({error.strerror or error}): see to the disk that they are on"
+        ) from error

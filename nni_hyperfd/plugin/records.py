@@ -24,6 +24,8 @@ TRIAL_BUDGET = "TRIAL_BUDGET"
 """Parameter by which advisors of NNI say how long a trial trains; here in epochs."""
 
 _END_EVENTS = frozenset({"SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED", "EARLY_STOPPED"})
+_START_EVENTS = frozenset({"WAITING", "RUNNING", "ADD_RESUMED"})
+"""Others, such as USER_TO_CANCEL, say nothing of a job's state, and may be written after its end."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,15 @@ class Outcome:
         parameter_id: by which NNI knew it; ids begin anew when an experiment is resumed.
         parameters: as the tuner gave them to NNI.
         ended: its trial job has stopped.
-        value: final metric as the trial reported it; None where there is none.
+        value: its final metric as the trial that ran it reported it; None where there is none.
+        reported: the trial job that is listed with it brought a final metric, be it of another configuration.
     """
 
     parameter_id: int
     parameters: dict[str, Any]
     ended: bool
     value: Any | None
+    reported: bool
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -142,26 +146,28 @@ class Records:
         A result is attached to the configuration that the trial says it ran, which need not be the one that NNI
         lists for its job (see ``trials.py``).  Trials added by hand on the page are left out.
         """
+        # The jobs first: where one has ended by then, its metric is there by now.
         jobs = self._jobs()
         values: dict[str, Any] = {}
+        reporters = set()
         for job_id, reported_id, text in self._query(
             "select trialJobId, parameterId, data from MetricData where type = 'FINAL' order by rowid"
         ):
             owner = _owner(jobs, job_id, reported_id)
             if owner is not None:
                 values.setdefault(owner, json.loads(json.loads(text)))
+                reporters.add(job_id)
         return [
-            Outcome(job.parameter_id, job.parameters, job.ended, values.get(job_id))
+            Outcome(job.parameter_id, job.parameters, job.ended, values.get(job_id), job_id in reporters)
             for job_id, job in jobs.items()
         ]
 
     def no_trial_left(self) -> bool:
         """NNI will start no further trial of its own accord, because of ``maxTrialNumber``, and none is running."""
         limit = self.config().get("maxTrialNumber")
-        started = self._query("select count(distinct trialJobId) from TrialJobEvent where trialJobId != ''")[
-            0
-        ][0]
-        return limit is not None and started >= limit and all(job.ended for job in self._jobs().values())
+        if limit is None or self.started() < limit:
+            return False
+        return all(job.ended for job in self._jobs().values())
 
     def _jobs(self) -> dict[str, _Job]:
         jobs: dict[str, _Job] = {}
@@ -174,7 +180,8 @@ class Records:
                     continue
                 jobs[job_id] = _Job(number or 0, form["parameter_id"], form["parameters"])
             # A resumed experiment starts jobs again that had not ended.
-            jobs[job_id].ended = event in _END_EVENTS
+            if event in _END_EVENTS or event in _START_EVENTS:
+                jobs[job_id].ended = event in _END_EVENTS
         return jobs
 
     def _query(self, statement: str) -> list[tuple[Any, ...]]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
 
@@ -19,11 +18,12 @@ from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PluginError
 from nni_hyperfd.plugin.memo import Memo, Presence
 from nni_hyperfd.plugin.page import Page
 from nni_hyperfd.plugin.records import Records
+from nni_hyperfd.plugin.trials import Job
+
+if TYPE_CHECKING:
+    from nni_hyperfd.protocol.messages import Recommendation
 
 logger = logging.getLogger(__name__)
-
-SETTLE_SECONDS = 3.0
-"""How long after the end of a trial NNI's two queues are surely worked off."""
 
 
 class Session:
@@ -34,7 +34,7 @@ class Session:
     Args:
         folder: of the experiment.
         settings: checked ``classArgs``.
-        search_space: as NNI gives it.
+        search_space: as NNI gives it; an experiment that was begun keeps the one that it began with.
         count: configurations to recommend.
 
     Raises:
@@ -51,6 +51,10 @@ class Session:
         code = self.records.config().get("trialCodeDirectory") or "."
         # A resumed experiment keeps its settings; only the token is not kept with them.
         settings = replace(memo.settings, token=settings.token) if memo else settings.resolved(Path(code))
+        if memo is not None and search_space != memo.search_space:
+            # NNI hands over what was last set on its page.
+            say_that_the_space_stays()
+            search_space = memo.search_space
         self._customer = Customer(settings, search_space, platform_of(settings, folder))
         self._task = self._customer.open(self.records.experiment_id)
         if memo is None:
@@ -64,17 +68,14 @@ class Session:
                 logger.info("  %d. %s (score %.4f)", number, configuration, ranked.score)
         Presence(folder).announce()
         self._folder, self._memo = folder, memo
-        self.steady_ranking = threading.RLock()
-        """To be held from the moment in which a place is chosen until its configuration is read."""
         self._training = self.records.training()
-        self._ending = threading.Lock()
         self._ended = self._task.status == "done"
         if self._ended:
             logger.info("This experiment has updated the platform already; it will not do so again.")
 
     @property
     def search_space(self) -> Mapping[str, Any]:
-        """As NNI gave it."""
+        """As NNI gave it at the experiment's beginning."""
         return self._memo.search_space
 
     @property
@@ -82,65 +83,55 @@ class Session:
         """Parameters of the configurations to try, in this order."""
         return self._memo.ranking
 
-    def replan(self, wanted: int, handed_out: Callable[[], Collection[int]]) -> None:
+    def replan(self, wanted: int, handed_out: Collection[int]) -> None:
         """Have the rest of the ranking made anew from the results so far, where the method does so.
 
-        Should the platform not do it, the old plan goes on.
+        Should that fail, for whatever reason, the old plan goes on.
 
         Args:
             wanted: results that are still missing.
-            handed_out: places that stay as they are; asked again when the new plan is there.
+            handed_out: places that stay as they are.
         """
         if self._memo.settings.method == "hyperfd" or wanted < 1:
             return
+        begun = [self.ranking[place] for place in sorted(handed_out)]
         try:
-            begun = [self.ranking[place] for place in sorted(handed_out())]
             found = self._customer.recommend(self._task, wanted, begun)
-        except HyperFDError as error:
-            logger.warning("The plan stays as it is: %s.", error)
+            memo = replace(self._memo, ranking=_rearranged(self.ranking, handed_out, found))
+            following = [self._customer.space.parse(each.parameters) for each in found.configurations[:1]]
+            # A resumed experiment reads its plan from the disk, so what is not there must not be tried.
+            memo.write(self._folder)
+        except Exception as error:
+            logger.warning("The plan stays as it is: %s.", error, exc_info=not _is_told(error))
             return
-        with self.steady_ranking:
-            fixed = sorted(handed_out())
-            kept = [self.ranking[place] for place in fixed]
-            fresh = [dict(each.parameters) for each in (*found.configurations, *found.spares)]
-            # Spares that the new plan does not name stay behind it, so that no place is without a configuration.
-            rest = [each for each in (*fresh, *self.ranking) if each not in kept]
-            rest = [each for i, each in enumerate(rest) if each not in rest[:i]]
-            ranking = list(self.ranking)
-            for place in range(len(ranking)):
-                if place not in fixed:
-                    ranking[place] = rest.pop(0)
-            memo = replace(self._memo, ranking=tuple(ranking))
-            try:
-                memo.write(self._folder)
-            except OSError as error:
-                # A resumed experiment reads its plan from the disk, so what is not there must not be tried.
-                logger.warning("The plan stays as it is, because the new one cannot be written: %s.", error)
-                return
-            self._memo = memo
-        for following in found.configurations[:1]:
-            logger.info(
-                "The rest is planned anew; next: %s", self._customer.space.parse(following.parameters)
-            )
+        self._memo = memo
+        for configuration in following:
+            logger.info("The rest is planned anew; next: %s", configuration)
 
     def place(self, parameters: Mapping[str, Any]) -> int | None:
         """Place of a configuration in the ranking, 0 the best; None where it is not one of them."""
         return self.ranking.index(parameters) if parameters in self.ranking else None
 
-    def read(self, place: int, value: Any) -> Result | None:
-        """The final metric of a trial; None, with a line in the log, where it is no result."""
-        try:
-            return read_metric(value)
-        except PluginError as error:
-            logger.error("Trial of configuration %d counts as failed: %s.", place + 1, error)
-            return None
+    def jobs(self, epochs: int | None = None) -> list[Job[Result]]:
+        """The trial jobs in NNI's records that run configurations of the ranking for so many epochs (None: full length)."""
+        found = []
+        for outcome in self.records.outcomes():
+            place = self.place(outcome.configuration)
+            if place is not None and outcome.epochs == epochs:
+                result, trouble = _read(outcome.value)
+                found.append(Job(place, outcome.ended, outcome.reported, result, trouble))
+        return found
 
-    def record(self, place: int, result: Result) -> None:
-        """Have the platform keep a result at once. Should it not, it is sent again at the end."""
+    def record(self, place: int, result: Result | None) -> None:
+        """Have the platform keep a result or a failure (None) at once. Should it not, it is sent again at the end."""
         try:
             self._customer.record(self._task, self.ranking[place], result, self._training)
-        except HyperFDError as error:
-            logger.error("The platform did not take this result (%s); it is sent again at the end.", error)
+        except Exception as error:
+            logger.error(
+                "The platform did not take this (%s); it is sent again at the end.",
+                error,
+                exc_info=not _is_told(error),
+            )
 
     def end(self, reason: str, outcomes: Iterable[tuple[int, Result | None, int | None]]) -> bool:
         """Update the platform, once in this process and, by the platform's care, once ever; False if it failed.
@@ -153,33 +144,31 @@ class Session:
         """
         from nni_hyperfd.plugin.experiment_end import end_experiment, in_words
 
-        with self._ending:
-            if self._ended:
-                return True
-            logger.info("The experiment ends (%s): updating the platform", reason)
-            trials = [
-                (self.ranking[place], result, self._training.shortened(epochs))
-                for place, result, epochs in outcomes
-            ]
-            try:
-                receipt = end_experiment(self._customer, self._task, trials)
-            except PlatformAwayError as error:
-                logger.error(
-                    "The results wait on this disk (%s): run `hyperfd sync %s` when the platform is back.",
-                    error,
-                    self.records.experiment_id,
-                )
-                return True
-            except Exception as error:
-                if not isinstance(error, HyperFDError):
-                    logger.exception("unexpected error")
-                logger.error(
-                    "The platform was not updated (%s); nothing is lost: run `hyperfd finish %s`.",
-                    error,
-                    self.records.experiment_id,
-                )
-                return False
-            self._ended = True
+        if self._ended:
+            return True
+        logger.info("The experiment ends (%s): updating the platform", reason)
+        trials = [
+            (self.ranking[place], result, self._training.shortened(epochs))
+            for place, result, epochs in outcomes
+        ]
+        try:
+            receipt = end_experiment(self._customer, self._task, trials)
+        except PlatformAwayError as error:
+            logger.error(
+                "The results wait on this disk (%s): run `hyperfd sync %s` when the platform is back.",
+                error,
+                self.records.experiment_id,
+            )
+            return True
+        except Exception as error:
+            logger.error(
+                "The platform was not updated (%s); nothing is lost: run `hyperfd finish %s`.",
+                error,
+                self.records.experiment_id,
+                exc_info=not _is_told(error),
+            )
+            return False
+        self._ended = True
         logger.info("Done: %s.", in_words(receipt))
         return True
 
@@ -191,29 +180,42 @@ class Session:
             logger.warning("NNI's page will not say DONE: %s", error)
 
 
-class Delay:
-    """Calls ``action`` in a thread of its own, :data:`SETTLE_SECONDS` after the last :meth:`restart`."""
+def _rearranged(
+    ranking: Sequence[Mapping[str, Any]], fixed: Collection[int], found: Recommendation
+) -> tuple[Mapping[str, Any], ...]:
+    """``ranking`` with a new plan at all places but the ``fixed`` ones."""
+    kept = [ranking[place] for place in fixed]
+    fresh = [dict(each.parameters) for each in (*found.configurations, *found.spares)]
+    # Spares that the new plan does not name stay behind it, so that no place is without a configuration.
+    rest = [each for each in (*fresh, *ranking) if each not in kept]
+    rest = [each for i, each in enumerate(rest) if each not in rest[:i]]
+    return tuple(each if place in fixed else rest.pop(0) for place, each in enumerate(ranking))
 
-    def __init__(self, action: Callable[[], None]) -> None:
-        self._action = action
-        self._timer: threading.Timer | None = None
 
-    def restart(self) -> None:
-        """Wait from now on."""
-        self.cancel()
-        self._timer = threading.Timer(SETTLE_SECONDS, self._action)
-        self._timer.daemon = True
-        self._timer.start()
+def _read(value: Any) -> tuple[Result | None, str | None]:
+    """A final metric, if there is one, as a result, or why it is none."""
+    try:
+        return None if value is None else read_metric(value), None
+    except PluginError as error:
+        return None, str(error)
 
-    def cancel(self) -> None:
-        """Do not wait any longer."""
-        if self._timer is not None:
-            self._timer.cancel()
+
+def _is_told(error: Exception) -> bool:
+    """Whether an error is one of ours, whose sentence says everything."""
+    return isinstance(error, HyperFDError)
 
 
 def experiment_folder() -> Path:
     """Folder of the experiment whose dispatcher this process is."""
     return Path(os.environ["NNI_LOG_DIRECTORY"]).parent
+
+
+def say_that_the_space_stays() -> None:
+    """Tell who has changed the search space on NNI's page what will come of it."""
+    logger.error(
+        "The search space was changed, and this experiment goes on with the one that it began with, whatever NNI's page shows; "
+        "to search the new one, write it into a file and start a new experiment with `nnictl create`."
+    )
 
 
 def complain(dispatcher: MsgDispatcherBase | None, sentence: str) -> None:

@@ -1,152 +1,167 @@
-"""Which recommended configuration was tried, is running, brought a result or failed.
+"""What became of every configuration that was handed out: one owner, and one place to know it from.
 
-NNI 3.0 calls back from two threads in no fixed order, and the local training service hands parameters to trial jobs
-in the order in which they *ask* for them: a job that NNI lists with parameter 3 may have run parameter 4, and says so
-in its result, while its end is announced for 3.  Ends and results therefore agree in number, not in name, and only
-when everything has stopped is "ended and never brought a result" the list of failures.  All decisions on the way are
-made by counting.
+**No callback and no clock says what became of a trial; NNI's records do.** NNI's manager writes a result, and the end of a
+trial job, into its database before it tells anybody, and a job's result before its end. Its callbacks come late and in any
+order: from two threads, one of which may be busy for minutes with what an earlier callback has to do. So a callback only says that
+it is time to :meth:`~Trials.look`. With each look a configuration is in one of these states::
+
+    waiting ──▶ handed out ──▶ running ──▶ result
+                                  │          ▲
+                                  └──▶ failed ┘
+
+* *waiting*: nobody has it. A failure gives the place of the one that failed to the next of these.
+* *handed out*: NNI has it and lists no job with it yet; one that an earlier process handed out without that is waiting again.
+* *running*: a job is listed with it.
+* *result*: a job reported a usable final metric for it. This is for good.
+* *failed*: what a job reported for it is no result, or the job that is listed with it has ended and no job reported anything for it.
+
+Two things about NNI 3.0 decide how these are counted. Its local training service hands parameters to jobs in the order in which
+they *ask* for them: a job that is listed with one configuration may have run another, and says so in its result. Which configuration
+failed is known for certain only when nothing runs that may have been swapped with it, so *failed* may still become *result*. But whether a
+*job* has failed is certain at once (it ended and reported nothing), and how many jobs may still bring a result is all that
+matters for how many are to be started.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+NO_RESULT = "it ended without a result"
 
-class Trials(Generic[T]):
-    """Progress through a ranked list of ``candidates`` configurations, up to ``budget`` results.
 
-    Configurations are named by their place in the list, 0 the best.  All methods may be called from any thread.
-    A parameter id for which there is nothing to try *yet* is kept: :meth:`settle` hands it out later, when a failure
-    makes room, because NNI does not ask again.
+@dataclass(frozen=True)
+class Job(Generic[T]):
+    """What is known of a trial job, and of the configuration that it is listed with.
+
+    Args:
+        place: of that configuration in the ranked list, 0 the best.
+        ended: the job has stopped.
+        reported: the job brought a final metric, of whichever configuration.
+        result: of the configuration, whichever job brought it.
+        trouble: why the configuration's final metric is no result.
     """
 
-    def __init__(self, candidates: int, budget: int) -> None:
-        self._lock = threading.RLock()
-        self._budget = budget
+    place: int
+    ended: bool
+    reported: bool
+    result: T | None = None
+    trouble: str | None = None
+
+
+@dataclass(frozen=True)
+class News(Generic[T]):
+    """What a look found that those before it did not: results, and the reasons of failures, by place."""
+
+    results: dict[int, T]
+    failures: dict[int, str]
+
+    def __bool__(self) -> bool:
+        return bool(self.results or self.failures)
+
+
+class Trials(Generic[T]):
+    """Progress through a ranked list of configurations until there are ``budget`` results.
+
+    Configurations are named by their place in the list, 0 the best. To be used by one thread at a time. A parameter id for which
+    there is nothing to try *yet* is kept, because NNI does not ask again: :meth:`replacements` has one for it later.
+
+    Args:
+        candidates: length of the list.
+        budget: results that are wanted.
+        jobs: reads NNI's records: the trial jobs so far that run configurations of the list, those of earlier processes included.
+    """
+
+    def __init__(self, candidates: int, budget: int, jobs: Callable[[], Iterable[Job[T]]]) -> None:
+        self._budget, self._read = budget, jobs
         self._waiting = list(range(candidates))
-        self._places: dict[int, int] = {}
-        self._proposed: set[int] = set()
-        self._ended: set[int] = set()
+        self._handed_out: set[int] = set()
+        self._jobs: list[Job[T]] = []
         self._results: dict[int, T] = {}
+        self._failures: dict[int, str] = {}
         self._unused_ids: list[int] = []
 
-    # -------------------------------------------------------------------------------------------- NNI's callbacks
+    def look(self) -> News[T]:
+        """See what has become of the trials."""
+        self._jobs = list(self._read())
+        for job in self._jobs:
+            if job.place in self._waiting:
+                self._waiting.remove(job.place)
+            self._handed_out.add(job.place)
+        results = {
+            job.place: job.result
+            for job in self._jobs
+            if job.result is not None and job.place not in self._results
+        }
+        self._results |= results
+        failed = {
+            job.place: job.trouble or NO_RESULT
+            for job in self._jobs
+            if (job.trouble or job.ended) and job.place not in self._results
+        }
+        failures = {place: why for place, why in failed.items() if self._failures.get(place) != why}
+        self._failures = failed
+        return News(results, failures)
 
     def request(self, parameter_ids: Iterable[int]) -> list[int]:
         """Places for the first of ``parameter_ids``, best configurations first; ids left over are kept."""
-        with self._lock:
-            ids = list(parameter_ids)
-            places = [self._hand_out(parameter_id) for parameter_id in ids[: self._room()]]
-            self._unused_ids += ids[len(places) :]
-            return places
+        ids = list(parameter_ids)
+        places = [self._hand_out() for _ in ids[: self._room()]]
+        self._unused_ids += ids[len(places) :]
+        return places
 
-    def settle(self) -> list[tuple[int, int]]:
-        """(parameter id, place) for kept ids that failures have made usable since they were requested."""
-        with self._lock:
-            usable, self._unused_ids = self._unused_ids[: self._room()], self._unused_ids[self._room() :]
-            return [(parameter_id, self._hand_out(parameter_id)) for parameter_id in usable]
+    def replacements(self) -> list[tuple[int, int]]:
+        """(parameter id, place) for kept ids that there is something to try for by now."""
+        room = self._room()
+        usable, self._unused_ids = self._unused_ids[:room], self._unused_ids[room:]
+        return [(parameter_id, self._hand_out()) for parameter_id in usable]
 
     def _room(self) -> int:
         missing = self._budget - len(self._results) - self.running
         return max(0, min(missing, len(self._waiting)))
 
-    def _hand_out(self, parameter_id: int) -> int:
+    def _hand_out(self) -> int:
         place = self._waiting.pop(0)
-        self._places[parameter_id] = place
-        self._proposed.add(place)
+        self._handed_out.add(place)
         return place
-
-    def place(self, parameter_id: int | None) -> int | None:
-        """The configuration that ``parameter_id`` stands for; None for ids of others, such as trials added by hand."""
-        with self._lock:
-            return None if parameter_id is None else self._places.get(parameter_id)
-
-    def result(self, place: int, value: T) -> bool:
-        """Take the result of a configuration, early or late; False if it is not one of ours or has a result already."""
-        with self._lock:
-            if place not in self._proposed or place in self._results:
-                return False
-            self._results[place] = value
-            return True
-
-    def end(self, place: int) -> None:
-        """A trial job that was listed with this configuration has ended, whether or not it brought a result."""
-        with self._lock:
-            if place in self._proposed:
-                self._ended.add(place)
-
-    def restore(
-        self, place: int, *, ended: bool, result: T | None = None, parameter_id: int | None = None
-    ) -> None:
-        """Take over a configuration that was handed out before this process began (``nnictl resume``).
-
-        Its result and end can be told by ``parameter_id`` where ids go on and do not begin anew.
-        """
-        with self._lock:
-            if parameter_id is not None:
-                self._places[parameter_id] = place
-            if place in self._waiting:
-                self._waiting.remove(place)
-            self._proposed.add(place)
-            if ended:
-                self._ended.add(place)
-            if result is not None:
-                self._results[place] = result
 
     # -------------------------------------------------------------------------------------------- what is known
 
     @property
     def running(self) -> int:
-        """Trial jobs that may still bring a result, never counted too low.
-
-        Every job gives at most one result and one end; which of the results belong to jobs that have ended is not
-        known, so the larger of the two numbers is what is certainly over.
-        """
-        with self._lock:
-            return len(self._proposed) - max(len(self._results), len(self._ended))
+        """Trials that may still bring a result."""
+        listed = {job.place for job in self._jobs}
+        return len(self._handed_out - listed) + sum(not (job.ended or job.reported) for job in self._jobs)
 
     @property
     def handed_out(self) -> list[int]:
         """Places that were given to a trial, whatever became of it."""
-        with self._lock:
-            return sorted(self._proposed)
+        return sorted(self._handed_out)
 
     @property
     def results(self) -> dict[int, T]:
         """Results by place."""
-        with self._lock:
-            return dict(self._results)
+        return dict(self._results)
 
     @property
-    def complete(self) -> bool:
-        """All results that were asked for are there."""
-        with self._lock:
-            return len(self._results) >= self._budget
+    def failures(self) -> list[int]:
+        """Places that failed; final only when nothing runs."""
+        return sorted(self._failures)
+
+    @property
+    def missing(self) -> int:
+        """Results that are still wanted."""
+        return max(0, self._budget - len(self._results))
 
     @property
     def over(self) -> bool:
-        """No further result can come: complete, or nothing runs and no configuration is left to try."""
-        with self._lock:
-            return self.complete or (self.running == 0 and not self._waiting)
+        """No further result is wanted, or can come: nothing runs and nothing is left to try."""
+        return not self.missing or (self.running == 0 and not self._waiting)
 
     @property
     def unused_ids(self) -> list[int]:
         """Parameter ids for which there was nothing to try."""
-        with self._lock:
-            return list(self._unused_ids)
-
-    @property
-    def unfinished(self) -> list[int]:
-        """Places that were handed out and have neither a result nor an end."""
-        with self._lock:
-            return sorted(self._proposed - self._ended - self._results.keys())
-
-    @property
-    def failures(self) -> list[int]:
-        """Places that ended without a result; final only when nothing runs."""
-        with self._lock:
-            return sorted(self._ended - self._results.keys())
+        return list(self._unused_ids)

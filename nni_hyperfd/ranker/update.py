@@ -8,7 +8,7 @@ the platform's own gradient and moves θ. No image of the customer is needed her
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -198,6 +198,7 @@ class ContinualUpdate:
         )
         self._step = 0
         self._gradients: dict[str, Tensor] | None = None
+        self._left: UpdatedState | None = None
 
     @property
     def steps_left(self) -> int:
@@ -287,7 +288,7 @@ class ContinualUpdate:
             self._offline_phi = None
 
     def finish(self, phi: Tensor) -> UpdatedState:
-        """The new state, once all steps are done.
+        """The new state, once all steps are done; asked again, the same one, as nothing moves any more.
 
         Args:
             phi: [64] the current task's meta-feature with the final G; what will remain of its data.
@@ -297,14 +298,17 @@ class ContinualUpdate:
         """
         if self.steps_left or self._gradients is not None:
             raise PlatformError(f"The update has {self.steps_left} steps left; finish them first.")
-        self._ranker.eval()
-        return UpdatedState(
-            self._ranker.parameters_state(),
-            self._synaptic.consolidate(),
-            self._newest_offline_phi().clone(),
-            self._transforms_left(),
-            _checked_phi(phi),
-        )
+        phi = _checked_phi(phi)
+        if self._left is None:
+            self._ranker.eval()
+            self._left = UpdatedState(
+                self._ranker.parameters_state(),
+                self._synaptic.consolidate(),
+                self._newest_offline_phi().clone(),
+                self._transforms_left(),
+                phi,
+            )
+        return replace(self._left, phi=phi)
 
     def _training_mode(self) -> None:
         """Dropout on; batch statistics as they are, since the few graphs of one batch would only blur them.

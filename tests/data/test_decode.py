@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nni_hyperfd.data.decode import decode
+from nni_hyperfd.errors import DataError
 
 
 def saved(tmp_path: Path, image: Image.Image, name: str = "x.png", **options: object) -> Path:
@@ -53,12 +54,29 @@ def test_the_long_side_is_bounded_and_nothing_is_enlarged(tmp_path, size, expect
     assert decode(saved(tmp_path, Image.new("RGB", size)), 100).shape == (expected[1], expected[0], 3)
 
 
-def test_no_file_and_a_truncated_file_give_nothing(tmp_path):
-    assert decode(tmp_path / "gone.jpg", 100) is None
+def test_a_truncated_file_gives_nothing(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     whole = saved(tmp_path, Image.fromarray(noise), "x.jpg").read_bytes()
     (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
     assert decode(tmp_path / "half.jpg", 100) is None
+
+
+def test_what_passes_is_no_damage(tmp_path, monkeypatch):
+    """A file that cannot be read now, and memory that is short now, say nothing about the picture."""
+    with pytest.raises(
+        DataError, match=r"cannot read .*gone.jpg \(No such file or directory\): see to the disk"
+    ):
+        decode(tmp_path / "gone.jpg", 100)
+    path = saved(tmp_path, Image.new("RGB", (7, 5)))
+
+    def full(self, *_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "convert", full)
+        with pytest.raises(DataError, match=r"not enough memory to decode .*x.png"):
+            decode(path, 100)
+    assert decode(path, 100) is not None
 
 
 @given(st.data())

@@ -203,6 +203,20 @@ def test_a_stop_while_decoding_leaves_no_half_file(
     assert {path.suffix for path in (tmp_path / "pixels").iterdir()} <= {".lock"}
 
 
+def test_an_image_that_cannot_be_read_now_is_not_kept_as_broken(
+    dataset: FaceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network share that goes away after the fingerprint was taken."""
+    path, fingerprint = dataset.images[3].path, dataset.fingerprint()
+    aside = path.rename(tmp_path / "aside.png")
+    with monkeypatch.context() as patch:
+        patch.setattr(FaceDataset, "fingerprint", lambda self: fingerprint)
+        with pytest.raises(DataError, match=r"cannot read .*3.png \(No such file or directory\)"):
+            open_pixels(dataset, 64, tmp_path / "cache")
+    aside.rename(path)
+    assert open_pixels(dataset, 64, tmp_path / "cache").broken == ()
+
+
 def test_a_cache_folder_that_cannot_be_made_is_one_sentence(dataset: FaceDataset, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write decoded images"):

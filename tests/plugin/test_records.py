@@ -33,8 +33,9 @@ def execute(experiment: Path, script: str) -> None:
 def test_results_go_to_the_configuration_that_ran(folder: Path) -> None:
     """The job listed with x = 1 reported for x = 0, and the job listed with x = 0 ran x = 1 and failed."""
     outcomes = {outcome.parameters["x"]: outcome for outcome in Records(folder).outcomes()}
-    assert outcomes[0] == Outcome(0, {"x": 0, "n": 0}, ended=True, value={"default": 0.0, "x": 0})
-    assert outcomes[1] == Outcome(1, {"x": 1, "n": 1}, ended=True, value=None)
+    found = Outcome(0, {"x": 0, "n": 0}, ended=True, value={"default": 0.0, "x": 0}, reported=False)
+    assert outcomes[0] == found
+    assert outcomes[1] == Outcome(1, {"x": 1, "n": 1}, ended=True, value=None, reported=True)
     for x, outcome in outcomes.items():
         if outcome.value is not None:
             assert outcome.value["x"] == x
@@ -42,11 +43,21 @@ def test_results_go_to_the_configuration_that_ran(folder: Path) -> None:
 
 def test_a_resumed_trial_is_one_trial(folder: Path) -> None:
     outcomes = [outcome for outcome in Records(folder).outcomes() if outcome.parameters["x"] == 3]
-    assert outcomes == [Outcome(3, {"x": 3, "n": 3}, ended=True, value={"default": 0.1 + 0.2, "x": 3})]
+    value = {"default": 0.1 + 0.2, "x": 3}
+    assert outcomes == [Outcome(3, {"x": 3, "n": 3}, ended=True, value=value, reported=True)]
 
 
 def test_trials_cut_off_by_the_end_of_the_experiment_have_not_ended(folder: Path) -> None:
     assert [o.parameters["x"] for o in Records(folder).outcomes() if not o.ended] == [8, 9]
+
+
+def test_a_job_that_was_cancelled_by_hand_has_ended(folder: Path) -> None:
+    """NNI writes that it is to be cancelled after it is, now and then."""
+    execute(folder, "insert into TrialJobEvent values (1, 'FDELx', 'USER_CANCELED', null, '', 8, null, '')")
+    execute(
+        folder, "insert into TrialJobEvent values (2, 'FDELx', 'USER_TO_CANCEL', '', null, null, null, null)"
+    )
+    assert [o.parameters["x"] for o in Records(folder).outcomes() if not o.ended] == [9]
 
 
 def test_parameter_ids_that_began_anew_mean_the_nearest_job(folder: Path) -> None:

@@ -1,127 +1,164 @@
-"""The bookkeeping of trials under every order in which NNI may call back."""
+"""The bookkeeping of trials under every order in which things may happen and be looked at."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nni_hyperfd.plugin.trials import Trials
-
-
-def test_hands_out_the_best_first_and_never_more_than_the_budget() -> None:
-    trials: Trials[float] = Trials(candidates=10, budget=4)
-    assert trials.request(range(8)) == [0, 1, 2, 3]
-    assert trials.request([8]) == []
-    assert not trials.over
-
-
-def test_a_failure_is_replaced_by_the_next_configuration() -> None:
-    trials: Trials[float] = Trials(candidates=3, budget=2)
-    assert trials.request([0, 1]) == [0, 1]
-    trials.end(0)
-    assert trials.request([2]) == [2]
-    assert trials.failures == [0]
-
-
-def test_a_request_that_comes_before_the_end_it_belongs_to_is_served_later() -> None:
-    trials: Trials[float] = Trials(candidates=3, budget=1)
-    assert trials.request([0]) == [0]
-    assert trials.request([1]) == []
-    trials.end(0)
-    assert trials.settle() == [(1, 1)]
-    assert trials.place(1) == 1
-    assert trials.settle() == []
-
-
-def test_swapped_trials_are_counted_not_named() -> None:
-    """Job A is listed with 0 but ran 1, job B the other way round; B is first and both succeed."""
-    trials: Trials[float] = Trials(candidates=4, budget=2)
-    trials.request([0, 1])
-    assert trials.result(0, 0.5)
-    trials.end(1)
-    assert trials.request([2]) == []
-    assert trials.result(1, 0.6)
-    trials.end(0)
-    assert trials.complete
-    assert trials.failures == []
-    assert trials.results == {0: 0.5, 1: 0.6}
-
-
-def test_the_second_result_of_a_configuration_and_results_of_others_are_refused() -> None:
-    trials: Trials[float] = Trials(candidates=2, budget=2)
-    trials.request([7])
-    assert trials.place(7) == 0
-    assert trials.place(8) is None
-    assert trials.place(None) is None
-    assert trials.result(0, 0.5)
-    assert not trials.result(0, 0.9)
-    assert not trials.result(1, 0.9)
-    assert trials.results == {0: 0.5}
-
-
-def test_it_is_over_when_the_configurations_have_run_out() -> None:
-    trials: Trials[float] = Trials(candidates=2, budget=2)
-    trials.request([0, 1])
-    trials.end(0)
-    assert trials.request([2]) == []
-    assert not trials.over
-    trials.end(1)
-    assert trials.over
-    assert not trials.complete
-    assert trials.failures == [0, 1]
-
-
-def test_a_resumed_experiment_goes_on_where_it_was() -> None:
-    trials: Trials[float] = Trials(candidates=6, budget=3)
-    trials.restore(0, ended=True, result=0.4)
-    trials.restore(1, ended=True)
-    trials.restore(2, ended=False)
-    assert trials.running == 1
-    assert trials.unfinished == [2]
-    assert trials.request([1, 2]) == [3]
-    assert trials.result(2, 0.7)
-    assert trials.result(3, 0.8)
-    assert trials.complete
+from nni_hyperfd.plugin.trials import NO_RESULT, Job, Trials
 
 
 @dataclass
-class Job:
-    """A trial job of the imitated manager: listed with one parameter, running another."""
+class Listed:
+    """A trial job of an imitated manager: listed with one configuration, running another."""
 
-    listed: int
+    place: int
     ran: int | None = None
-    reported: bool = False
+    result: float | None = None
+    trouble: str | None = None
     ended: bool = False
+
+    @property
+    def reported(self) -> bool:
+        return self.result is not None or self.trouble is not None
+
+
+class Records(list[Listed]):
+    """What such a manager has written down."""
+
+    def __call__(self) -> Iterator[Job[float]]:
+        for job in self:
+            ran = next((other for other in self if other.ran == job.place), Listed(job.place))
+            yield Job(job.place, job.ended, job.reported, ran.result, ran.trouble)
+
+    def run(self, place: int, ran: int | None = None) -> Listed:
+        self.append(Listed(place, place if ran is None else ran))
+        return self[-1]
+
+
+@pytest.fixture
+def records() -> Records:
+    return Records()
+
+
+def test_hands_out_the_best_first_and_never_more_than_the_budget(records: Records) -> None:
+    trials = Trials(10, 4, records)
+    assert trials.request(range(8)) == [0, 1, 2, 3]
+    assert trials.request([8]) == []
+    assert trials.running == 4
+    assert not trials.over
+
+
+def test_a_failure_is_replaced_by_the_next_configuration(records: Records) -> None:
+    trials = Trials(3, 2, records)
+    assert trials.request([0, 1]) == [0, 1]
+    records.run(0).ended = True
+    assert trials.request([2]) == []
+    assert trials.look().failures == {0: NO_RESULT}
+    assert not trials.look(), "news only once"
+    assert trials.replacements() == [(2, 2)]
+    assert trials.replacements() == []
+    assert trials.failures == [0]
+
+
+def test_a_result_that_is_none_makes_room_before_its_job_ends(records: Records) -> None:
+    trials = Trials(3, 1, records)
+    assert trials.request([0, 1]) == [0]
+    records.run(0).trouble = "73.2 is no AP"
+    assert trials.look().failures == {0: "73.2 is no AP"}
+    assert trials.replacements() == [(1, 1)]
+    records[0].ended = True
+    assert not trials.look()
+
+
+def test_a_result_counts_before_and_after_the_end_of_its_job(records: Records) -> None:
+    trials = Trials(4, 2, records)
+    trials.request([0, 1])
+    records.run(0).result = 0.5
+    assert trials.look().results == {0: 0.5}
+    job = records.run(1)
+    job.result, job.ended = 0.25, True
+    assert trials.look().results == {1: 0.25}
+    assert not trials.missing
+    assert trials.over
+    assert trials.failures == []
+
+
+def test_a_failed_job_is_certain_and_a_failed_configuration_is_not(records: Records) -> None:
+    """Job A is listed with 0 and runs 1, job B the other way round; A fails, which looks as if 0 had, until B reports."""
+    trials = Trials(4, 2, records)
+    trials.request([0, 1])
+    a, b = records.run(0, ran=1), records.run(1, ran=0)
+    a.ended = True
+    assert trials.look().failures == {0: NO_RESULT}
+    assert trials.request([2]) == [2]
+    b.result = 0.6
+    assert trials.look().results == {0: 0.6}
+    b.ended = True
+    assert trials.look().failures == {1: NO_RESULT}
+    assert trials.failures == [1]
+    assert trials.results == {0: 0.6}
+    assert trials.running == 1
+
+
+def test_it_is_over_when_the_configurations_have_run_out(records: Records) -> None:
+    trials = Trials(2, 2, records)
+    trials.request([0, 1])
+    records.run(0).ended = True
+    trials.look()
+    assert trials.request([2]) == []
+    assert not trials.over
+    records.run(1).ended = True
+    trials.look()
+    assert trials.over
+    assert trials.missing == 2
+    assert trials.failures == [0, 1]
+
+
+def test_a_resumed_experiment_goes_on_where_it_was(records: Records) -> None:
+    done = records.run(0)
+    done.result, done.ended = 0.4, True
+    records.run(1).ended = True
+    records.run(2)
+    trials = Trials(6, 3, records)
+    trials.look()
+    assert trials.running == 1
+    assert trials.handed_out == [0, 1, 2]
+    assert trials.request([1, 2]) == [3]
+    records.run(3).result = 0.8
+    records[2].result = 0.7
+    trials.look()
+    assert trials.over
+    assert trials.unused_ids == [2]
 
 
 class Imitation:
-    """NNI's manager, its local training service and the two workers of the dispatcher, as far as they decide in which
-    order messages arrive: within a queue in order, the two queues independently of each other."""
+    """NNI's manager and its local training service, as far as they decide what is in the records when somebody looks."""
 
     def __init__(self, concurrency: int, budget: int, candidates: int) -> None:
         self.concurrency, self.budget, self.candidates = concurrency, budget, candidates
-        self.trials: Trials[int] = Trials(candidates, budget)
+        self.records = Records()
+        self.trials = Trials(candidates, budget, self.records)
         self.handed_out: list[int] = []
         self.waiting: deque[int] = deque()
         self.parameters: deque[int] = deque()
-        self.jobs: list[Job] = []
-        self.first_queue: deque[tuple[str, int]] = deque([("request", concurrency)])
-        self.second_queue: deque[Job] = deque()
+        self.asked_for = concurrency
         self.next_id = 0
-        # Ends that overtook the result of the same job: only these may cost a superfluous trial.
-        self.overtaken = 0
 
-    def running(self) -> list[Job]:
-        return [job for job in self.jobs if not job.ended]
+    def running(self) -> list[Listed]:
+        return [job for job in self.records if not job.ended]
 
     def possible(self) -> list[Callable[[], None]]:
         """Everything that may happen next, apart from failures."""
-        actions: list[Callable[[], None]] = []
+        actions: list[Callable[[], None]] = [self.look]
+        if self.asked_for:
+            actions.append(self.request)
         if self.waiting and len(self.running()) < self.concurrency:
             actions.append(self.start_job)
         for job in self.running():
@@ -131,69 +168,48 @@ class Imitation:
                 actions.append(partial(self.report, job))
             else:
                 actions.append(partial(self.end, job))
-        if self.first_queue:
-            actions.append(self.first_worker)
-        if self.second_queue:
-            actions.append(self.second_worker)
-        if not self.first_queue and not self.second_queue:
-            actions.append(self.timer)
         return actions
 
     def failures(self) -> list[Callable[[], None]]:
         """Jobs that may stop too early: before asking for a parameter (an import error) or after (a crash)."""
         return [partial(self.end, job) for job in self.running() if not job.reported]
 
-    def submit(self, parameter_id: int, place: int) -> None:
+    def submit(self, place: int) -> None:
         self.handed_out.append(place)
-        assert self.trials.place(parameter_id) == place
-        self.waiting.append(parameter_id)
+        self.waiting.append(place)
 
     def start_job(self) -> None:
-        parameter_id = self.waiting.popleft()
-        self.jobs.append(Job(parameter_id))
-        self.parameters.append(parameter_id)
+        place = self.waiting.popleft()
+        self.records.append(Listed(place))
+        self.parameters.append(place)
 
-    def ask(self, job: Job) -> None:
+    def ask(self, job: Listed) -> None:
         job.ran = self.parameters.popleft()
 
-    def report(self, job: Job) -> None:
-        assert job.ran is not None
-        job.reported = True
-        self.first_queue.append(("result", job.ran))
+    def report(self, job: Listed) -> None:
+        job.result = float(len(self.records))
 
-    def end(self, job: Job) -> None:
+    def end(self, job: Listed) -> None:
         job.ended = True
-        self.second_queue.append(job)
-        self.first_queue.append(("request", 1))
+        self.asked_for += 1
 
-    def first_worker(self) -> None:
-        kind, number = self.first_queue.popleft()
-        if kind == "result":
-            place = self.trials.place(number)
-            assert place is not None
-            assert self.trials.result(place, number)
-            return
-        ids = range(self.next_id, self.next_id + number)
-        self.next_id += number
-        for parameter_id, place in zip(ids, self.trials.request(ids), strict=False):
-            self.submit(parameter_id, place)
+    def look(self) -> None:
+        self.trials.look()
+        for _, place in self.trials.replacements():
+            self.submit(place)
 
-    def second_worker(self) -> None:
-        job = self.second_queue.popleft()
-        self.overtaken += ("result", job.ran) in self.first_queue
-        place = self.trials.place(job.listed)
-        assert place is not None
-        self.trials.end(place)
-
-    def timer(self) -> None:
-        for parameter_id, place in self.trials.settle():
-            self.submit(parameter_id, place)
+    def request(self) -> None:
+        ids = range(self.next_id, self.next_id + self.asked_for)
+        self.next_id, self.asked_for = ids.stop, 0
+        self.trials.look()
+        for place in self.trials.request(ids):
+            self.submit(place)
 
     def check(self) -> None:
         assert self.handed_out == list(range(len(self.handed_out))), "best first, and each once"
-        reported = sum(job.reported for job in self.jobs)
+        reported = sum(job.reported for job in self.records)
         able = sum(not job.reported for job in self.running()) + len(self.waiting)
-        assert reported + able <= self.budget + self.overtaken, "a superfluous trial"
+        assert reported + able <= self.budget, "a superfluous trial"
 
     def let_the_rest_succeed(self) -> None:
         for job in self.running():
@@ -202,11 +218,8 @@ class Imitation:
             if not job.reported:
                 self.report(job)
             self.end(job)
-        while self.first_queue:
-            self.first_worker()
-        while self.second_queue:
-            self.second_worker()
-        self.timer()
+        self.request()
+        self.look()
         while self.waiting and len(self.running()) < self.concurrency:
             self.start_job()
 
@@ -218,21 +231,20 @@ class Imitation:
     candidates=st.integers(1, 8),
     schedule=st.lists(st.tuples(st.integers(0, 59), st.integers(0, 9).map(lambda n: n == 9)), max_size=80),
 )
-def test_any_order_of_callbacks(
+def test_whenever_one_looks(
     concurrency: int, budget: int, candidates: int, schedule: list[tuple[int, bool]]
 ) -> None:
     nni = Imitation(concurrency, budget, candidates)
     for choice, failure in schedule:
         possible = (failure and nni.failures()) or nni.possible()
-        if possible:
-            possible[choice % len(possible)]()
+        possible[choice % len(possible)]()
         nni.check()
 
     nni.let_the_rest_succeed()
-    while nni.first_queue or nni.second_queue or nni.running():
+    while nni.running():
         nni.let_the_rest_succeed()
 
     assert nni.trials.over
-    assert nni.trials.complete or len(nni.handed_out) == candidates
-    assert set(nni.trials.results) == {nni.trials.place(job.ran) for job in nni.jobs if job.reported}
-    assert len(nni.trials.failures) == sum(not job.reported for job in nni.jobs)
+    assert not nni.trials.missing or len(nni.handed_out) == candidates
+    assert set(nni.trials.results) == {job.ran for job in nni.records if job.reported}
+    assert len(nni.trials.failures) == sum(not job.reported for job in nni.records)

@@ -110,7 +110,8 @@ def test_hyperfd_gp_keeps_the_plan_that_is_on_the_disk(
         (trial,) = nni.request()
         nni.report(trial, ap)
         nni.end(trial)
-    assert caplog.text.count("The plan stays as it is, because the new one cannot be written") == 1
+    assert caplog.text.count("The plan stays as it is: the tuner's notes") == 1
+    assert "hyperfd.json cannot be written (Is a directory): see to the disk" in caplog.text
     assert [form["parameters"] for form in nni.proposals()] == planned[:2]
     assert nni.errors() == []
 
@@ -145,9 +146,8 @@ def test_the_replacement_comes_even_if_nni_asked_too_early(nni_experiment: Make)
     nni.begin(HyperFDTuner(data="faces", budget=1))
     (failed,) = nni.request()
     assert nni.request() == []
-    nni.end(failed, "FAILED")
     before = len(nni.proposals())
-    nni.tuner._settle()
+    nni.end(failed, "FAILED")
     assert len(nni.start_new(before)) == 1
 
 
@@ -161,7 +161,6 @@ def test_when_no_trial_is_left_the_platform_learns_from_what_there_is(
     nni.report(first, 0.4)
     nni.end(first)
     nni.end(second, "FAILED")
-    nni.tuner._settle()
     assert platform().status().version == (0 if limit is None else 1)
 
 
@@ -275,8 +274,18 @@ def test_the_search_space_stays(nni_experiment: Make, caplog: pytest.LogCaptureF
     nni = nni_experiment()
     nni.begin(HyperFDTuner(data="faces"))
     nni.do(CommandType.UpdateSearchSpace, {"lr": {"_type": "choice", "_value": [0.001]}})
-    assert "stays as it is" in caplog.text
-    assert len(nni.request(4)) == 4
+    assert "this experiment goes on with the one that it began with" in caplog.text
+    assert "start a new experiment with `nnictl create`" in caplog.text
+    first, *_ = nni.request(4)
+    assert len(nni.proposals()) == 4
+    assert nni.errors() == []
+
+    # NNI hands a resumed experiment the search space that was set on the page.
+    nni.report(first, 0.4)
+    caplog.clear()
+    nni.begin(HyperFDTuner(data="faces"), {"lr": {"_type": "choice", "_value": [0.001]}})
+    assert "this experiment goes on with the one that it began with" in caplog.text
+    assert nni.request() == []
     assert nni.errors() == []
 
 

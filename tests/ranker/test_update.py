@@ -98,6 +98,24 @@ def run(
     return drive(update, view), ranker
 
 
+def test_asked_twice_it_is_finished_once(world: World) -> None:
+    """A commit that found the disk full is sent again; the paper's iteration must not go on meanwhile."""
+    ranker = warm(world)
+    settings = RankerSettings(transform="iterative", batches=2)
+    update = ContinualUpdate(
+        ranker, world.offline, past_tasks(world, ranker), {}, current(world), settings, 0
+    )
+    while update.steps_left:
+        update.begin_step(torch.zeros(64), torch.ones(64))
+        update.finish_step({})
+    first, again = update.finish(torch.ones(64)), update.finish(torch.zeros(64))
+    assert first.transforms.keys() == {"now", "past0", "past1", "past2"}
+    for key, transform in first.transforms.items():
+        assert torch.equal(again.transforms[key], transform), key
+    assert torch.equal(again.offline_phi, first.offline_phi)
+    assert again.phi.sum() == 0
+
+
 def moved(state: UpdatedState, world: World, part: str) -> bool:
     before = warm(world).state_dict()
     return any(

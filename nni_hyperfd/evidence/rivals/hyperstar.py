@@ -25,6 +25,7 @@ from torch.nn import functional
 
 from nni_hyperfd.evidence.rivals.base import Experience, FloatArray, Memory, Profile, Rival, Task
 from nni_hyperfd.evidence.rivals.completion import Completion
+from nni_hyperfd.ranker.seeding import seeded
 
 _TOP = 10
 
@@ -77,8 +78,7 @@ class HyperSTAR(Rival):
         self._shift = pooled.mean(axis=0)
         self._scale = np.maximum(pooled.std(axis=0), 1e-6)
         self._encodings = torch.tensor(experience.encodings, dtype=torch.float32)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self._model = _Model(pooled.shape[1], self._encodings.shape[1], self._settings.width)
         self._prepare()
         if self._warm is None or self._warm[0] is not experience:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nni_hyperfd.evidence.rivals.base import Experience, FloatArray, Memory, Rival, Task, standardized
 from nni_hyperfd.evidence.rivals.optional import needed
+from nni_hyperfd.ranker.seeding import seeded
 from nni_hyperfd.recommendation.gaussian.observed import Observed, observe, typical_spread
 
 _CUSTOMER = 0
@@ -50,9 +51,8 @@ class MultiTaskGP(Rival):
                 row[trial.index] = trial.ap
             own = observe(row, self._spread)
             # Deterministic from here: BoTorch draws the start of its covariance between tasks from Torch's generator.
-            with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            with seeded(int(self._rng.integers(2**31))), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                torch.manual_seed(int(self._rng.integers(2**31)))
                 gain, fitted = self._gain([own, *known], task, fitted if len(own.indices) > 1 else {})
             task.evaluate(int(np.argmax(np.where(task.untried(), gain, -np.inf))))
         self._memory.add(task)

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg import cho_solve, solve_triangular
 from torch import Tensor
 
+from nni_hyperfd.recommendation.gaussian.factor import differentiable_factor, factor
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe, typical_spread
 
 OFFSET_VARIANCE = 4.0
@@ -153,20 +154,20 @@ class TaskProcess:
         steps, where = torch.from_numpy(_steps(described, described)), torch.from_numpy(places)
         weights = _largest_posterior(*at, torch.from_numpy(values), steps, where)
         with torch.no_grad():
-            factor = torch.linalg.cholesky(_measured(weights, weights.kernels(steps), *at, where)).numpy()
+            root = differentiable_factor(_measured(weights, weights.kernels(steps), *at, where)).numpy()
             prior = weights.surprise().item()
-        white = solve_triangular(factor, values, lower=True)
+        white = solve_triangular(root, values, lower=True)
         return cls(
             float(weights.noise.exp()),
             spread,
-            prior + 0.5 * float(white @ white) + float(np.log(np.diag(factor)).sum()),
+            prior + 0.5 * float(white @ white) + float(np.log(np.diag(root)).sum()),
             weights,
             places,
             described,
             sets,
             configurations,
-            factor,
-            cho_solve((factor, True), values),
+            root,
+            cho_solve((root, True), values),
         )
 
     def customer(self, place: FloatArray, described: FloatArray) -> Customer:
@@ -236,9 +237,9 @@ def _largest_posterior(
     def loss() -> Tensor:
         optimizer.zero_grad()
         kernels = weights.kernels(steps)
-        factor = torch.linalg.cholesky(_measured(weights, kernels, sets, configurations, places))
-        white = torch.linalg.solve_triangular(factor, values[:, None], upper=False)
-        found = 0.5 * (white**2).sum() + factor.diagonal().log().sum() + weights.surprise()
+        root = differentiable_factor(_measured(weights, kernels, sets, configurations, places))
+        white = torch.linalg.solve_triangular(root, values[:, None], upper=False)
+        found = 0.5 * (white**2).sum() + root.diagonal().log().sum() + weights.surprise()
         found.backward()
         return found
 
@@ -250,8 +251,8 @@ def posterior(
     mean: FloatArray, covariance: FloatArray, at: NDArray[np.intp], values: FloatArray, noise: float
 ) -> tuple[FloatArray, FloatArray, float]:
     """A Gaussian belief after noisy measurements at ``at``: mean, covariance, and the log density of ``values``, up to a constant."""
-    factor = cholesky(covariance[np.ix_(at, at)] + noise * np.eye(len(at)), lower=True)
-    white = solve_triangular(factor, values - mean[at], lower=True)
-    explained = solve_triangular(factor, covariance[at], lower=True)
-    density = -0.5 * white @ white - np.log(np.diag(factor)).sum()
+    root = factor(covariance[np.ix_(at, at)] + noise * np.eye(len(at)))
+    white = solve_triangular(root, values - mean[at], lower=True)
+    explained = solve_triangular(root, covariance[at], lower=True)
+    density = -0.5 * white @ white - np.log(np.diag(root)).sum()
     return mean + white @ explained, covariance - explained.T @ explained, float(density)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import multivariate_normal
 
+from nni_hyperfd.recommendation.gaussian.factor import differentiable_factor, factor
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe
+from nni_hyperfd.recommendation.gaussian.search import Eye, Search
 from nni_hyperfd.recommendation.gaussian.task_process import (
     OFFSET_VARIANCE,
     Customer,
@@ -129,3 +132,30 @@ def test_what_looks_alike_behaves_alike_and_the_unknown_is_left_open() -> None:
 
     assert np.abs(contrast @ far.mean) < 0.5 * np.abs(contrast @ right.mean)
     assert doubt(far) > 3 * doubt(right)
+
+
+@pytest.mark.parametrize("looks", [0, 2])
+@pytest.mark.parametrize("aps", [np.full((6, 7), 0.5), np.repeat(np.linspace(0.1, 0.6, 6)[:, None], 7, 1)])
+def test_a_table_of_equal_aps_is_planned_by(aps: FloatArray, looks: int) -> None:
+    """Nothing varies, so the likelihood drives the noise to nothing and the covariance to a singular matrix."""
+    eye = Eye(aps, CONFIGURATIONS, PLACES[:, :looks])
+    before = [eye.finished(PLACES[s, :looks], CONFIGURATIONS, aps[s]) for s in range(6)]
+    search = Search([eye.view(NEW[0, :looks], CONFIGURATIONS, before)])
+    known = np.array([0.5, 0.5, np.nan, np.nan, np.nan, np.nan, np.nan])
+    plan = search.plan(known, np.arange(7) == 2, np.arange(7) == 3, 3)
+    assert sorted(plan.order) == [4, 5, 6]
+    assert np.isfinite(plan.expected).all()
+
+
+def test_a_factor_is_exact_where_it_can_be_and_as_near_as_can_be_elsewhere() -> None:
+    root = np.tril(RNG.normal(size=(4, 4))) + 3 * np.eye(4)
+    np.testing.assert_allclose(factor(root @ root.T), root)
+    singular = np.ones((5, 5))
+    found = factor(singular)
+    np.testing.assert_allclose(found @ found.T, singular, atol=1e-9)
+    np.testing.assert_allclose(differentiable_factor(torch.from_numpy(singular)), found, atol=1e-5)
+    for hopeless in (-np.eye(3), np.full((3, 3), np.nan)):
+        with pytest.raises(np.linalg.LinAlgError, match="not positive definite"):
+            factor(hopeless)
+        with pytest.raises(np.linalg.LinAlgError, match="not positive definite"):
+            differentiable_factor(torch.from_numpy(hopeless))

@@ -1,0 +1,44 @@
+"""Cholesky factors of covariances that rounding has left a little indefinite, as where many measurements are equal.
+
+As little as it needs is added to the diagonal then, which is to say that the measurements are a little noisier.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.linalg import LinAlgError
+from scipy.linalg import cholesky
+from torch import Tensor
+
+from nni_hyperfd.recommendation.gaussian.observed import FloatArray
+
+JITTER = (0.0, *(10.0**power for power in range(-12, -2)))
+"""What is added, in units of the mean of the diagonal; the first that suffices is taken."""
+
+
+def factor(covariance: FloatArray) -> FloatArray:
+    """Lower factor of ``[n, n]``.
+
+    Raises:
+        LinAlgError: the matrix is far from a covariance, or not finite.
+    """
+    unit = np.eye(len(covariance)) * (np.diag(covariance).mean() if len(covariance) else 1.0)
+    for jitter in JITTER:
+        try:
+            found = cholesky(covariance + jitter * unit, lower=True, check_finite=False)
+        except LinAlgError:
+            continue
+        if np.isfinite(found).all():
+            return found
+    raise LinAlgError("a covariance is not positive definite, nor nearly so")
+
+
+def differentiable_factor(covariance: Tensor) -> Tensor:
+    """:func:`factor` of a tensor, through which gradients flow; what is added counts as a constant."""
+    unit = torch.eye(len(covariance), dtype=covariance.dtype) * covariance.detach().diagonal().mean()
+    for jitter in JITTER:
+        found, failed = torch.linalg.cholesky_ex(covariance + jitter * unit)
+        if not failed and torch.isfinite(found).all():
+            return found
+    raise LinAlgError("a covariance is not positive definite, nor nearly so")
