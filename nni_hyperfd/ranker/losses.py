@@ -83,9 +83,7 @@ def stakes(scores: Tensor, aps: Tensor, mask: Tensor) -> Stakes:
     return Stakes(gain, discounts(scores, mask), (pairs > 0) / pairs.clamp(min=1).to(scores.dtype))
 
 
-def lambda_ndcg_loss(
-    scores: Tensor, aps: Tensor, mask: Tensor, of_pairs: Stakes | None = None
-) -> Tensor:
+def lambda_ndcg_loss(scores: Tensor, aps: Tensor, mask: Tensor, of_pairs: Stakes | None = None) -> Tensor:
     r"""Ranking loss (eq. 6): :math:`\mathbb{E}\,[\,|\Delta\mathrm{NDCG}_{ij}| \cdot \mathrm{softplus}(-(s_i - s_j))]`.
 
     The pairs (i, j) are those of one list with :math:`a_i > a_j`, and

@@ -123,7 +123,9 @@ class Expectation:
             SpaceError: The space has fewer configurations than candidates are asked for.
         """
         begun = list(begun)
-        candidates = self._candidates(space, request, results, [each for each in begun if each not in results])
+        candidates = self._candidates(
+            space, request, results, [each for each in begun if each not in results]
+        )
         described = describe(space, encode(space, candidates))
         finished = self._learnt(space, past)
         search = Search(

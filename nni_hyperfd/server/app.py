@@ -69,6 +69,8 @@ _CALLS: tuple[tuple[str, type[Message], Any], ...] = (
 _QUICK = frozenset(("open_task", "record"))
 """Calls that only touch the store."""
 _PATIENT_THREADS = 24
+_PLANNING_THREADS = 4
+"""Plans of hyperfd-gp are made one after the other; those that wait for each other shall not take the threads of the others."""
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     int(status): {"model": RefusalBody, "description": status.phrase}
     for status in (
@@ -101,6 +103,7 @@ class _Desk:
     rates: Rates
     metrics: Metrics
     patient: CapacityLimiter
+    planning: CapacityLimiter
 
 
 def make_app(store: Store, platform: Platform, limits: Limits | None = None) -> FastAPI:
@@ -112,7 +115,8 @@ def make_app(store: Store, platform: Platform, limits: Limits | None = None) -> 
         limits: for each customer.
     """
     limits = limits or Limits()
-    desk = _Desk(store, platform, limits, Rates(limits), Metrics(store), CapacityLimiter(_PATIENT_THREADS))
+    threads = CapacityLimiter(_PATIENT_THREADS), CapacityLimiter(_PLANNING_THREADS)
+    desk = _Desk(store, platform, limits, Rates(limits), Metrics(store), *threads)
     app = FastAPI(title="HyperFD platform", version=PROTOCOL, redoc_url=None)
     app.state.desk = desk
     app.openapi = functools.partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
@@ -154,6 +158,8 @@ def _add_call(app: FastAPI, name: str, kind: type[Message], answer: Any) -> None
         if isinstance(message, RecommendRequest):
             check_work(message, desk.limits)
         threads = None if name in _QUICK else desk.patient
+        if isinstance(message, RecommendRequest) and message.method == "hyperfd-gp":
+            threads = desk.planning
         return _json(await to_thread.run_sync(getattr(view, name), message, limiter=threads))
 
     schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
