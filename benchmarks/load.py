@@ -291,7 +291,7 @@ def fill(store: Store, offline: OfflineData, tasks: int) -> None:
                         budget="short",
                     )
                 )
-        with store._writing() as session:
+        with store.writing() as session:
             session.add_all(row for row in rows if isinstance(row, VersionRow | TaskRow))
             session.flush()  # the others refer to these
             session.add_all(row for row in rows if not isinstance(row, VersionRow | TaskRow))

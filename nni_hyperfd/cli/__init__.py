@@ -11,11 +11,13 @@ from collections.abc import Sequence
 
 from nni_hyperfd.cli import (
     backup,
+    check,
     customer,
     detect,
     finish,
     ledger,
     lookup,
+    prune,
     publish,
     recommend,
     register,
@@ -37,6 +39,8 @@ COMMANDS = (
     serve,
     customer,
     publish,
+    prune,
+    check,
     backup,
 )
 """Each has ``add_to(commands)``, which adds its parsers and the function that they run."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from typing import TYPE_CHECKING
 
 from nni_hyperfd.cli.table import table
 from nni_hyperfd.customer.http import HTTPPlatform, is_url
 from nni_hyperfd.customer.settings import default_platform, default_token
 from nni_hyperfd.errors import PluginError
 from nni_hyperfd.protocol.messages import ReadExtractor
+
+if TYPE_CHECKING:
+    from nni_hyperfd.platform.state.records import Turn
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -54,6 +58,7 @@ def run(options: argparse.Namespace) -> None:
         f"Tasks       {counts.done_tasks} finished, {counts.open_tasks} open, {counts.closed_tasks} without a result"
     )
     print(f"Experience  {counts.usable_trials} results, {counts.failed_trials} failed trials")
+    print(f"Update      {_turn(status.turn)}")
     print(f"Base        {status.base_id} (schema {status.schema_version})\n")
     rows = [
         (
@@ -80,6 +85,15 @@ def run(options: argparse.Namespace) -> None:
                 print(
                     f"The platform has gone on without it to version {status.version}; its results are kept."
                 )
+
+
+def _turn(turn: Turn) -> str:
+    """Whose turn it is to update the platform, and who waits."""
+    if turn.experiment_id is None and not turn.waiting:
+        return "none under way"
+    now = f"{turn.experiment_id or 'nobody'}" + (f" for {turn.seconds:.0f} s" if turn.experiment_id else "")
+    waiting = f", the first for {turn.waiting[0]:.0f} s" if turn.waiting else ""
+    return f"{now}; {len(turn.waiting)} waiting{waiting}"
 
 
 def _ask(options: argparse.Namespace) -> None:

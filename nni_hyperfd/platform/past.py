@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import overload
 
 import torch
@@ -15,6 +15,7 @@ from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import RankedList
 from nni_hyperfd.ranker.update import PastTask
 from nni_hyperfd.recommendation.ranking import read_space
+from nni_hyperfd.spaces.space import Space
 
 OFFLINE_FEATURES, TRANSFORMATION = "offline features", "transformation"
 """Kinds of the blobs that hold G^(t)(D_offline) and Z^(t)."""
@@ -25,10 +26,14 @@ class StoredTasks(Sequence[PastTask]):
 
     An update draws a few dozen of them, and each brings a third of a megabyte: to read all of them would make every
     update larger and slower than the one before.
+
+    Args:
+        store: where they are.
+        meet: called with the search space of each one that is read.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store, self._ids = store, store.learnt_tasks()
+    def __init__(self, store: Store, meet: Callable[[Space], None] | None = None) -> None:
+        self._store, self._ids, self._meet = store, store.learnt_tasks(), meet
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -46,16 +51,18 @@ class StoredTasks(Sequence[PastTask]):
             return [self.read(task_id) for task_id in self._ids[index]]
         return self.read(self._ids[index])
 
-    def read(self, task_id: str) -> PastTask:
-        """One of them by its id."""
+    def read(self, task_id: str, most: int | None = None) -> PastTask:
+        """One of them by its id, with no more than ``most`` of its results, evenly over its course."""
         task = self._store.task(task_id)
         if task.final_phi is None:
             raise PlatformError(f"the finished task {task.id} has no meta-feature; restore a backup")
+        if self._meet is not None:
+            self._meet(read_space(task.space, task.flops_limit))
         offline_phi, _ = unpack(OFFLINE_FEATURES, self._store.features(task.id))
         stored = self._store.transformation(task.id)
         return PastTask(
             key=task.id,
-            trials=ranked_list(task, self._store.trials(task.id)),
+            trials=ranked_list(task, self._store.results(task.id, most)),
             phi=torch.tensor(task.final_phi),
             offline_phi=offline_phi["phi"],
             transform=None if stored is None else unpack(TRANSFORMATION, stored)[0]["z"],

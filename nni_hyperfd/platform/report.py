@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from nni_hyperfd.platform.state.records import Counts
+from nni_hyperfd.platform.state.records import Counts, Turn
 from nni_hyperfd.platform.state.schema import SCHEMA_VERSION
 from nni_hyperfd.platform.state.store import Store
 
@@ -23,6 +23,7 @@ class PlatformStatus:
         base_id: of the base detector whose features it understands.
         counts: tasks and trials by status.
         tasks_by_space: finished tasks of each search space, by its key.
+        turn: who updates the platform, and who waits for it.
     """
 
     location: str
@@ -31,6 +32,7 @@ class PlatformStatus:
     base_id: str
     counts: Counts
     tasks_by_space: Mapping[str, int]
+    turn: Turn
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def status(store: Store) -> PlatformStatus:
         base_id=store.base_id(),
         counts=store.counts(),
         tasks_by_space=store.finished_by_space(),
+        turn=store.turn(),
     )
 
 

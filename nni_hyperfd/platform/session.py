@@ -10,6 +10,7 @@ from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.sending import extractor_state
 from nni_hyperfd.protocol import tensors
 from nni_hyperfd.protocol.messages import (
+    CommitUpdate,
     FeatureGradient,
     FeatureStep,
     GradientStep,
@@ -119,6 +120,13 @@ class UpdateSession:
             PlatformError: Steps are left.
         """
         return self._update.finish(torch.tensor(phi))
+
+    def awaits(self, message: FeatureStep | GradientStep | CommitUpdate) -> bool:
+        """Whether it is this message that moves the update forward; one that comes again, or out of turn, does not."""
+        if isinstance(message, CommitUpdate):
+            return not self._update.steps_left and message.task_id == self.origin.task_id
+        wanted = GradientStep if self._begun else FeatureStep
+        return isinstance(message, wanted) and message.step == self._step and self._update.steps_left > 0
 
     @property
     def _step(self) -> int:

@@ -107,7 +107,7 @@ CALLS: Mapping[type[Question[Any]], Call] = {
     call.question: call
     for call in (
         Call(ReadExtractor, "extractor", "extractor"),
-        Call(ReadRanker, "ranker_state", "ranker", quick=True),
+        Call(ReadRanker, "ranker_state", "ranker"),
         Call(FindTask, "find_task", "tasks/{experiment_id}", quick=True),
         Call(OpenTask, "open_task", changes=True, quick=True),
         Call(RecommendRequest, "recommend"),

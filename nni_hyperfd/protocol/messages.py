@@ -37,10 +37,12 @@ NUMBER_LIMIT = 1e6
 """Largest magnitude of an entry of φ or of ∂L/∂φ; trained extractors stay below about 10."""
 TENSOR_BYTES_LIMIT = 16 * 2**20
 """Largest safetensors blob; the full extractor is well below a quarter of it."""
-RANKER_BYTES_LIMIT = 64 * 2**20
-"""Largest ranker; version 0 has 1.2 MB, and every new kind of search space adds an encoder of up to 0.5 MB."""
-SPACE_BYTES_LIMIT = 256 * 2**10
-"""Largest search space as JSON text."""
+RANKER_BYTES_LIMIT = 8 * 2**20
+"""Largest ranker; version 0 has 1.2 MB, and encoders of customers' own spaces are not in it."""
+SPACE_BYTES_LIMIT = 64 * 2**10
+"""Largest search space as JSON text; the largest standard one has 4 kB."""
+VALUES_LIMIT = 2048
+"""Most values that a search space lists, all its keys together: its encoder has 256 bytes for each."""
 NUMBER_IN_SPACE_LIMIT = 1e12
 """Largest magnitude of a number in a search space, and so in a configuration."""
 KEYS_LIMIT = 256
@@ -152,7 +154,19 @@ def _check_space(space: dict[str, JsonValue]) -> dict[str, JsonValue]:
     _check_space_node(space, 1)
     if len(json.dumps(space)) > SPACE_BYTES_LIMIT:
         raise ValueError(f"the search space is larger than {SPACE_BYTES_LIMIT} bytes")
+    if (listed := _values(space)) > VALUES_LIMIT:
+        raise ValueError(
+            f"the search space lists {listed} values, and at most {VALUES_LIMIT} are taken; write long lists of numbers as quniform or "
+            "randint"
+        )
     return space
+
+
+def _values(node: JsonValue) -> int:
+    """How many values a checked search space lists."""
+    if isinstance(node, dict):
+        return sum(_values(part) for name, part in node.items() if name not in ("_type", "_name"))
+    return sum(_values(value) for value in node) if isinstance(node, list) else 1
 
 
 SearchSpace = Annotated[

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -41,7 +43,47 @@ def _ideal(gain: Tensor, mask: Tensor) -> Tensor:
     return torch.where(best > 0, best, torch.ones_like(best))
 
 
-def lambda_ndcg_loss(scores: Tensor, aps: Tensor, mask: Tensor) -> Tensor:
+class Stakes(NamedTuple):
+    """What exchanging two configurations of a list is worth, for all pairs at once.
+
+    Args:
+        gain: [L, K] gains over the DCG of the perfect order.
+        discount: [L, K] of the ranks in the current order.
+        share: [L] by which the sum over pairs becomes the mean over the list's pairs with different APs; 0 where it has none.
+    """
+
+    gain: Tensor
+    discount: Tensor
+    share: Tensor
+
+    def sample(self, positions: Tensor) -> Stakes:
+        """Of one list [1, K], those of the M configurations at ``positions`` [M], drawn from it uniformly and without replacement.
+
+        Their ranks and gains stay those in the whole list. A pair of the list is among them with probability
+        M (M − 1) / K (K − 1), so the loss over them is that of the whole list in expectation.
+        """
+        whole, drawn = self.gain.shape[1], len(positions)
+        scale = whole * (whole - 1) / max(drawn * (drawn - 1), 1)
+        return Stakes(self.gain[:, positions], self.discount[:, positions], self.share * scale)
+
+
+@torch.no_grad()
+def stakes(scores: Tensor, aps: Tensor, mask: Tensor) -> Stakes:
+    """Of lists [L, K] in the order of ``scores``; time and memory grow with K log K."""
+    gain = gains(aps, mask)
+    gain = gain / _ideal(gain, mask)
+    sorted_aps = aps.masked_fill(~mask, torch.inf).sort(dim=1).values
+    counts = mask.sum(1)
+    place = torch.arange(aps.shape[1], device=aps.device).expand_as(aps)
+    first = torch.ones_like(mask)
+    first[:, 1:] = sorted_aps[:, 1:] != sorted_aps[:, :-1]
+    # A configuration is better than as many as come before the first of those that equal it.
+    lower = torch.where(first, place, 0).cummax(1).values
+    pairs = (lower * (place < counts[:, None])).sum(1)
+    return Stakes(gain, discounts(scores, mask), (pairs > 0) / pairs.clamp(min=1).to(scores.dtype))
+
+
+def lambda_ndcg_loss(scores: Tensor, aps: Tensor, mask: Tensor, of_pairs: Stakes | None = None) -> Tensor:
     r"""Ranking loss (eq. 6): :math:`\mathbb{E}\,[\,|\Delta\mathrm{NDCG}_{ij}| \cdot \mathrm{softplus}(-(s_i - s_j))]`.
 
     The pairs (i, j) are those of one list with :math:`a_i > a_j`, and
@@ -56,17 +98,17 @@ def lambda_ndcg_loss(scores: Tensor, aps: Tensor, mask: Tensor) -> Tensor:
         scores: [L, K] of the ranker; anything where ``mask`` is False.
         aps: [L, K] AP@50.
         mask: [L, K] boolean, True where a list has a configuration.
+        of_pairs: where these are drawn from longer lists, :meth:`Stakes.sample` of those; by default they are whole lists.
 
     Returns:
         A non-negative number; 0 when no list has two different APs.
     """
+    found = stakes(scores.detach(), aps, mask) if of_pairs is None else of_pairs
     with torch.no_grad():
-        gain, discount = gains(aps, mask), discounts(scores, mask)
-        delta = (gain[:, :, None] - gain[:, None]).abs() * (discount[:, :, None] - discount[:, None]).abs()
-        delta = delta / _ideal(gain, mask)[:, :, None]
+        delta = (found.gain[:, :, None] - found.gain[:, None]).abs()
+        delta = delta * (found.discount[:, :, None] - found.discount[:, None]).abs()
         better = (aps[:, :, None] > aps[:, None]) & mask[:, :, None] & mask[:, None]
-        pairs = better.sum((1, 2))
-        weight = delta * better / pairs.clamp(min=1)[:, None, None] / (pairs > 0).sum().clamp(min=1)
+        weight = delta * better * found.share[:, None, None] / (found.share > 0).sum().clamp(min=1)
     # Padding may hold anything, and 0 · inf is not 0.
     scores = scores.masked_fill(~mask, 0.0)
     return (weight * functional.softplus(scores[:, None] - scores[:, :, None])).sum()

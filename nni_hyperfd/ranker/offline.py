@@ -33,6 +33,10 @@ class RankedList:
     encodings: Encodings
     aps: Tensor
 
+    def at(self, positions: Tensor) -> RankedList:
+        """Some of it, by their positions [M]."""
+        return RankedList(self.space, self.encodings[positions], self.aps[positions])
+
 
 @dataclass(frozen=True)
 class Experience:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -49,6 +49,23 @@ class Ranker(nn.Module):
             with seeded(seed):
                 self.encoders[space.key] = shape.build()
             self.shapes[space.key] = shape
+
+    def add_encoder(self, key: str, shape: EncoderShape, state: Mapping[str, Tensor]) -> None:
+        """Gives a space the encoder of that shape with these parameters and buffers.
+
+        Raises:
+            PlatformError: they do not fit the shape.
+        """
+        with seeded(0):
+            encoder = shape.build()
+        load_checked(encoder, state, f"encoder of {key}")
+        self.encoders[key] = encoder.train(self.training)
+        self.shapes[key] = shape
+
+    @staticmethod
+    def prefix(key: str) -> str:
+        """What the names of a space's encoder begin with in :meth:`parameters_state`."""
+        return f"encoders.{key}."
 
     def remove_space(self, key: str) -> None:
         """Forgets the encoder of a space."""
@@ -113,9 +130,14 @@ class Ranker(nn.Module):
         ranker.load(state)
         return ranker
 
-    def to_bytes(self) -> bytes:
-        """Shape and parameters as one safetensors blob."""
-        return pack("ranker", self.state_dict(), self.description())
+    def to_bytes(self, leaving_out: Collection[str] = ()) -> bytes:
+        """Shape and parameters as one safetensors blob; without the encoders of the spaces ``leaving_out``, by their keys."""
+        description = self.description()
+        for key in leaving_out:
+            del description["encoders"][key]
+        names = tuple(map(self.prefix, leaving_out))
+        state = {name: t for name, t in self.state_dict().items() if not name.startswith(names)}
+        return pack("ranker", state, description)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Ranker:

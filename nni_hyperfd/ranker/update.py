@@ -18,7 +18,7 @@ from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.extractor import WIDTH, image_inputs, meta_feature
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.view import View
-from nni_hyperfd.ranker.batch import list_loss, require_finite, score_lists
+from nni_hyperfd.ranker.batch import list_loss, require_finite
 from nni_hyperfd.ranker.losses import triplet_loss
 from nni_hyperfd.ranker.offline import OfflineData, RankedList
 from nni_hyperfd.ranker.ranker import Ranker
@@ -326,13 +326,11 @@ class ContinualUpdate:
         at_hand, at_hand_tilde = self._meta_features_at_hand(distinct, given)
         phi = at_hand | self._past_meta_features([i for kind, i in distinct if kind == "past"])
         loss = list_loss(
-            score_lists(
-                self._ranker,
-                torch.stack([phi[self._dataset(draw)] for draw in batch]),
-                lists := [self._list(draw) for draw in batch],
-            ),
-            lists,
+            self._ranker,
+            torch.stack([phi[self._dataset(draw)] for draw in batch]),
+            [self._list(draw) for draw in batch],
             self._settings,
+            self._generator,
         )
         if self._settings.triplet_weight and at_hand:
             # Only a data set whose images are at hand has a second sample, so only such a one can be v.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nni_hyperfd.metafeature.extractor import image_inputs
-from nni_hyperfd.ranker.batch import list_loss, require_finite, score_lists
+from nni_hyperfd.ranker.batch import list_loss, require_finite
 from nni_hyperfd.ranker.held_out import SHARE, held_out_ndcg, hold_out
 from nni_hyperfd.ranker.losses import triplet_loss
 from nni_hyperfd.ranker.offline import OfflineData
@@ -116,7 +116,7 @@ def _loss(
     indices = torch.stack([offline.sample(d, settings.images, generator) for d in twice.tolist()])
     phi, phi_tilde = ranker.extractor(pool[indices], offline.statistics[twice]).chunk(2)
     lists = [offline.experience[space].ranked(space, rows) for space, _, rows in batch]
-    loss = list_loss(score_lists(ranker, phi, lists), lists, settings)
+    loss = list_loss(ranker, phi, lists, settings, generator)
     different = datasets[:, None] != datasets
     return loss + settings.triplet_weight * triplet_loss(
         phi, phi_tilde, phi, different, settings.triplet_margin

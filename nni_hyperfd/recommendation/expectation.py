@@ -19,7 +19,8 @@ from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.transform import ExactTransform
 from nni_hyperfd.ranker.update import PastTask
 from nni_hyperfd.recommendation.gaussian.description import describe
-from nni_hyperfd.recommendation.gaussian.search import Eye, Finished, Search
+from nni_hyperfd.recommendation.gaussian.observed import FloatArray
+from nni_hyperfd.recommendation.gaussian.search import Eye, Finished, Search, fair_share
 from nni_hyperfd.recommendation.ranking import SPARES
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space
@@ -30,21 +31,29 @@ LISTED = 512
 PAST = 100
 """Finished tasks that take part, the latest ones."""
 
+TRIALS = 64
+"""Results of one of them that are looked at, evenly over its course; of these the most telling ones take part, see
+:data:`~nni_hyperfd.recommendation.gaussian.search.ROWS`."""
+
+OWN_RESULTS, OWN_RUNNING = 256, 128
+"""Results and running trials of the task itself that take part beside the sample of a large space: of the results the best one and the
+most telling others, of the trials the latest."""
+
 MEASUREMENTS = 1000
 """Offline results that take part, about; the time for fitting grows with the third power of their number. Where there are more, data
-sets are left out evenly."""
+sets are left out evenly, and where few data sets have very many, so are their results."""
 
 Results = Mapping[Configuration, float | None]
 
 
-class FinishedTasks(Protocol):
-    """Where finished tasks are fetched from, one by one."""
+class Past(Protocol):
+    """Finished tasks, fetched from where they are kept."""
 
-    def of_space(self, space_key: str) -> Sequence[str]:
-        """Ids of those of one search space, the oldest first."""
+    def of_space(self, space_key: str) -> list[str]:
+        """Ids of those of one search space, oldest first."""
 
-    def read(self, task_id: str) -> PastTask:
-        """One of them."""
+    def read(self, task_id: str, most: int | None = None) -> PastTask:
+        """One of them, with no more than ``most`` of its results, evenly over its course."""
 
 
 class Expectation:
@@ -79,9 +88,14 @@ class Expectation:
         aps = np.full((len(offline), len(experience.encodings)), np.nan)
         aps[experience.sets.numpy(), experience.configurations.numpy()] = experience.aps.double().numpy()
         sets = _spread(np.flatnonzero(~np.isnan(aps).all(axis=1)), len(experience.aps))
-        described = describe(space, experience.encodings)
+        aps = _thinned(aps[sets])
+        columns = np.flatnonzero(~np.isnan(aps).all(axis=0))
+        aps, described = (
+            aps[:, columns],
+            describe(space, experience.encodings[torch.from_numpy(columns)]),
+        )
         phi = self._offline_phi[torch.from_numpy(sets)].double().numpy()
-        self._seeing, self._blind = Eye(aps[sets], described, phi), Eye(aps[sets], described, phi[:, :0])
+        self._seeing, self._blind = Eye(aps, described, phi), Eye(aps, described, phi[:, :0])
         self._finished: dict[str, tuple[Finished, Finished]] = {}
 
     def recommend(
@@ -92,7 +106,7 @@ class Expectation:
         request: RecommendRequest,
         results: Results,
         begun: Iterable[Configuration],
-        past: FinishedTasks,
+        past: Past,
     ) -> Recommendation:
         """The configurations to try next, and spares.
 
@@ -108,9 +122,12 @@ class Expectation:
         Raises:
             SpaceError: The space has fewer configurations than candidates are asked for.
         """
-        candidates = _candidates(space, request, [*results, *begun])
+        begun = list(begun)
+        candidates = self._candidates(
+            space, request, results, [each for each in begun if each not in results]
+        )
         described = describe(space, encode(space, candidates))
-        finished = [self._learn(space, past, task_id) for task_id in past.of_space(space.key)[-PAST:]]
+        finished = self._learnt(space, past)
         search = Search(
             [
                 self._seeing.view(np.array(phi), described, [seen for seen, _ in finished]),
@@ -141,17 +158,41 @@ class Expectation:
             spares=named[request.budget :],
         )
 
-    def _learn(self, space: Space, past: FinishedTasks, task_id: str) -> tuple[Finished, Finished]:
-        """A finished task as the two processes see it."""
-        if task_id not in self._finished:
-            task = past.read(task_id)
-            phi = ExactTransform.factor(task.offline_phi).refresh(self._offline_phi) @ task.phi
-            trials = describe(space, task.trials.encodings), task.trials.aps.double().numpy()
-            self._finished[task_id] = (
-                self._seeing.finished(phi.double().numpy(), *trials),
-                self._blind.finished(np.zeros(0), *trials),
-            )
-        return self._finished[task_id]
+    def _learnt(self, space: Space, past: Past) -> list[tuple[Finished, Finished]]:
+        """The finished tasks that take part, as the two processes see them; those that do not any more are forgotten."""
+        known, tasks = self._finished, past.of_space(space.key)[-PAST:]
+        self._finished = {
+            task: known[task] if task in known else self._learn(space, past.read(task, TRIALS))
+            for task in tasks
+        }
+        return list(self._finished.values())
+
+    def _learn(self, space: Space, task: PastTask) -> tuple[Finished, Finished]:
+        phi = ExactTransform.factor(task.offline_phi).refresh(self._offline_phi) @ task.phi
+        trials = describe(space, task.trials.encodings), task.trials.aps.double().numpy()
+        return (
+            self._seeing.finished(phi.double().numpy(), *trials),
+            self._blind.finished(np.zeros(0), *trials),
+        )
+
+    def _candidates(
+        self,
+        space: Space,
+        request: RecommendRequest,
+        results: Results,
+        running: Sequence[Configuration],
+    ) -> list[Configuration]:
+        """The space, or a sample of it and what is known of the task beside that."""
+        if space.size <= LISTED:
+            return space.enumerate()
+        sampled = space.sample(min(request.candidates, LISTED), np.random.default_rng(request.seed))
+        measured = [(each, ap) for each, ap in results.items() if ap is not None]
+        if len(measured) > OWN_RESULTS:
+            best = max(range(len(measured)), key=lambda i: measured[i][1])
+            described = describe(space, encode(space, [each for each, _ in measured]))
+            measured = [measured[i] for i in self._blind.telling(described, OWN_RESULTS, [best])]
+        known = [*(each for each, _ in measured), *running[-OWN_RUNNING:]]
+        return list(dict.fromkeys([*sampled, *known]))
 
 
 def _spread(sets: NDArray[np.intp], measurements: int) -> NDArray[np.intp]:
@@ -162,10 +203,12 @@ def _spread(sets: NDArray[np.intp], measurements: int) -> NDArray[np.intp]:
     return sets[np.linspace(0, len(sets) - 1, kept).astype(int)]
 
 
-def _candidates(
-    space: Space, request: RecommendRequest, known: Iterable[Configuration]
-) -> list[Configuration]:
-    if space.size <= LISTED:
-        return space.enumerate()
-    sampled = space.sample(min(request.candidates, LISTED), np.random.default_rng(request.seed))
-    return list(dict.fromkeys([*sampled, *known]))
+def _thinned(aps: FloatArray) -> FloatArray:
+    """``[S, U]`` with about :data:`MEASUREMENTS` left: no row has more than its fair share of them, evenly chosen."""
+    most = fair_share((~np.isnan(aps)).sum(axis=1).tolist(), MEASUREMENTS * 5 // 4)
+    found = np.full_like(aps, np.nan)
+    for row, thin in zip(aps, found):
+        measured = np.flatnonzero(~np.isnan(row))
+        kept = measured[np.linspace(0, len(measured) - 1, min(most, len(measured))).astype(int)]
+        thin[kept] = row[kept]
+    return found

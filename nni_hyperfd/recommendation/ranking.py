@@ -70,7 +70,8 @@ def rank(
             ranker.remove_space(space.key)
     generator = torch.Generator().manual_seed(request.seed)
     chosen = recommend(scores, request.budget, request.exploration, generator).tolist()
-    rest = [i for i in scores.argsort(descending=True, stable=True).tolist() if i not in set(chosen)]
+    taken = set(chosen)
+    rest = [i for i in scores.argsort(descending=True, stable=True).tolist() if i not in taken]
 
     def named(positions: Sequence[int]) -> tuple[RankedConfiguration, ...]:
         return tuple(

@@ -34,6 +34,8 @@ from nni_hyperfd.server.refusals import Refusal, RefusalBody, refusal_of
 from nni_hyperfd.server.tokens import customer_of
 
 _PATIENT_THREADS = 24
+_PLANNING_THREADS = 4
+"""Plans of hyperfd-gp are made one after the other; those that wait for each other shall not take the threads of the others."""
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     int(status): {"model": RefusalBody, "description": status.phrase}
     for status in (
@@ -66,6 +68,7 @@ class _Desk:
     rates: Rates
     metrics: Metrics
     patient: CapacityLimiter
+    planning: CapacityLimiter
 
 
 def make_app(store: Store, platform: Platform, limits: Limits | None = None) -> FastAPI:
@@ -77,7 +80,8 @@ def make_app(store: Store, platform: Platform, limits: Limits | None = None) -> 
         limits: for each customer.
     """
     limits = limits or Limits()
-    desk = _Desk(store, platform, limits, Rates(limits), Metrics(store), CapacityLimiter(_PATIENT_THREADS))
+    threads = CapacityLimiter(_PATIENT_THREADS), CapacityLimiter(_PLANNING_THREADS)
+    desk = _Desk(store, platform, limits, Rates(limits), Metrics(store), *threads)
     app = FastAPI(title="HyperFD platform", version=PROTOCOL, redoc_url=None)
     app.state.desk = desk
     app.openapi = functools.partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
@@ -118,9 +122,11 @@ def _add_call(app: FastAPI, call: Call) -> None:
     async def answer(request: Request, view: _View) -> Response:
         desk: _Desk = request.app.state.desk
         question = await _question(request, call, desk.limits)
+        threads = None if call.quick else desk.patient
         if isinstance(question, RecommendRequest):
             check_work(question, desk.limits)
-        found = await to_thread.run_sync(view.ask, question, limiter=None if call.quick else desk.patient)
+            threads = desk.planning if question.method == "hyperfd-gp" else threads
+        found = await to_thread.run_sync(view.ask, question, limiter=threads)
         if found is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "no_task", "this experiment has no task at this platform")
         return Response(found.model_dump_json(), media_type="application/json")

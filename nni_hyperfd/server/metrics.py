@@ -52,7 +52,7 @@ class _State(Collector):
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        versions, counts = self._store.versions(), self._store.counts()
+        versions, counts, turn = self._store.versions(), self._store.counts(), self._store.turn()
         published = sum(version.published for version in versions)
         admitted = sum(customer.revoked is None for customer in self._store.customers())
         yield GaugeMetricFamily(
@@ -75,6 +75,19 @@ class _State(Collector):
             "Results of trials.",
             "status",
             {"ok": counts.usable_trials, "failed": counts.failed_trials},
+        )
+        yield GaugeMetricFamily(
+            "hyperfd_update_seconds",
+            "For how long the update under way has been; 0 where there is none.",
+            turn.seconds,
+        )
+        yield GaugeMetricFamily(
+            "hyperfd_update_queue", "Customers who wait for an update.", len(turn.waiting)
+        )
+        yield GaugeMetricFamily(
+            "hyperfd_update_queue_seconds",
+            "For how long the first of them has waited.",
+            max(turn.waiting, default=0.0),
         )
         yield GaugeMetricFamily("hyperfd_customers", "Customers who are let in.", admitted)
 

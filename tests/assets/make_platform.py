@@ -1,6 +1,9 @@
-"""Wrote ``platform_v1.sqlite``, once, with the package of the first release (commit c2d2319); kept to show what is in it.
+"""Wrote the state files beside it, each once and with the package of its time; kept to show what is in them.
 
-    PYTHONPATH=<checkout of that release> python tests/assets/make_platform.py FILE
+    PYTHONPATH=<checkout of that release> python tests/assets/make_platform.py FILE [own]
+
+``platform_v1.sqlite``: the first release (commit c2d2319). ``platform_v2.sqlite`` and, with ``own``, ``own_space_v2.sqlite``: the second
+layout of the tables (commit 5c46245); in the latter the experiments are of a customer's own space, whose encoder then lay in the ranker.
 
 A state of the next release is made the same way and laid beside it before the tables change again.
 """
@@ -11,6 +14,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -38,7 +42,13 @@ def features(images: int, seed: int) -> ImageFeatures:
     )
 
 
-def main(target: Path) -> None:
+OWN = {
+    "width": {"_type": "quniform", "_value": [8, 64, 8]},
+    "act": {"_type": "choice", "_value": ["relu", "silu"]},
+}
+
+
+def main(target: Path, searched: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     space = standard_space("hpo")
     tried = space.enumerate()[::20]
@@ -63,7 +73,7 @@ def main(target: Path) -> None:
         platform = Platform.create(folder, ranker.eval(), offline, BASE_ID, settings)
         client = TaskClient(platform, features(12, seed=2), BASE_ID)
         for name, aps in (("finished", (0.61, 0.72, None)), ("open", (0.55, 0.48))):
-            task = client.open(name, standard_search_space("hpo"))
+            task = client.open(name, searched)
             for entry, ap in zip(client.recommend(task, len(aps)).configurations, aps):
                 client.record(task, entry.parameters, ap, budget="smoke")
             if name == "finished":
@@ -73,4 +83,4 @@ def main(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), OWN if "own" in sys.argv[2:] else standard_search_space("hpo"))

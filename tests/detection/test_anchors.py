@@ -192,3 +192,42 @@ def test_a_large_batch_matched_in_parts_equals_the_dense_form() -> None:
     found = match(boxes, valid, ignored, anchors, 0.5, 0.3)
     best, _, forced, _ = _match_dense(boxes, valid, ignored, corners(anchors))
     torch.testing.assert_close(found.iou, torch.where(forced >= FORCED_IOU, forced, best))
+
+
+@pytest.mark.parametrize("pairs", [1, 84 * 3, 84 * 3 * 4, 84 * 3 * 40])
+def test_faces_are_compared_block_by_block_on_a_device(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of 1, 1, 4 and all 40 faces of three images; equal faces lie in different blocks, so ties cross them."""
+    generator = torch.Generator().manual_seed(0)
+    origin = torch.randint(0, 40, (3, 40, 2), generator=generator).float()
+    boxes = torch.cat([origin, origin + torch.randint(8, 40, (3, 40, 2), generator=generator)], dim=-1)
+    boxes[:, 30:] = boxes[:, :10]
+    valid = torch.rand(3, 40, generator=generator) < 0.9
+    ignored = torch.rand(3, 40, generator=generator) < 0.2
+    anchors = corners(priors(64, 64))
+    assert len(anchors) == 168
+    whole = _match_dense(boxes, valid, ignored, anchors)
+    monkeypatch.setattr("nni_hyperfd.detection.anchors.MOST_PAIRS_DENSE", 2 * pairs)
+    for found, expected in zip(_match_dense(boxes, valid, ignored, anchors), whole):
+        assert torch.equal(found, expected)
+
+
+def test_a_crowd_takes_no_more_memory_than_a_few_faces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest tensor that matching makes has as many entries as its blocks allow, on a device and for one image on a CPU."""
+    sizes: list[int] = []
+    plain = iou
+
+    def watched(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        found = plain(a, b)
+        sizes.append(found.numel())
+        return found
+
+    anchors = priors(64, 64)
+    boxes = torch.tensor([4.0, 4.0, 40.0, 40.0]).expand(1, 5000, 4) + torch.arange(5000.0)[:, None] / 500
+    valid, ignored = torch.ones(1, 5000, dtype=torch.bool), torch.zeros(1, 5000, dtype=torch.bool)
+    expected = match(boxes, valid, ignored, anchors, 0.5, 0.3)
+    monkeypatch.setattr("nni_hyperfd.detection.anchors.iou", watched)
+    monkeypatch.setattr("nni_hyperfd.detection.anchors.MOST_PAIRS_DENSE", 20 * len(anchors))
+    for found, known in zip(match(boxes, valid, ignored, anchors, 0.5, 0.3), expected):
+        assert torch.equal(found, known)
+    assert max(sizes) <= 20 * len(anchors)
+    assert len(sizes) == 250

@@ -245,7 +245,7 @@ def test_an_update_that_is_drawn_out_loses_its_turn(
     waiting = bob.open("exp")
     bob.post("record", bob.trial(waiting))
     assert bob.post("begin_update", {"task_id": waiting}).json()["kind"] == "wait"
-    monkeypatch.setattr("nni_hyperfd.platform.platform.UPDATE_SECONDS", 0.0)
+    monkeypatch.setattr("nni_hyperfd.platform.updates.UPDATE_SECONDS", 0.0)
     turn = {"session_id": ticket["session_id"], "step": ticket["step"], "phi": PHI, "phi_tilde": PHI}
     check(ada.post("send_features", turn), 409, "update_lost", "longer than")
     assert bob.post("begin_update", {"task_id": waiting}).json()["kind"] == "ticket"

@@ -16,10 +16,11 @@ from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from sqlalchemy import Connection, RowMapping, Table, insert, select
+from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import DBAPIError
 
 from nni_hyperfd.errors import PlatformAwayError, PlatformError
+from nni_hyperfd.platform.state.checking import check_row, check_structure
 from nni_hyperfd.platform.state.database import database_engine
 from nni_hyperfd.platform.state.schema import Base, found_version
 from nni_hyperfd.platform.state.sqlite import sqlite_engine
@@ -41,6 +42,7 @@ def backup(location: str | Path, file: Path) -> None:
     try:
         with tempfile.TemporaryDirectory(dir=file.parent, prefix=".hyperfd-backup-") as folder:
             with source.snapshot() as reading, _writing(folder) as writing:
+                check_structure(reading)
                 Base.metadata.create_all(writing)
                 _copy(reading, writing)
             copy = Path(folder) / FILE_NAME
@@ -118,17 +120,8 @@ def _copy(reading: Connection, writing: Connection) -> None:
         rows = reading.execute(select(*columns).order_by(*table.primary_key))
         for part in rows.mappings().partitions(_AT_ONCE):
             for row in part:
-                _check(table, row)
+                check_row(table, row)
             writing.execute(insert(table), [dict(row) for row in part])
-
-
-def _check(table: Table, row: RowMapping) -> None:
-    """A column ``x_sha256`` is the checksum of ``x``, and ``sha256`` that of ``blob``."""
-    for column in table.columns:
-        blob = "blob" if column.name == "sha256" else column.name.removesuffix("_sha256")
-        if column.name.endswith("sha256") and blob in row and sha256(row[blob]).hexdigest() != row[column]:
-            key = ", ".join(str(row[part]) for part in table.primary_key)
-            raise PlatformError(f"the {blob} of {table.name} {key} is damaged; restore an older backup")
 
 
 def _beside(file: Path) -> Path:

@@ -27,6 +27,25 @@ def customers_and_guard(connection: Connection) -> None:
         raise PlatformError("its rows do not belong together; restore a backup")
 
 
+def own_encoders_and_queue(connection: Connection) -> None:
+    """2 -> 3: encoders of customers' own spaces have rows of their own, and who waits for his turn to update stands in a queue.
+
+    The encoders that are in older versions' blobs stay there, where they are found; the next update writes rows for them.
+    """
+    postgresql = connection.dialect.name == "postgresql"
+    number, blob = ("DOUBLE PRECISION", "BYTEA") if postgresql else ("FLOAT", "BLOB")
+    for statement in (
+        f"CREATE TABLE own_encoders (space_key VARCHAR(64) NOT NULL, version INTEGER NOT NULL, blob {blob} NOT NULL, "
+        "sha256 VARCHAR(64) NOT NULL, PRIMARY KEY (space_key, version), "
+        "FOREIGN KEY (version) REFERENCES ranker_versions (number))",
+        f"CREATE TABLE update_queue (customer VARCHAR(64) NOT NULL, task_id VARCHAR(64) NOT NULL, since {number} NOT NULL, "
+        f"asked {number} NOT NULL, PRIMARY KEY (customer), FOREIGN KEY (customer) REFERENCES customers (name), "
+        "FOREIGN KEY (task_id) REFERENCES tasks (id))",
+        f"ALTER TABLE update_lease ADD COLUMN begun {number}",
+    ):
+        connection.exec_driver_sql(statement)
+
+
 _POSTGRESQL_1 = (
     "ALTER TABLE tasks ADD COLUMN customer VARCHAR(64) NOT NULL DEFAULT 'local' REFERENCES customers (name)",
     "ALTER TABLE tasks ALTER COLUMN customer DROP DEFAULT",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -99,6 +99,7 @@ class Trial:
 class NewVersion:
     """What an update hands over: the ranker, Ω, G^(t)(D_offline), and Z by task id where the paper's iteration made it.
 
+    ``own_encoders`` are those of customers' own spaces that it moved, by the key of their space.
     ``settings`` says how it was trained.  Where it is not ``published``, the Z of other tasks stay as they are.
     """
 
@@ -112,6 +113,22 @@ class NewVersion:
     trials_failed: int
     published: bool = True
     guard: str | None = None
+    own_encoders: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Who updates the platform, and who waits for it.
+
+    Args:
+        experiment_id: whose turn it is; None where nobody's is.
+        seconds: for how long it has been.
+        waiting: seconds for which each customer in the queue has waited, the next one first.
+    """
+
+    experiment_id: str | None
+    seconds: float
+    waiting: tuple[float, ...]
 
 
 @dataclass(frozen=True)

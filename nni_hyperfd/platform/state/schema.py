@@ -33,15 +33,15 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.platform.state.migrations import customers_and_guard
+from nni_hyperfd.platform.state.migrations import customers_and_guard, own_encoders_and_queue
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PRODUCT = "hyperfd-platform"
 LOCAL = "local"
 """The customer who uses the platform in his own process; he has no token, so nobody is him over a network."""
 
 Migration = Callable[[Connection], None]
-MIGRATIONS: dict[int, Migration] = {1: customers_and_guard}
+MIGRATIONS: dict[int, Migration] = {1: customers_and_guard, 2: own_encoders_and_queue}
 """``MIGRATIONS[n]`` turns schema version n into n + 1; a released one never changes."""
 
 
@@ -130,7 +130,7 @@ class TaskRow(Base):
 
 
 class VersionRow(Base):
-    """One ranker: never changed once written.
+    """One ranker: never changed once written, but that its blobs are emptied when it is pruned.
 
     The unique ``parent`` makes the published versions one chain and the unique ``task_id`` gives an experiment at
     most one of them, whatever the processes around do.  A version that is not ``published`` is kept to be looked at,
@@ -161,6 +161,19 @@ class VersionRow(Base):
     omega: Mapped[bytes] = mapped_column(LargeBinary)
     omega_sha256: Mapped[str] = mapped_column(String(64))
     created: Mapped[datetime] = mapped_column(Moment, default=now)
+
+
+class OwnEncoderRow(Base):
+    """The encoder of a customer's own search space as a version left it, and its Ω; later versions have it so until one of them moves it."""
+
+    __tablename__ = "own_encoders"
+
+    space_key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version: Mapped[int] = mapped_column(
+        ForeignKey("ranker_versions.number"), primary_key=True, autoincrement=False
+    )
+    blob: Mapped[bytes] = mapped_column(LargeBinary)
+    sha256: Mapped[str] = mapped_column(String(64))
 
 
 class TrialRow(Base):
@@ -217,6 +230,18 @@ class LeaseRow(Base):
     session_id: Mapped[str | None] = mapped_column(String(64))
     task_id: Mapped[str | None] = mapped_column(String(64))
     expires: Mapped[float] = mapped_column(Float(53), default=0.0)  # seconds since 1970, UTC
+    begun: Mapped[float | None] = mapped_column(Float(53))  # seconds since 1970, UTC
+
+
+class QueueRow(Base):
+    """A customer who waits for his turn to update; each has one place, whatever number of experiments he wants to finish."""
+
+    __tablename__ = "update_queue"
+
+    customer: Mapped[str] = mapped_column(ForeignKey("customers.name"), primary_key=True)
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"))
+    since: Mapped[float] = mapped_column(Float(53))  # seconds since 1970, UTC
+    asked: Mapped[float] = mapped_column(Float(53))  # seconds since 1970, UTC
 
 
 def found_version(connection: Connection) -> int | None:

@@ -17,19 +17,29 @@ BUSY_SECONDS = 30.0
 """How long a connection waits for another one that writes."""
 
 _MAGIC = b"SQLite format 3\x00"
+_HEAD = 100
+"""Bytes of a SQLite file's header, whose fields are big endian."""
 
 
 def examine(path: Path) -> None:
     """Look at a state file without the right to write, so that a wrong one keeps its every byte.
 
+    It takes as long for a large file as for a small one: its head, its length, and the rows that say what it is. Damage further in is
+    found when it is read, since every blob has a checksum, and by :mod:`~nni_hyperfd.platform.state.checking`.
+
     Raises:
         PlatformError: It is damaged, not ours, or written by a newer package.
     """
     with path.open("rb") as file:
-        if file.read(len(_MAGIC)) != _MAGIC:
-            raise PlatformError(
-                f"{path} is not a platform state, or is damaged; restore a backup or choose another folder"
-            )
+        head = file.read(_HEAD)
+    if not head.startswith(_MAGIC):
+        raise PlatformError(
+            f"{path} is not a platform state, or is damaged; restore a backup or choose another folder"
+        )
+    if _is_cut_off(path, head):
+        raise PlatformError(
+            f"{path} is damaged (a part is missing); restore a backup or choose another folder"
+        )
 
     def connect() -> sqlite3.Connection:
         return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
@@ -37,11 +47,6 @@ def examine(path: Path) -> None:
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
     try:
         with engine.connect() as connection:
-            report = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-            if report != "ok":
-                raise PlatformError(
-                    f"{path} is damaged ({report}); restore a backup or choose another folder"
-                )
             found_version(connection)
     except DatabaseError as error:
         raise PlatformError(
@@ -49,6 +54,15 @@ def examine(path: Path) -> None:
         ) from error
     except PlatformError as error:
         raise PlatformError(f"the state {path} cannot be used: {error}") from None
+
+
+def _is_cut_off(path: Path, head: bytes) -> bool:
+    """Whether the file is shorter than its header says; pages that a write-ahead log still has may be missing."""
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size > 0:
+        return False
+    page = int.from_bytes(head[16:18], "big")
+    return path.stat().st_size < int.from_bytes(head[28:32], "big") * (65536 if page == 1 else page)
 
 
 def sqlite_engine(path: Path) -> Engine:

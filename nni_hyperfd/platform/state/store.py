@@ -13,13 +13,14 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -33,6 +34,7 @@ from nni_hyperfd.platform.state.records import (
     NewVersion,
     TaskRecord,
     Trial,
+    Turn,
     VersionInfo,
 )
 from nni_hyperfd.platform.state.schema import (
@@ -44,6 +46,8 @@ from nni_hyperfd.platform.state.schema import (
     FeatureRow,
     LeaseRow,
     OfflineRow,
+    OwnEncoderRow,
+    QueueRow,
     SchemaRow,
     TaskRow,
     TransformationRow,
@@ -56,6 +60,11 @@ from nni_hyperfd.platform.state.schema import (
 from nni_hyperfd.platform.state.sqlite import examine, sqlite_engine
 
 FILE_NAME = "platform.sqlite"
+
+QUEUE_SECONDS = 15.0
+"""Who has not asked for his turn for so long does not wait for it any more."""
+NEXT_SECONDS = 0.25
+"""How soon the one whose turn is next should ask again."""
 
 
 class Store:
@@ -108,7 +117,7 @@ class Store:
                 raise PlatformError(f"there is no platform state at {self.location}")
             # Made before the transaction: other processes need not wait for it, and one of them may win.
             state = start() if callable(start) else start
-        with self._writing(hyperfd_layout=True) as session:
+        with self.writing(hyperfd_layout=True) as session:
             connection = session.connection()
             version = self._found(connection)
             if version is not None:
@@ -143,7 +152,7 @@ class Store:
             yield session
 
     @contextmanager
-    def _writing(self, **options: bool) -> Iterator[Session]:
+    def writing(self, **options: bool) -> Iterator[Session]:
         """One transaction that holds SQLite's write lock from its start, so that what it reads stays true."""
         engine = self._engine.execution_options(hyperfd_write=True, **options)
         with self._errors(), Session(engine) as session, session.begin():
@@ -156,6 +165,20 @@ class Store:
         options = {"isolation_level": "REPEATABLE READ"} if postgresql else {}
         with self._errors(), self._engine.execution_options(**options).connect() as connection:
             yield connection
+
+    def compact(self) -> None:
+        """Give room that is not used any more back to the disk; SQLite needs as much again meanwhile, PostgreSQL does it by itself."""
+        if self._engine.dialect.name != "sqlite":
+            return
+        with self._errors(), self._engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            try:
+                driver.execute("VACUUM")
+                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            except sqlite3.Error as error:
+                raise PlatformAwayError(
+                    f"the platform state at {self.location} cannot be made smaller now: {error}"
+                ) from error
 
     # ----------------------------------------------------------------------------------------------- versions
 
@@ -175,6 +198,13 @@ class Store:
         with self._reading() as session:
             return [VersionInfo(*entry) for entry in session.execute(_VERSIONS)]
 
+    def is_usable(self, number: int) -> bool:
+        """Whether there is such a ranker version, customers may use it, and it was not pruned."""
+        query = select(VersionRow.published, VersionRow.ranker_sha256).where(VersionRow.number == number)
+        with self._reading() as session:
+            row = session.execute(query).first()
+        return row is not None and row.published and row.ranker_sha256 != EMPTY
+
     def is_published(self, number: int) -> bool:
         """Whether there is such a ranker version, and customers may use it."""
         query = select(VersionRow.published).where(VersionRow.number == number)
@@ -182,18 +212,34 @@ class Store:
             return bool(session.execute(query).scalar_one_or_none())
 
     def ranker(self, number: int) -> bytes:
-        """Ranker blob of a version."""
-        return self._blob(
-            select(VersionRow.ranker, VersionRow.ranker_sha256).where(VersionRow.number == number),
-            f"ranker version {number}",
-        )
+        """Ranker blob of a version.
+
+        Raises:
+            PlatformError: There is no such version, or it was pruned.
+        """
+        query = select(VersionRow.ranker, VersionRow.ranker_sha256)
+        return _kept(number, self._blob(query.where(VersionRow.number == number), f"ranker version {number}"))
 
     def omega(self, number: int) -> bytes:
-        """Ω blob of a version."""
-        return self._blob(
-            select(VersionRow.omega, VersionRow.omega_sha256).where(VersionRow.number == number),
-            f"Ω of version {number}",
-        )
+        """Ω blob of a version.
+
+        Raises:
+            PlatformError: There is no such version, or it was pruned.
+        """
+        query = select(VersionRow.omega, VersionRow.omega_sha256)
+        return _kept(number, self._blob(query.where(VersionRow.number == number), f"Ω of version {number}"))
+
+    def own_encoder(self, space_key: str, version: int) -> bytes | None:
+        """The encoder of somebody's own space as a version has it; None where no version before has moved it."""
+        row = OwnEncoderRow
+        query = select(row.blob, row.sha256).join(VersionRow, VersionRow.number == row.version)
+        query = query.where(row.space_key == space_key, row.version <= version)
+        query = query.where(VersionRow.published | (row.version == version))
+        query = query.order_by(row.version.desc()).limit(1)
+        with self._reading() as session:
+            if session.execute(query.with_only_columns(row.version)).first() is None:
+                return None
+        return self._blob(query, f"encoder of the space {space_key}")
 
     def offline(self) -> bytes:
         """Offline data blob."""
@@ -241,7 +287,7 @@ class Store:
         """
         known = PlatformError(f"there is a customer {name} already; revoke it first to give it a new token")
         try:
-            with self._writing() as session:
+            with self.writing() as session:
                 row = session.get(CustomerRow, name, with_for_update=True)
                 if row is None:
                     session.add(CustomerRow(name=name, token_sha256=token_sha256))
@@ -258,7 +304,7 @@ class Store:
         Raises:
             PlatformError: There is none of that name whom the platform takes messages from.
         """
-        with self._writing() as session:
+        with self.writing() as session:
             row = session.get(CustomerRow, name, with_for_update=True)
             if row is None or row.token_sha256 is None:
                 raise PlatformError(f"there is no customer {name} with a token")
@@ -303,7 +349,7 @@ class Store:
                 phi=list(task.phi),
             )
             try:
-                with self._writing() as session:
+                with self.writing() as session:
                     session.add(row)
             except IntegrityError:
                 pass  # another process opened it in between
@@ -343,6 +389,9 @@ class Store:
     def learnt_tasks(self, space_key: str | None = None) -> list[str]:
         """Ids of the finished tasks whose versions are published, in the order of these; of one search space, or of all."""
         query = select(TaskRow.id).join(VersionRow, VersionRow.number == TaskRow.version_after)
+        query = query.join(
+            FeatureRow, FeatureRow.task_id == TaskRow.id
+        )  # without them, what it taught is in the ranker only
         query = query.where(TaskRow.status == "done", VersionRow.published).order_by(VersionRow.number)
         if space_key is not None:
             query = query.where(TaskRow.space_key == space_key)
@@ -357,13 +406,27 @@ class Store:
         """
         for _ in range(2):
             try:
-                with self._writing() as session:
+                with self.writing() as session:
                     return _record(session, trial)
             except IntegrityError:
                 continue  # the same trial came in another process; now it is there
         raise PlatformError(
             f"the trial {trial.trial_key} of task {trial.task_id} could not be kept; send it again"
         )
+
+    def results(self, task_id: str, most: int | None = None) -> list[Trial]:
+        """Usable experience of one task in the order in which it came; ``most`` of it, evenly over its course, where there is more."""
+        query = select(TrialRow.id).where(TrialRow.task_id == task_id, TrialRow.ap.is_not(None))
+        names = list(Trial.__dataclass_fields__)
+        with self._reading() as session:
+            ids = list(session.execute(query.order_by(TrialRow.id)).scalars())
+            if most is not None and len(ids) > most:
+                ids = [ids[i * (len(ids) - 1) // max(most - 1, 1)] for i in range(most)]
+                chosen = select(TrialRow).where(TrialRow.id.in_(ids))
+            else:
+                chosen = select(TrialRow).where(TrialRow.task_id == task_id, TrialRow.ap.is_not(None))
+            rows = session.execute(chosen.order_by(TrialRow.id)).scalars()
+            return [Trial(**{name: getattr(row, name) for name in names}) for row in rows]
 
     def trials(self, task_id: str | None = None) -> list[Trial]:
         """Experience of one task, or of all, in the order in which it came."""
@@ -416,19 +479,43 @@ class Store:
     # ------------------------------------------------------------------------------------------------ updates
 
     def take_lease(self, session_id: str, task_id: str, seconds: float, takeover: bool = False) -> float:
-        """Try to get the turn to update; returns 0, or for how many seconds another one still holds it."""
+        """Try to get the turn to update; returns 0, or after how many seconds to ask again.
+
+        Turns are given in the order in which customers asked. A customer has one place in the queue, and loses it when he does not
+        ask for :data:`QUEUE_SECONDS`; ``takeover`` is for the experiment whose turn it is already.
+        """
         moment = time.time()
-        with self._writing() as session:
+        with self.writing() as session:
             lease = session.execute(select(LeaseRow).with_for_update()).scalar_one()
-            left = lease.expires - moment
-            if lease.session_id is not None and left > 0 and not (takeover and lease.task_id == task_id):
-                return left
+            held = lease.session_id is not None and lease.expires > moment
+            if not (held and takeover and lease.task_id == task_id):
+                place = _queue_up(session, _task_row(session, task_id), moment, held)
+                if held or place > 0:
+                    left = max(lease.expires - moment, NEXT_SECONDS) if held else NEXT_SECONDS
+                    return left if place > 0 else min(left, NEXT_SECONDS)
+            session.execute(delete(QueueRow).where(QueueRow.task_id == task_id))
             lease.session_id, lease.task_id, lease.expires = session_id, task_id, moment + seconds
+            lease.begun = moment
         return 0.0
+
+    def turn(self) -> Turn:
+        """Who updates the platform, and who waits for it."""
+        moment = time.time()
+        with self._reading() as session:
+            lease = session.execute(select(LeaseRow)).scalar_one()
+            held = lease.session_id is not None and lease.expires > moment
+            task = session.get(TaskRow, lease.task_id) if held else None
+            since = select(QueueRow.since).where(QueueRow.asked > moment - QUEUE_SECONDS)
+            waiting = session.execute(since.order_by(QueueRow.since)).scalars()
+            return Turn(
+                None if task is None else task.experiment_id,
+                moment - (lease.begun or moment) if held else 0.0,
+                tuple(moment - each for each in waiting),
+            )
 
     def renew_lease(self, session_id: str, seconds: float) -> None:
         """Lengthen a turn; UpdateLostError when it is over."""
-        with self._writing() as session:
+        with self.writing() as session:
             _hold(session, session_id).expires = time.time() + seconds
 
     def check_lease(self, session_id: str) -> None:
@@ -438,7 +525,7 @@ class Store:
 
     def release_lease(self, session_id: str) -> None:
         """Give a turn back, if it is still held."""
-        with self._writing() as session:
+        with self.writing() as session:
             session.execute(update(LeaseRow).where(LeaseRow.session_id == session_id).values(session_id=None))
 
     def commit_version(self, session_id: str, task_id: str, parent: int, made: NewVersion) -> TaskRecord:
@@ -450,7 +537,7 @@ class Store:
             UpdateLostError: The turn is over or ``parent`` is not the newest published version any more.
         """
         try:
-            with self._writing() as session:
+            with self.writing() as session:
                 task = _task_row(session, task_id, lock=True)
                 if task.status == "done":
                     return _task(task)
@@ -472,7 +559,7 @@ class Store:
         Raises:
             PlatformError: There is no such version, or the platform has gone on without it.
         """
-        with self._writing() as session:
+        with self.writing() as session:
             session.execute(select(LeaseRow).with_for_update())  # no version is written meanwhile
             row = session.get(VersionRow, number)
             if row is None:
@@ -493,7 +580,7 @@ class Store:
         Raises:
             UpdateLostError: A usable trial came in after all.
         """
-        with self._writing() as session:
+        with self.writing() as session:
             task = _task_row(session, task_id, lock=True)
             if task.status == "open":
                 statuses = (
@@ -545,6 +632,10 @@ def _create(session: Session, connection: Connection, first: FirstState) -> None
 
 def _digest(blob: bytes) -> str:
     return hashlib.sha256(blob).hexdigest()
+
+
+EMPTY = _digest(b"")
+"""Checksum of the blobs of a version that was pruned."""
 
 
 _VERSIONS = select(
@@ -615,6 +706,28 @@ def _record(session: Session, trial: Trial) -> str:
     return "stored" if row is None else "replaced"
 
 
+def _kept(number: int, blob: bytes) -> bytes:
+    if not blob:
+        raise PlatformError(f"ranker version {number} is not kept any more; go on with the newest version")
+    return blob
+
+
+def _queue_up(session: Session, task: TaskRow, moment: float, held: bool) -> int:
+    """How many customers' turns come before this one's; he takes his place where he must wait."""
+    session.execute(delete(QueueRow).where(QueueRow.asked <= moment - QUEUE_SECONDS))
+    queue = session.execute(select(QueueRow).order_by(QueueRow.since, QueueRow.customer)).scalars().all()
+    mine = next((row for row in queue if row.customer == task.customer), None)
+    if mine is None:
+        if held or queue:
+            session.add(QueueRow(customer=task.customer, task_id=task.id, since=moment, asked=moment))
+        return len(queue)
+    if mine.task_id == task.id:
+        if moment - mine.asked > QUEUE_SECONDS / 4:  # each time would cost a write to the disk
+            mine.asked = moment
+        return queue.index(mine)
+    return queue.index(mine) + 1  # another experiment of his comes before
+
+
 def _hold(session: Session, session_id: str, lock: bool = True) -> LeaseRow:
     query = select(LeaseRow).with_for_update() if lock else select(LeaseRow)
     lease = session.execute(query).scalar_one()
@@ -642,6 +755,8 @@ def _write_version(session: Session, task: TaskRow, parent: int, number: int, ma
     )
     session.add(FeatureRow(task_id=task.id, blob=made.features, sha256=_digest(made.features)))
     session.flush()
+    for key, blob in made.own_encoders.items():
+        session.add(OwnEncoderRow(space_key=key, version=number, blob=blob, sha256=_digest(blob)))
     for task_id, blob in made.transformations.items():
         if not made.published and task_id != task.id:
             continue

@@ -22,6 +22,14 @@ from nni_hyperfd.recommendation.gaussian.task_process import Customer, TaskProce
 
 OWN = (1.0, 3.0, 10.0)
 """Hypotheses: variance of what is a customer's own, in units of what is an offline set's own. Believed in inverse proportion."""
+ROWS = 400
+"""Trials of all customers before that take part together: the time for a plan grows with the third power of their number, its memory with
+the second. A hundred customers with a budget of four lose nothing."""
+ROWS_OF_ONE = 32
+"""Most of one of them."""
+STEPS = 64
+"""Trials that are chosen one after the other, each in view of those before it; what a plan names beyond them is in the order of what it
+promises by itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +43,14 @@ class Finished:
 
     customer: Customer
     values: FloatArray
+
+    def first(self, count: int) -> Finished:
+        """With the first ``count`` of these trials only."""
+        return (
+            self
+            if count >= len(self.values)
+            else Finished(self.customer.at(np.arange(count)), self.values[:count])
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +82,25 @@ class Eye:
         self._process = TaskProcess.fit(aps, described, self._places.known)
 
     def finished(self, looks: FloatArray, described: FloatArray, aps: FloatArray) -> Finished:
-        """A customer that looks like ``[F]`` after trials of configurations ``[n, P]`` with these APs ``[n]``."""
-        return Finished(self._customer(looks, described), observe(aps, self._process.spread).values)
+        """A customer that looks like ``[F]`` after trials of configurations ``[n, P]`` with these APs ``[n]``.
+
+        The most telling :data:`ROWS_OF_ONE` of them are kept, in that order; all of them say what is usual for the customer.
+        """
+        kept = self.telling(described, ROWS_OF_ONE)
+        values = observe(aps, self._process.spread).values
+        return Finished(self._customer(looks, described[kept]), values[kept])
 
     def view(self, looks: FloatArray, described: FloatArray, past: Sequence[Finished]) -> View:
-        """Of a customer that looks like ``[F]``, at candidates ``[K, P]``, after others."""
-        return View(self._process, self._customer(looks, described), past)
+        """Of a customer that looks like ``[F]``, at candidates ``[K, P]``, after others.
+
+        Where these have more than :data:`ROWS` trials together, each gives up its least telling ones, those with most of them first.
+        """
+        most = fair_share([len(each.values) for each in past], ROWS)
+        return View(self._process, self._customer(looks, described), [each.first(most) for each in past])
+
+    def telling(self, described: FloatArray, count: int, first: Sequence[int] = ()) -> NDArray[np.intp]:
+        """See :meth:`~nni_hyperfd.recommendation.gaussian.task_process.TaskProcess.telling`."""
+        return self._process.telling(described, count, first)
 
     def _customer(self, looks: FloatArray, described: FloatArray) -> Customer:
         return self._process.customer(self._places.of(looks), described)
@@ -108,7 +137,8 @@ class Search:
     ) -> Plan:
         """The next ``count`` trials, or as many as are left.
 
-        More than one are chosen as if each of those before it would come out as expected, and so are those that are running.
+        More than one are chosen as if each of those before it would come out as expected, and so are those that are running; beyond
+        :data:`STEPS` of them, only those before the last step are.
 
         Args:
             aps: ``[K]`` in [0, 1], NaN where there is no result.
@@ -126,7 +156,12 @@ class Search:
         tried, order = running | ~np.isnan(aps), []
         while len(order) < count and not (tried | failed).all():
             gain = weights @ np.stack([gain_of_next(each.mean, each.covariance, tried) for each in now])
-            best = int(np.argmax(np.where(tried | failed, -np.inf, gain)))
+            gain = np.where(tried | failed, -np.inf, gain)
+            if len(order) == STEPS:
+                rest = np.argsort(-gain, kind="stable")[: int(np.isfinite(gain).sum())]
+                order.extend(rest[: count - STEPS].tolist())
+                break
+            best = int(np.argmax(gain))
             order.append(best)
             tried = tried | (np.arange(len(tried)) == best)
             now = [each.expecting(np.array([best])) for each in now]
@@ -162,6 +197,14 @@ def _before_the_first_trial(view: View, own: Sequence[float]) -> list[_Belief]:
         belief = _Belief(view.process, mean, shared + factor * alone, 0.0).after(np.arange(n), values)
         found.append(_Belief(view.process, belief.mean[n:], belief.covariance[n:, n:], belief.density))
     return found
+
+
+def fair_share(sizes: Sequence[int], total: int) -> int:
+    """The largest number (at least 1) that each may have so that all together have no more than ``total``, or as many as they have."""
+    most = max(sizes, default=1)
+    while most > 1 and sum(min(size, most) for size in sizes) > total:
+        most -= 1
+    return most
 
 
 def expected_improvement(mean: FloatArray, deviation: FloatArray, best: float) -> FloatArray:

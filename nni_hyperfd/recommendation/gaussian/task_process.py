@@ -35,6 +35,8 @@ CENTERS = {"main": -3.0, "joint": -2.0, "decay": 0.0, "reach": -0.5, "noise": -1
 """Where the priors of the weights' logarithms are centered, and the search begins."""
 DEVIATIONS = {"main": 3.0, "joint": 3.0, "decay": 2.0, "reach": 2.0, "noise": 3.0}
 """Deviations of these priors."""
+BLOCK = 2**20
+"""Distances between configurations, in one dimension each, that are in memory at once where no gradient is wanted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +184,35 @@ class TaskProcess:
         explained = solve_triangular(self._factor, cross, lower=True)
         return Customer(place, described, self._solved @ cross, explained)
 
+    def telling(self, described: FloatArray, count: int, first: Sequence[int] = ()) -> NDArray[np.intp]:
+        """Which of a data set's trials say most about all of them, the most telling one first.
+
+        Each is the one of which least is known after measuring those before it: pivoted Cholesky of the prior covariance within one
+        data set. What came out of the trials has no part in it, since to pick the best ones would be to pick the lucky ones.
+
+        Args:
+            described: ``[n, P]`` the configurations that were tried.
+            count: At least 1.
+            first: Positions that are chosen in any case.
+
+        Returns:
+            ``[min(count, n)]`` distinct positions.
+        """
+        variances = self._weights.main.exp().sum() + self._weights.joint.exp().sum()
+        left = np.full(len(described), float(variances))
+        open_ = np.ones(len(described), dtype=bool)
+        chosen: list[int] = []
+        columns = np.zeros((min(count, len(described)), len(described)))
+        for step, column in enumerate(columns):
+            pick = first[step] if step < len(first) else int(np.argmax(np.where(open_, left, -np.inf)))
+            column[:] = self._kernels(described, described[pick][None]).sum(0)[:, 0]
+            column -= columns[:step, pick] @ columns[:step]
+            column /= np.sqrt(max(left[pick], 0.0) + self.noise)
+            left = left - column**2
+            open_[pick] = False
+            chosen.append(pick)
+        return np.array(chosen, dtype=np.intp)
+
     def covariance(self, customers: Sequence[Customer]) -> tuple[FloatArray, FloatArray]:
         """``[n, n]`` twice, between all configurations of all customers, one customer after the other.
 
@@ -200,8 +231,15 @@ class TaskProcess:
         return shared - explained.T @ explained, alone * same
 
     def _kernels(self, first: FloatArray, second: FloatArray) -> FloatArray:
+        """``[3, U, V]``, a block of rows at a time: all distances at once would be P times as large as the result."""
+        found = np.empty((3, len(first), len(second)))
+        rows = max(1, BLOCK // max(second.size, 1))
         with torch.no_grad():
-            return self._weights.kernels(torch.from_numpy(_steps(first, second))).numpy()
+            for start in range(0, len(first), rows):
+                part = slice(start, start + rows)
+                steps = torch.from_numpy(_steps(first[part], second))
+                found[:, part] = self._weights.kernels(steps).numpy()
+        return found
 
     def _alike(self, first: FloatArray, second: FloatArray) -> FloatArray:
         if not first.shape[1]:

@@ -61,7 +61,7 @@ def test_an_old_state_opens_and_goes_on(folder: Path, features: ImageFeatures) -
     assert platform.status().schema_version == SCHEMA_VERSION
     assert {v.number: store.ranker(v.number) for v in store.versions()} == rankers
     assert [(t.task_id, t.trial_key, t.ap, t.status) for t in store.trials()] == trials
-    assert all(v.published and v.guard is None for v in store.versions())
+    assert all(v.published for v in store.versions())
     client = TaskClient(platform, features, "base0")
     finished, task = (
         platform.ask(FindTask(experiment_id="finished")),
@@ -95,13 +95,11 @@ def test_a_migration_that_fails_leaves_the_old_state(folder: Path, monkeypatch: 
         raise PlatformError("its rows do not belong together")
 
     last = SCHEMA_VERSION - 1
+    before = (folder / FILE_NAME).read_bytes()
     step = schema.MIGRATIONS[last]
     monkeypatch.setitem(schema.MIGRATIONS, last, fail)
     with pytest.raises(PlatformError, match="do not belong together"):
         Store(folder)
     monkeypatch.undo()
-    raw = sqlite3.connect(folder / FILE_NAME)
-    assert raw.execute("SELECT version FROM hyperfd_schema").fetchone() == (last,)
-    assert "customers" not in {row[0] for row in raw.execute("SELECT name FROM sqlite_master")} or last > 1
-    raw.close()
+    assert (folder / FILE_NAME).read_bytes() == before
     assert Store(folder).newest().number == 1

@@ -239,14 +239,16 @@ COLUMNS = {
     "experience": "id task_id trial_key parameters status ap test_ap heldout_ap seconds seed budget created",
     "offline_features": "task_id blob sha256",
     "transformations": "task_id version blob sha256",
-    "update_lease": "id session_id task_id expires",
+    "own_encoders": "space_key version blob sha256",
+    "update_lease": "id session_id task_id expires begun",
+    "update_queue": "customer task_id since asked",
 }
 
 
-def test_the_tables_are_those_of_schema_version_2() -> None:
+def test_the_tables_are_those_of_schema_version_3() -> None:
     """Whoever changes a table raises SCHEMA_VERSION, adds a migration and a file of the old version as a test asset."""
     found = {name: " ".join(table.columns.keys()) for name, table in schema.Base.metadata.tables.items()}
-    assert (schema.SCHEMA_VERSION, found) == (2, COLUMNS)
+    assert (schema.SCHEMA_VERSION, found) == (3, COLUMNS)
 
 
 def test_the_tables_can_be_made_in_postgresql() -> None:
@@ -262,14 +264,14 @@ def test_an_older_state_is_brought_up_to_date_or_left_as_it_was(
     store.close()
     before = (tmp_path / FILE_NAME).read_bytes()
 
-    def to_3(connection: Connection) -> None:
+    def to_4(connection: Connection) -> None:
         connection.exec_driver_sql("CREATE TABLE extra (id INTEGER)")
         if fail:
             connection.exec_driver_sql("INSERT INTO nowhere VALUES (1)")
 
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 3)
-    monkeypatch.setattr("nni_hyperfd.platform.state.store.SCHEMA_VERSION", 3)
-    monkeypatch.setitem(schema.MIGRATIONS, 2, to_3)
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", 4)
+    monkeypatch.setattr("nni_hyperfd.platform.state.store.SCHEMA_VERSION", 4)
+    monkeypatch.setitem(schema.MIGRATIONS, 3, to_4)
     fail = True
     with pytest.raises(PlatformError, match="nowhere"):
         Store(tmp_path)
@@ -277,7 +279,7 @@ def test_an_older_state_is_brought_up_to_date_or_left_as_it_was(
     fail = False
     assert len(Store(tmp_path).trials()) == 1
     with sqlite3.connect(tmp_path / FILE_NAME) as database:
-        assert database.execute("SELECT version FROM hyperfd_schema").fetchall() == [(3,)]
+        assert database.execute("SELECT version FROM hyperfd_schema").fetchall() == [(4,)]
         assert database.execute("SELECT * FROM extra").fetchall() == []
     database.close()
 
@@ -335,7 +337,7 @@ def test_a_state_of_schema_version_1_keeps_all_it_had(tmp_path: Path) -> None:
     assert store.take_lease("two", still_open.id, 60) == 0
     both = replace(version(still_open.id, 2), transformations={done.id: b"Z new", still_open.id: b"Z2"})
     assert store.commit_version("two", still_open.id, 1, both).version_after == 2
-    with pytest.raises(IntegrityError), store._writing() as session:  # foreign keys are looked after again
+    with pytest.raises(IntegrityError), store.writing() as session:  # foreign keys are looked after again
         session.execute(text("UPDATE tasks SET customer = 'nobody'"))
 
 
@@ -386,7 +388,7 @@ def test_nothing_is_built_on_a_version_that_is_not_published(tmp_path: Path) -> 
     ]
     assert store.newest().number == 2
     third = store.open_task(replace(TASK, experiment_id="third"))
-    with pytest.raises(IntegrityError), store._writing() as session:  # the tables hold the chain, too
+    with pytest.raises(IntegrityError), store.writing() as session:  # the tables hold the chain, too
         session.execute(text("UPDATE ranker_versions SET published = true"))
     assert store.find_task("third") == third
 

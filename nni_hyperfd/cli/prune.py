@@ -1,0 +1,39 @@
+"""``hyperfd prune``: let go of old ranker versions and give their room back."""
+
+from __future__ import annotations
+
+import argparse
+
+from nni_hyperfd.customer.settings import default_platform
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the parser."""
+    parser = commands.add_parser(
+        "prune",
+        help="let go of a platform's old ranker versions",
+        description="Empties what need not be kept: ranker versions but the newest ones, those that experiments under way were begun with, and those that may still be published; what carries the oldest tasks over; and encoders of customers' own spaces of long ago. Results and history stay. Every update does so too, little by little; this does all of it, and gives the room in a SQLite file back to the disk.",
+    )
+    parser.add_argument(
+        "--platform",
+        default=default_platform(),
+        help="folder or database URL of the platform's state (default: %(default)s)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prune and say what went."""
+    # Not through the platform itself, which would load torch.
+    from nni_hyperfd.platform.state.pruning import prune
+    from nni_hyperfd.platform.state.store import Store
+
+    store = Store(options.platform)
+    try:
+        gone = prune(store)
+        store.compact()
+    finally:
+        store.close()
+    print(
+        f"{gone.versions} old rankers, what carried {gone.tasks} old tasks over, and {gone.encoders} encoders of customers' own spaces are gone."
+    )
