@@ -12,7 +12,8 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from nni_hyperfd.platform.state.schema import FeatureRow, OwnEncoderRow, TaskRow, VersionRow
-from nni_hyperfd.platform.state.store import EMPTY, Store
+from nni_hyperfd.platform.state.store import Store
+from nni_hyperfd.platform.state.versions import EMPTY
 
 AT_ONCE = 32
 """Blobs of a kind that go after an update; a platform that has many old ones gets rid of them little by little."""
