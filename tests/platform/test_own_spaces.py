@@ -45,7 +45,7 @@ def experiment(client: TaskClient, name: str, space: dict[str, Any]) -> Any:
 
 def test_a_space_of_45_000_values_is_refused_in_one_sentence(platform: Platform, client: TaskClient) -> None:
     for call in (client.open, lambda _, space: client.preview(space, 4)):
-        with pytest.raises(PlatformError, match="45000 values.*at most 2048.*quniform") as error:
+        with pytest.raises(PlatformError, match=r"45000 values.*at most 2048.*quniform") as error:
             call("wide", own_space("k", 45, 1000))
         assert len(str(error.value)) < 300
     assert platform.status().counts.open_tasks == 0
