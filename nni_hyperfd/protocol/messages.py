@@ -152,13 +152,13 @@ def _check_choice(value: JsonValue, depth: int) -> None:
 
 def _check_space(space: dict[str, JsonValue]) -> dict[str, JsonValue]:
     _check_space_node(space, 1)
-    if len(json.dumps(space)) > SPACE_BYTES_LIMIT:
-        raise ValueError(f"the search space is larger than {SPACE_BYTES_LIMIT} bytes")
     if (listed := _values(space)) > VALUES_LIMIT:
         raise ValueError(
             f"the search space lists {listed} values, and at most {VALUES_LIMIT} are taken; write long lists of numbers as quniform or "
             "randint"
         )
+    if len(json.dumps(space)) > SPACE_BYTES_LIMIT:
+        raise ValueError(f"the search space is larger than {SPACE_BYTES_LIMIT} bytes")
     return space
 
 

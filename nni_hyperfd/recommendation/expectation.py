@@ -36,8 +36,8 @@ TRIALS = 64
 :data:`~nni_hyperfd.recommendation.gaussian.search.ROWS`."""
 
 OWN_RESULTS, OWN_RUNNING = 256, 128
-"""Results and running trials of the task itself that take part beside the sample of a large space: of the results the best one and the
-most telling others, of the trials the latest."""
+"""Results and running trials of the task itself that take part beside the sample of a large space: of the results the best one and, of
+twice as many evenly over its course, the most telling others; of the trials the latest."""
 
 MEASUREMENTS = 1000
 """Offline results that take part, about; the time for fitting grows with the third power of their number. Where there are more, data
@@ -188,9 +188,11 @@ class Expectation:
         sampled = space.sample(min(request.candidates, LISTED), np.random.default_rng(request.seed))
         measured = [(each, ap) for each, ap in results.items() if ap is not None]
         if len(measured) > OWN_RESULTS:
-            best = max(range(len(measured)), key=lambda i: measured[i][1])
+            best = max(measured, key=lambda each: each[1])
+            even = np.linspace(0, len(measured) - 1, min(2 * OWN_RESULTS, len(measured))).astype(int)
+            measured = list(dict.fromkeys([best, *(measured[i] for i in even)]))
             described = describe(space, encode(space, [each for each, _ in measured]))
-            measured = [measured[i] for i in self._blind.telling(described, OWN_RESULTS, [best])]
+            measured = [measured[i] for i in self._blind.telling(described, OWN_RESULTS, [0])]
         known = [*(each for each, _ in measured), *running[-OWN_RUNNING:]]
         return list(dict.fromkeys([*sampled, *known]))
 

@@ -116,6 +116,6 @@ def test_a_recommendation_leaves_the_kept_ranker_as_it_was(service: Service) -> 
         space = {"width": {"_type": "choice", "_value": list(range(1, 4 + size))}}
         subject = SUBJECT | {"space": space}
         assert ada.post("recommend", {"subject": subject, "budget": 2}).status_code == 200
-    (ranker,) = service.platform._rankers.values()
+    (ranker,) = service.platform._shelf._rankers.values()
     assert list(ranker.shapes) == list(service.platform.ranker(0).shapes)
     assert len(ranker.encoders) == len(ranker.shapes)

@@ -32,8 +32,8 @@ def describe(space: Space, encodings: Encodings) -> FloatArray:
 def _network_columns(networks: Sequence[Architecture]) -> FloatArray:
     cost = np.log2(flops_of_codes(codes_of(networks)))
     blocks = [[block for stage in each.stages for block in stage] for each in networks]
-    kernel = [np.mean([block.kernel for block in each]) for each in blocks]
-    expand = [np.mean([block.expand for block in each]) for each in blocks]
+    kernel = [sum(block.kernel for block in each) / len(each) for each in blocks]
+    expand = [sum(block.expand for block in each) / len(each) for each in blocks]
     stages = [_expansions(each) for each in networks]
     return np.column_stack([4 * cost, kernel, expand, stages])
 
@@ -43,5 +43,5 @@ def _expansions(network: Architecture) -> list[float]:
     found = [stage[0].expand / _STEP for stage in network.stages[1:]]
     for stage in network.stages[1:-1]:
         others = [block.expand / _STEP for block in stage[1:]]
-        found.append(float(np.mean(others)) if others else _MEAN)
+        found.append(sum(others) / len(others) if others else _MEAN)
     return found

@@ -198,20 +198,17 @@ class TaskProcess:
         Returns:
             ``[min(count, n)]`` distinct positions.
         """
-        variances = self._weights.main.exp().sum() + self._weights.joint.exp().sum()
-        left = np.full(len(described), float(variances))
-        open_ = np.ones(len(described), dtype=bool)
-        chosen: list[int] = []
+        prior = self._kernels(described, described).sum(0)
+        left, open_ = np.diag(prior).copy(), np.ones(len(described), dtype=bool)
         columns = np.zeros((min(count, len(described)), len(described)))
+        chosen = np.zeros(len(columns), dtype=np.intp)
         for step, column in enumerate(columns):
             pick = first[step] if step < len(first) else int(np.argmax(np.where(open_, left, -np.inf)))
-            column[:] = self._kernels(described, described[pick][None]).sum(0)[:, 0]
-            column -= columns[:step, pick] @ columns[:step]
+            column[:] = prior[pick] - columns[:step, pick] @ columns[:step]
             column /= np.sqrt(max(left[pick], 0.0) + self.noise)
-            left = left - column**2
-            open_[pick] = False
-            chosen.append(pick)
-        return np.array(chosen, dtype=np.intp)
+            left -= column**2
+            open_[pick], chosen[step] = False, pick
+        return chosen
 
     def covariance(self, customers: Sequence[Customer]) -> tuple[FloatArray, FloatArray]:
         """``[n, n]`` twice, between all configurations of all customers, one customer after the other.
