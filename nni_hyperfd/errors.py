@@ -31,6 +31,10 @@ class PlatformAwayError(PlatformError):
     """A platform that cannot be reached, or cannot serve for now; the same message may be taken later."""
 
 
+class RefusedError(PlatformError):
+    """An experiment that was begun while the platform was away, and that the platform will not have."""
+
+
 class UnknownTaskError(PlatformError):
     """A task that the platform does not have."""
 

@@ -14,6 +14,9 @@ from nni_hyperfd.protocol.messages import BeginUpdate, OpenTask, TrialRecord, pa
 
 FILE_NAME = "hyperfd.outbox.jsonl"
 
+REFUSED_NAME = "hyperfd.refused.jsonl"
+"""Where messages are kept that no platform will take."""
+
 Waiting = OpenTask | TrialRecord | BeginUpdate
 """Messages that may wait; the others of an update belong to one conversation, which is begun anew instead."""
 
@@ -46,6 +49,16 @@ class Outbox:
             waiting = self.waiting()
             if message not in waiting:
                 self.replace([*waiting, message])
+
+    def give_up(self) -> Path:
+        """Set all messages aside for their owner, as nobody will take them; returns the file that holds them."""
+        aside = self._path.with_name(REFUSED_NAME)
+        with self.lock:
+            refused = Outbox(aside)
+            for message in self.waiting():
+                refused.add(message)
+            self.replace([])
+        return aside
 
     def waiting(self) -> list[Waiting]:
         """All messages.

@@ -16,7 +16,7 @@ import torch
 
 from nni_hyperfd.customer.kept import KeptRanker
 from nni_hyperfd.customer.outbox import Outbox, Waiting
-from nni_hyperfd.errors import HyperFDError, PlatformAwayError, TrustError
+from nni_hyperfd.errors import HyperFDError, PlatformAwayError, RefusedError, TrustError
 from nni_hyperfd.metafeature.sending import extractor_state
 from nni_hyperfd.protocol.calls import PlatformAPI
 from nni_hyperfd.protocol.messages import (
@@ -66,6 +66,7 @@ class SteadyPlatform:
         self._task: Task | None = None
         self._told_away = False
         self._ask_again = 0.0
+        self._refusal: str | None = None
 
     def ask(self, question: Question[A]) -> A:
         """The answer to one question, from here where it can be while the platform is away."""
@@ -121,6 +122,12 @@ class SteadyPlatform:
                 extractor_version=message.subject.extractor_version,
                 status="open",
             )
+        except TrustError:
+            raise
+        except HyperFDError as error:
+            if any(isinstance(waiting, OpenTask) for waiting in self._outbox.waiting()):
+                raise self._give_up(error) from error
+            raise
         self._subjects[task.task_id] = message.subject
         return task
 
@@ -151,7 +158,9 @@ class SteadyPlatform:
         # With its final address if there is one: whoever delivers it may not know what this process knows.
         self._outbox.add(message if self._task is None else self._addressed(message))
         receipt = None
-        if time.monotonic() >= self._ask_again:
+        if self._refusal is not None:
+            self._outbox.give_up()
+        elif time.monotonic() >= self._ask_again:
             try:
                 receipt = self.deliver().get(message.trial_key)
             except PlatformAwayError as error:
@@ -169,6 +178,7 @@ class SteadyPlatform:
 
         Raises:
             PlatformAwayError: The platform is still away; what was not sent goes on waiting.
+            RefusedError: It will not have the experiment; nothing waits any more, and all messages are set aside.
             TrustError: Somebody else answers, or the token is not known; as before.
             HyperFDError: A message was refused.
         """
@@ -176,15 +186,17 @@ class SteadyPlatform:
         refused: HyperFDError | None = None
         with self._outbox.lock:
             waiting = self._outbox.waiting()
+            openings = [message for message in waiting if isinstance(message, OpenTask)]
+            for opening in openings:
+                self._open_late(opening)
             left: list[Waiting] = []
             try:
                 for place, message in enumerate(waiting):
                     left = waiting[place:]
+                    if not isinstance(message, TrialRecord):
+                        continue
                     try:
-                        if isinstance(message, OpenTask):
-                            self._task = self._remote.ask(message)
-                        elif isinstance(message, TrialRecord):
-                            receipts[message.trial_key] = self._remote.ask(self._addressed(message))
+                        receipts[message.trial_key] = self._remote.ask(self._addressed(message))
                     except (PlatformAwayError, TrustError):
                         raise
                     except HyperFDError as error:
@@ -193,9 +205,10 @@ class SteadyPlatform:
                 left = []
             finally:
                 # Provisional addresses mean nothing without the message that opens the task.
-                first = [m for m in waiting if isinstance(m, OpenTask) and left and m not in left]
+                first = openings if left else []
+                later = [message for message in left if message not in openings]
                 owed = [m for m in waiting if isinstance(m, BeginUpdate) and m not in left]
-                self._outbox.replace([*first, *left, *owed])
+                self._outbox.replace([*first, *later, *owed])
         if self._told_away and waiting:
             logger.info("The platform is back, and has all results.")
             self._told_away = False
@@ -203,10 +216,29 @@ class SteadyPlatform:
             raise refused
         return receipts
 
+    def _open_late(self, opening: OpenTask) -> None:
+        """Begin, on the platform too, the task of an experiment that began while it was away."""
+        try:
+            self._task = self._remote.ask(opening)
+        except (PlatformAwayError, TrustError):
+            raise
+        except HyperFDError as error:
+            raise self._give_up(error) from error
+
+    def _give_up(self, error: HyperFDError) -> RefusedError:
+        """The platform will not have this experiment, so nothing of it is to wait any longer."""
+        self._refusal = (
+            f"the platform refuses this experiment ({str(error).rstrip('.')}) and will not learn from it; its results are kept in "
+            f"{self._outbox.give_up()}"
+        )
+        return RefusedError(self._refusal)
+
     # ------------------------------------------------------------------------------------------------ updates
 
     def _begin_update(self, message: BeginUpdate) -> UpdateAnswer:
         """Start the experiment's update, when all results are delivered."""
+        if self._refusal is not None:
+            raise RefusedError(self._refusal)
         self._outbox.add(message.model_copy(update={"takeover": False}))
         self.deliver()
         return self._settled(self._remote.ask(self._addressed(message)))

@@ -77,7 +77,8 @@ class HyperFDAdvisor(MsgDispatcherBase):
     def handle_initialize(self, data: dict[str, Any]) -> None:
         """Rank the configurations of a search space for the data, and begin the first rung."""
         folder = experiment_folder()
-        self._rungs = rungs(self._settings.budget, self._eta, self._epochs or _named_epochs(Records(folder)))
+        longest, step = _lengths(Records(folder), self._epochs)
+        self._rungs = rungs(self._settings.budget, self._eta, longest, step)
         self._session = Session(folder, self._settings, data, self._rungs[0].count)
         self._next_id = 1 + max(
             (outcome.parameter_id for outcome in self._session.records.outcomes()), default=-1
@@ -244,11 +245,19 @@ class _Trained:
         ]
 
 
-def _named_epochs(records: Records) -> int:
-    name = records.training().budget
-    if name not in BUDGETS:
+def _lengths(records: Records, epochs: int | None) -> tuple[int, int]:
+    """Epochs of a full training, and between two validations, by the budget that the trial command names and ``epochs``."""
+    budget = BUDGETS.get(records.training().budget)
+    if budget is None:
+        if epochs is None:
+            raise PluginError(
+                "classArgs: epochs is missing, and the trial command names no budget of this package; write epochs: <epochs of a "
+                "full training>."
+            )
+        return epochs, 1
+    if epochs is not None and not budget.validate_every <= epochs <= budget.epochs:
         raise PluginError(
-            "classArgs: epochs is missing, and the trial command names no budget of this package; write epochs: <epochs of a "
-            "full training>."
+            f"classArgs: epochs is {epochs}, but a training with --budget {budget.name} has from {budget.validate_every} to "
+            f"{budget.epochs} epochs; write such a number, or leave epochs out."
         )
-    return BUDGETS[name].epochs
+    return epochs or budget.epochs, budget.validate_every

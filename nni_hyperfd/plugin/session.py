@@ -14,7 +14,7 @@ from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
 
 from nni_hyperfd.customer.result import Result, read_metric
 from nni_hyperfd.customer.settings import Settings
-from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PluginError
+from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PluginError, RefusedError
 from nni_hyperfd.plugin.memo import Memo, Presence
 from nni_hyperfd.plugin.page import Page
 from nni_hyperfd.plugin.records import Records
@@ -126,6 +126,8 @@ class Session:
         """Have the platform keep a result or a failure (None) at once. Should it not, it is sent again at the end."""
         try:
             self._customer.record(self._task, self.ranking[place], result, self._training)
+        except RefusedError as error:
+            logger.error("%s.", error)
         except Exception as error:
             logger.error(
                 "The platform did not take this (%s); it is sent again at the end.",
@@ -136,7 +138,7 @@ class Session:
     def end(self, reason: str, outcomes: Iterable[tuple[int, Result | None, int | None]]) -> bool:
         """Update the platform, once in this process and, by the platform's care, once ever; False if it failed.
 
-        While a platform is away the experiment is over, too: its results wait on this disk.
+        While a platform is away, or will not have the experiment, that is over, too: its results are kept on this disk.
 
         Args:
             reason: for the log.
@@ -159,6 +161,9 @@ class Session:
                 error,
                 self.records.experiment_id,
             )
+            return True
+        except RefusedError as error:
+            logger.error("%s.", error)
             return True
         except Exception as error:
             logger.error(
@@ -219,8 +224,12 @@ def say_that_the_space_stays() -> None:
 
 
 def complain(dispatcher: MsgDispatcherBase | None, sentence: str) -> None:
-    """Show an error wherever NNI shows any: its manager's log and status, the dispatcher's log, the terminal."""
+    """Show an error wherever NNI shows any: on its page, in its manager's log, the dispatcher's log, the terminal."""
     sentence = f"HyperFD: {sentence}"
+    try:
+        Page(os.environ["NNI_TUNER_COMMAND_CHANNEL"]).show(sentence)
+    except OSError as error:
+        logger.warning("NNI's page does not show this error: %s", error)
     if dispatcher is not None:
         dispatcher.report_error(sentence)
     print(sentence, file=sys.stderr, flush=True)

@@ -54,6 +54,7 @@ class PlatformAPI(Protocol):
             UnknownTaskError: It names a task that is not there.
             UpdateLostError: The update that it belongs to is over; begin it again.
             ForbiddenError: It names what is another customer's.
+            RefusedError: The experiment was begun while the platform was away, and the platform will not have it.
             SpaceError: Its search space is malformed, or its configuration is not one of that space; over a network this is a
                 PlatformError of the same sentence.
             PlatformAwayError: Nobody answered; nobody knows whether it arrived. Ask again.

@@ -16,7 +16,7 @@ from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.customer.kept import KeptRanker
 from nni_hyperfd.customer.outbox import Outbox
 from nni_hyperfd.customer.steady import SteadyPlatform
-from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PlatformError, TrustError
+from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PlatformError, RefusedError, TrustError
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.protocol.calls import PlatformAPI
@@ -207,3 +207,62 @@ def test_a_torn_outbox_is_never_seen(tmp_path: Path, disk_full_after: Callable[[
     assert box.waiting() == [first]
     box.add(first.model_copy(update={"trial_key": "b"}))
     assert len(box.waiting()) == 2
+
+
+def test_an_experiment_that_the_platform_will_not_have_is_told_and_set_aside(
+    platform: Platform, features: ImageFeatures, steady: Steady, tmp_path: Path
+) -> None:
+    """Begun while the platform was away, with another base detector than the platform's."""
+    steady([]).ask(ReadExtractor())
+    api = steady([NO_REQUEST] * 3)  # extractor, open_task, the first result
+    client = TaskClient(api, features, "other-base")
+    task = client.open("exp", HPO)
+    first, second, third = client.recommend(task, budget=3).configurations
+    client.record(task, first.parameters, 0.5)
+    api._ask_again = 0.0
+    with pytest.raises(RefusedError, match=r"refuses this experiment .*other-base") as told:
+        client.record(task, second.parameters, 0.25)
+    aside = tmp_path / "exp" / "hyperfd.refused.jsonl"
+    assert f"its results are kept in {aside}" in str(told.value)
+    client.record(task, third.parameters, 0.75)
+    with pytest.raises(RefusedError, match="refuses this experiment"):
+        client.update(task)
+    assert Outbox(tmp_path / "exp" / "outbox.jsonl").waiting() == []
+    kept = [message for message in Outbox(aside).waiting() if isinstance(message, TrialRecord)]
+    assert [message.ap for message in kept] == [0.5, 0.25, 0.75]
+    assert platform.ask(FindTask(experiment_id="exp")) is None
+
+
+def test_another_process_hears_the_refusal_too(
+    platform: Platform, features: ImageFeatures, steady: Steady, tmp_path: Path
+) -> None:
+    steady([]).ask(ReadExtractor())
+    client = TaskClient(steady([NO_REQUEST] * 2), features, "other-base")
+    client.open("exp", HPO)
+    box = Outbox(tmp_path / "exp" / "outbox.jsonl")
+    assert len(box.waiting()) == 1
+    with pytest.raises(RefusedError, match="other-base"):
+        TaskClient(steady([]), features, "other-base").open("exp", HPO)
+    assert box.waiting() == []
+    with pytest.raises(PlatformError, match="other-base") as told:
+        TaskClient(steady([]), features, "other-base").open("exp", HPO)
+    assert not isinstance(told.value, RefusedError), "nothing is set aside where nothing waits"
+
+
+def test_what_opens_a_task_waits_until_all_results_are_there(
+    platform: Platform, features: ImageFeatures, steady: Steady, tmp_path: Path
+) -> None:
+    """The platform goes away again between two results, and another process, which knows no task, delivers the rest."""
+    steady([]).ask(ReadExtractor())
+    client = TaskClient(steady([NO_REQUEST] * 4), features, BASE_ID)
+    task = client.open("exp", HPO)
+    for entry, ap in zip(client.recommend(task, budget=2).configurations, (0.5, 0.25)):
+        client.record(task, entry.parameters, ap)
+    with pytest.raises(PlatformAwayError):
+        steady([HERE, HERE, NO_REQUEST]).deliver()
+    found = platform.ask(FindTask(experiment_id="exp"))
+    assert found is not None
+    assert [trial.ap for trial in platform.trials(found.task_id)] == [0.5]
+    steady([]).deliver()
+    assert [trial.ap for trial in platform.trials(found.task_id)] == [0.5, 0.25]
+    assert Outbox(tmp_path / "exp" / "outbox.jsonl").waiting() == []

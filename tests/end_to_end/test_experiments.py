@@ -102,6 +102,7 @@ def test_a_wrong_setting_is_told(desk: Any) -> None:
     experiment = desk.start(REPORT, {"bugdet": 4})
     experiment.wait_for_status("ERROR")
     sentence = "HyperFD: classArgs: unknown key 'bugdet'; did you mean 'budget'?"
+    assert sentence.casefold() in experiment.get("check-status")["errors"][0], "what the page shows"
     assert sentence in experiment.log().splitlines()[-1], "the last line of the page's dispatcher log"
     assert sentence in experiment.log("nnimanager.log")
     assert sentence in experiment.log("nnictl_stderr.log")

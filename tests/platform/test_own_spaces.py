@@ -16,7 +16,7 @@ from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
 from nni_hyperfd.protocol.blobs import unpack
-from nni_hyperfd.protocol.messages import KEYS_LIMIT, VALUES_LIMIT, RecommendRequest
+from nni_hyperfd.protocol.messages import KEYS_LIMIT, VALUES_LIMIT, FindTask, ReadRanker, RecommendRequest
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.recommendation.ranking import rank, read_space
@@ -66,7 +66,7 @@ def test_six_experiments_in_the_widest_spaces_leave_the_ranker_as_large_as_it_wa
         assert client.update(task).version_after == number + 1
         assert len(store.ranker(number + 1)) == pytest.approx(size, rel=0.01)
         assert len(store.omega(number + 1)) == pytest.approx(size, rel=0.1)
-        assert len(platform.ranker_state().tensors) < 8 * 2**20
+        assert len(platform.ask(ReadRanker()).tensors) < 8 * 2**20
         blob = store.own_encoder(task.space_key, number + 1)
         # 64 numbers for each value and each key's scaled value, and as many for Ω, beside the layers behind them.
         assert len(blob) < 2 * 256 * (VALUES_LIMIT + KEYS_LIMIT) + 2**17
@@ -91,7 +91,7 @@ def test_what_was_learnt_in_an_own_space_ranks_the_next_experiment_in_it(
     assert fresh.version == 0
     # Who asks with the version before gets what was known then.
     old = RecommendRequest(subject=fresh_subject(platform, client, space), budget=8, exploration=0.0, seed=0)
-    assert platform.recommend(old).configurations == fresh.configurations
+    assert platform.ask(old).configurations == fresh.configurations
 
 
 def fresh_subject(platform: Platform, client: TaskClient, space: dict[str, Any]) -> Any:
@@ -152,14 +152,16 @@ def test_encoders_in_the_ranker_of_the_last_release_are_found_and_move_out(tmp_p
     gwap = torch.randn(shape, generator=generator).half()
     features = ImageFeatures(gwap, torch.zeros(shape).half(), torch.randint(1, 9, (12,), generator=generator))
     client = TaskClient(platform, features, BASE_ID)
-    task = platform.find_task("open")
+    task = platform.ask(FindTask(experiment_id="open"))
     record = store.task(task.task_id)
     space = read_space(record.space, record.flops_limit)
     old = Ranker.from_bytes(store.ranker(1))
     assert space.key in old.shapes
     request = RecommendRequest(task_id=task.task_id, budget=4)
-    assert platform.recommend(request) == rank(old.eval(), 1, space, torch.tensor(record.phi), request)
-    assert space.key not in Ranker.from_bytes(platform.ranker_state(1).tensors).shapes, "nobody else gets it"
+    assert platform.ask(request) == rank(old.eval(), 1, space, torch.tensor(record.phi), request)
+    assert space.key not in Ranker.from_bytes(platform.ask(ReadRanker(version=1)).tensors).shapes, (
+        "nobody else gets it"
+    )
     receipt = client.update(task)
     assert receipt.version_after == 2
     assert space.key not in platform.ranker(2).shapes

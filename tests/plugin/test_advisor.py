@@ -135,6 +135,12 @@ def test_it_goes_on_in_a_new_process_and_can_be_finished_without_one(
         ({"data": "faces", "eta": 1}, {}, "eta must be a whole number from 2"),
         ({"data": "faces", "method": "hyperfd-gp"}, {}, "leave method out, or use the tuner"),
         ({"data": "faces"}, {"trialCommand": "python my_own.py"}, "epochs is missing"),
+        ({"data": "faces", "epochs": 9}, {}, "--budget smoke has from 1 to 4 epochs"),
+        (
+            {"data": "faces", "epochs": 5},
+            {"trialCommand": "python finetune.py --budget paper"},
+            "--budget paper has from 10 to 1000 epochs",
+        ),
         ({"data": "nowhere"}, {}, "nowhere"),
     ],
 )
