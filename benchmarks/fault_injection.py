@@ -38,7 +38,9 @@ from nni_hyperfd.customer import http
 from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.customer.http import HTTPPlatform
 from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.platform.state.pruning import Keeping
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
+from nni_hyperfd.platform.state.versions import EMPTY
 from nni_hyperfd.protocol.calls import PlatformAPI
 from nni_hyperfd.server.limits import Limits
 from nni_hyperfd.server.serve import ServerSettings, make_server
@@ -326,7 +328,9 @@ class Arena:
         for place, (number, parent, _, *digests) in enumerate(versions):
             if number != place or parent != (place - 1 if place else None):
                 faults.append(f"version {number} has parent {parent}")
-            if self._digests.setdefault(number, tuple(digests)) != tuple(digests):  # type: ignore[arg-type]
+            old = number <= versions[-1][0] - Keeping().versions
+            pruned = old and set(digests) == {EMPTY}
+            if not pruned and self._digests.setdefault(number, tuple(digests)) != tuple(digests):  # type: ignore[arg-type]
                 faults.append(f"version {number} has changed")
         if len(versions) < len(self._digests):
             faults.append("a version has gone")

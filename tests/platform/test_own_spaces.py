@@ -13,10 +13,19 @@ import torch
 from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
+from nni_hyperfd.metafeature.sending import received_extractor
+from nni_hyperfd.metafeature.view import ExactView
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
 from nni_hyperfd.protocol.blobs import unpack
-from nni_hyperfd.protocol.messages import KEYS_LIMIT, VALUES_LIMIT, FindTask, ReadRanker, RecommendRequest
+from nni_hyperfd.protocol.messages import (
+    KEYS_LIMIT,
+    VALUES_LIMIT,
+    FindTask,
+    ReadExtractor,
+    ReadRanker,
+    RecommendRequest,
+)
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.recommendation.ranking import rank, read_space
@@ -95,12 +104,15 @@ def test_what_was_learnt_in_an_own_space_ranks_the_next_experiment_in_it(
 
 
 def fresh_subject(platform: Platform, client: TaskClient, space: dict[str, Any]) -> Any:
-    state = platform.extractor
-    platform.extractor = lambda version=None: state(0)  # type: ignore[method-assign]
-    try:
-        return client.subject(space)
-    finally:
-        platform.extractor = state  # type: ignore[method-assign]
+    """What the customer would ask with if he still had the extractor of version 0."""
+    view = ExactView(
+        received_extractor(platform.ask(ReadExtractor(version=0))),
+        client._features,
+        torch.Generator().manual_seed(0),
+        6,
+    )
+    subject = client.subject(space)
+    return subject.model_copy(update={"extractor_version": 0, "phi": tuple(view.meta_feature().tolist())})
 
 
 def test_a_row_holds_what_the_update_left(platform: Platform, client: TaskClient) -> None:
