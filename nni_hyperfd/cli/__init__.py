@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from nni_hyperfd.cli import (
     backup,
+    cache,
     customer,
     detect,
     finish,
@@ -38,6 +39,7 @@ COMMANDS = (
     customer,
     publish,
     backup,
+    cache,
 )
 """Each has ``add_to(commands)``, which adds its parsers and the function that they run."""
 
