@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from nni_hyperfd.cli import (
     backup,
+    cache,
     check,
     customer,
     detect,
@@ -42,6 +43,7 @@ COMMANDS = (
     prune,
     check,
     backup,
+    cache,
 )
 """Each has ``add_to(commands)``, which adds its parsers and the function that they run."""
 

@@ -15,11 +15,15 @@ import torch.nn.functional as F
 from filelock import FileLock
 from torch import Tensor
 
+from nni_hyperfd.data import cache
 from nni_hyperfd.data.dataset import FaceDataset
 from nni_hyperfd.data.decode import decode
 from nni_hyperfd.errors import DataError
 
 logger = logging.getLogger(__name__)
+
+VERSION = 1
+"""Of the decoded form; to be raised with whatever changes a pixel, so that nothing older is found."""
 
 
 def default_cache_dir() -> Path:
@@ -96,8 +100,9 @@ def open_pixels(dataset: FaceDataset, max_side: int, cache_dir: Path | None = No
     Raises:
         DataError: if a split has no image or no face that can be used, or the cache folder cannot be written.
     """
-    folder = (cache_dir or default_cache_dir()) / "pixels"
-    stem = folder / f"{dataset.fingerprint()[:24]}-{max_side}"
+    cache_folder = cache_dir or default_cache_dir()
+    folder = cache_folder / "pixels"
+    stem = folder / f"{dataset.fingerprint()[:24]}-{max_side}-v{VERSION}"
     pixels, index = stem.with_suffix(".u8"), stem.with_suffix(".json")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,6 +110,8 @@ def open_pixels(dataset: FaceDataset, max_side: int, cache_dir: Path | None = No
             sizes = _read_index(index, pixels)
             if sizes is None:
                 sizes = _write(dataset, max_side, pixels, index)
+                cache.prune(cache_folder)
+            cache.opened(stem)
             flat = np.memmap(pixels, dtype=np.uint8, mode="c")
     except OSError as error:
         raise DataError(

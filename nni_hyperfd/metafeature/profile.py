@@ -5,6 +5,7 @@ This is the last place that sees images: what it returns stays with their owner,
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from torch import Tensor
 
+from nni_hyperfd.data import cache
 from nni_hyperfd.data.dataset import FaceDataset
 from nni_hyperfd.data.pixels import Faces, PixelStore, default_cache_dir, open_pixels
 from nni_hyperfd.detection.anchors import (
@@ -34,6 +36,9 @@ from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS
 PROFILE_SIZE = 256
 """Short side, pixels, at which every data set is looked at, whatever its trials train on."""
 
+VERSION = 1
+"""Of what is computed from images here; to be raised with whatever changes a number, so that no older features are found."""
+
 GROUPS = (POSITIVE, NEGATIVE, IGNORED)
 
 
@@ -49,12 +54,13 @@ def profile_dataset(
     Raises:
         DataError: images cannot be decoded, the disk is full, or no base is installed.
     """
-    path = features_path(dataset, cache_dir, "-resnet" if resnet_weights else "")
+    path = features_path(dataset, cache_dir, resnet_weights)
     folder = path.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             if path.exists():
+                cache.opened(path.with_suffix(""))
                 return ImageFeatures.load(path)
             store = open_pixels(dataset, 2 * PROFILE_SIZE, cache_dir)
             train = store.splits["train"]
@@ -63,6 +69,7 @@ def profile_dataset(
                 resnet = resnet_features(store, train, resnet_weights)
                 features = ImageFeatures(features.gwap, features.mean, features.boxes, resnet)
             features.save(path)
+            cache.prune(folder.parent)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(
@@ -71,10 +78,21 @@ def profile_dataset(
     return features
 
 
-def features_path(dataset: FaceDataset, cache_dir: Path | None = None, kind: str = "") -> Path:
-    """Where :func:`profile_dataset` keeps the features of a data set."""
-    name = f"{dataset.fingerprint()[:24]}-{base_id()}{kind}.safetensors"
-    return (cache_dir or default_cache_dir()) / "features" / name
+def features_path(
+    dataset: FaceDataset, cache_dir: Path | None = None, resnet_weights: Path | None = None
+) -> Path:
+    """Where :func:`profile_dataset` keeps the features of a data set: named after all that they depend on.
+
+    Raises:
+        DataError: the ResNet's weights cannot be read.
+    """
+    name = f"{dataset.fingerprint()[:24]}-{base_id()}-v{VERSION}"
+    if resnet_weights is not None:
+        try:
+            name += f"-resnet-{sha256(resnet_weights.read_bytes()).hexdigest()[:16]}"
+        except OSError as error:
+            raise DataError(f"cannot read {resnet_weights} ({error.strerror or error})") from error
+    return (cache_dir or default_cache_dir()) / "features" / f"{name}.safetensors"
 
 
 @torch.no_grad()

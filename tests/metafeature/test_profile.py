@@ -28,7 +28,13 @@ from nni_hyperfd.detection.training import fine_tuning as training
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.metafeature import profile as module
 from nni_hyperfd.metafeature.features import CHANNELS
-from nni_hyperfd.metafeature.profile import PROFILE_SIZE, pool_anchors, profile_dataset, profile_images
+from nni_hyperfd.metafeature.profile import (
+    PROFILE_SIZE,
+    features_path,
+    pool_anchors,
+    profile_dataset,
+    profile_images,
+)
 
 DiskFull = Callable[[int], AbstractContextManager[None]]
 
@@ -189,3 +195,20 @@ def test_a_wrong_resnet_file_is_one_sentence(few: FaceDataset, tmp_path: Path) -
     torch.save({"weight": torch.zeros(1)}, tmp_path / "r.pt")
     with pytest.raises(DataError, match="not a ResNet-50 state dict"):
         profile_dataset(few, tmp_path, tmp_path / "r.pt")
+
+
+def test_features_are_named_after_all_that_they_depend_on(
+    few: FaceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.pt").write_bytes(b"one")
+    (tmp_path / "b.pt").write_bytes(b"two")
+    paths = {
+        features_path(few, tmp_path, weights) for weights in (None, tmp_path / "a.pt", tmp_path / "b.pt")
+    }
+    monkeypatch.setattr(module, "VERSION", module.VERSION + 1)
+    paths.add(features_path(few, tmp_path))
+    monkeypatch.setattr(module, "base_id", lambda: "another")
+    paths.add(features_path(few, tmp_path))
+    assert len(paths) == 5
+    with pytest.raises(DataError, match=r"cannot read .*gone.pt \(No such file or directory\)"):
+        features_path(few, tmp_path, tmp_path / "gone.pt")

@@ -8,14 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from nni.runtime.tuner_command_channel import CommandType
+from sqlalchemy.exc import OperationalError
 
-from nni_hyperfd.errors import PluginError
+from nni_hyperfd.errors import PlatformAwayError, PluginError
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.plugin.experiment_end import finish_experiment
 from nni_hyperfd.plugin.tuner import HyperFDTuner
-from nni_hyperfd.protocol.messages import FindTask
+from nni_hyperfd.protocol.messages import FindTask, Recommendation, RecommendRequest
 from nni_hyperfd.spaces.space import standard_search_space
 
 Make = Callable[..., Any]
@@ -116,6 +118,46 @@ def test_hyperfd_gp_keeps_the_plan_that_is_on_the_disk(
     assert nni.errors() == []
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        np.linalg.LinAlgError("a covariance is not positive definite"),
+        OperationalError("select 1", {}, Exception("the database is away")),
+        OSError(28, "No space left on device"),
+        MemoryError(),
+        PlatformAwayError("the platform is away"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_goes_wrong_in_planning_the_old_plan_goes_on(
+    error: Exception, nni_experiment: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        # The first plan is the ranker's, as it is for a customer whose platform is away.
+        patch.setattr(Platform, "recommend", lambda self, message: rank_alone(self, message))
+        nni = nni_experiment()
+        nni.begin(HyperFDTuner(data="faces", budget=3, method="hyperfd-gp"))
+    plan = nni.tuner._session.ranking
+    monkeypatch.setattr(Platform, "recommend", fail)
+    for place, ap in enumerate((0.5, 0.25)):
+        (trial,) = nni.request()
+        assert nni.proposals()[-1]["parameters"] == plan[place]
+        nni.report(trial, ap)
+        nni.end(trial)
+    assert caplog.text.count("The plan stays as it is") == 2
+    assert nni.errors() == []
+
+
+def rank_alone(platform: Platform, message: RecommendRequest) -> Recommendation:
+    return original_recommend(platform, message.model_copy(update={"method": "hyperfd"}))
+
+
+original_recommend = Platform.recommend
+
+
 def test_a_failed_trial_is_replaced_and_reported_as_failed(
     nni_experiment: Make, platform: Callable[[], Platform]
 ) -> None:
@@ -123,6 +165,7 @@ def test_a_failed_trial_is_replaced_and_reported_as_failed(
     nni.begin(HyperFDTuner(data="faces", budget=1))
     (failed,) = nni.request()
     nni.end(failed, "FAILED")
+    assert set(experience(platform())) == {None}, "told at once, for whoever plans by it"
     (replacement,) = nni.request()
     nni.report(replacement, 0.4)
     forms = {form["parameter_id"]: form["parameters"] for form in nni.proposals()}
@@ -198,6 +241,25 @@ def test_an_experiment_goes_on_in_a_new_process(
     assert nni.proposals()[0]["parameters"] == ranking[2]
     nni.report(second, 0.5)
     assert {ap: ranking.index(p) for ap, p in experience(platform()).items()} == {0.4: 0, 0.5: 1}
+
+
+def test_resumed_with_all_results_it_updates_by_itself(
+    nni_experiment: Make, platform: Callable[[], Platform]
+) -> None:
+    """The tuner's process was killed before it heard of the last result."""
+    nni = nni_experiment()
+    nni.begin(HyperFDTuner(data="faces", budget=2))
+    first, second = nni.request(2)
+    nni.report(first, 0.4)
+    nni.kill()
+    nni.report(second, 0.5)
+    nni.end(second)
+    assert platform().status().version == 0
+    nni.begin(HyperFDTuner(data="faces", budget=2))
+    assert nni.request() == []
+    assert nni.errors() == []
+    assert platform().status().version == 1
+    assert set(experience(platform())) == {0.4, 0.5}
 
 
 def test_a_trial_that_was_started_again_and_failed_is_replaced(nni_experiment: Make) -> None:

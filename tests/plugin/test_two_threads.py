@@ -1,0 +1,418 @@
+"""Tuner and advisor between NNI's two threads, with callbacks that take long, in every order that a state machine comes upon.
+
+The dispatcher with its two queues and workers is NNI's own, and so are the records; the platform is a real one, whose answers come when
+the machine lets them. What is imitated is NNI's manager: what it writes down, and what it tells when.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from nni.runtime.tuner_command_channel import CommandType
+
+from nni_hyperfd.customer import customer
+from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.platform.state.store import Store
+from nni_hyperfd.plugin.advisor import HyperFDAdvisor
+from nni_hyperfd.plugin.records import TRIAL_BUDGET
+from nni_hyperfd.plugin.tuner import HyperFDTuner
+from nni_hyperfd.protocol.messages import FindTask
+from nni_hyperfd.ranker.settings import RankerSettings
+from tests.fixtures.nni_dispatcher import Nni
+
+PATIENCE = 60.0
+"""Seconds after which a thread is stuck."""
+EXAMPLES = 30
+CALM = 0.01
+"""Seconds for the workers to go as far as they can; no assertion rests on how far that is."""
+SLOW = ("record", "recommend", "begin_update")
+
+
+class Gate:
+    """Where calls wait until they are let through, one by one, or all of them from now on."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._passes, self.waiting, self.open = 0, 0, True
+
+    def go_through(self) -> None:
+        with self._changed:
+            self.waiting += 1
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: self.open or self._passes > 0, PATIENCE)
+            self._passes -= not self.open
+            self.waiting -= 1
+
+    def let_one_through(self) -> None:
+        with self._changed:
+            self._passes += 1
+            self._changed.notify_all()
+
+    def set(self, open: bool) -> None:
+        with self._changed:
+            self.open = open
+            self._changed.notify_all()
+
+
+class SlowPlatform:
+    """A platform that takes its time."""
+
+    def __init__(self, platform: Platform, gate: Gate) -> None:
+        self._platform, self._gate = platform, gate
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._platform, name)
+
+        def call(*arguments: Any) -> Any:
+            if name in SLOW:
+                self._gate.go_through()
+            return method(*arguments)
+
+        return call
+
+
+@dataclass
+class Job:
+    """A trial job: listed with one parameter, running another."""
+
+    id: str
+    form: dict[str, Any]
+    ran: dict[str, Any] | None = None
+    ap: float | None = None
+    ended: bool = False
+
+
+class Manager(Nni):
+    """NNI's manager and its local training service, and the two workers of the dispatcher."""
+
+    def __init__(self, folder: Path, concurrency: int, limit: int | None) -> None:
+        super().__init__(folder, {"maxTrialNumber": limit, **CONFIG})
+        self.concurrency, self.limit = concurrency, limit
+        self.trials: list[Job] = []
+        self.parameters: list[dict[str, Any]] = []
+        self.told: dict[str, list[tuple[CommandType, Any]]] = {"default": [], "ends": []}
+        self._done = threading.Semaphore(0)
+        self._under_way = 0
+
+    def start_workers(self) -> None:
+        dispatcher, process = self._dispatcher, self._dispatcher.process_command
+
+        def counted(command: CommandType, data: Any) -> None:
+            try:
+                process(command, data)
+            finally:
+                self._done.release()
+
+        dispatcher.process_command = counted
+        dispatcher.default_worker.start()
+        dispatcher.assessor_worker.start()
+        self.told["default"].append((CommandType.RequestTrialJobs, self.concurrency))
+
+    def stop_workers(self) -> None:
+        self._dispatcher.stopping = True
+        for queue in (self._dispatcher.default_command_queue, self._dispatcher.assessor_command_queue):
+            queue.put((CommandType.Ping, None))
+        self._dispatcher.default_worker.join(PATIENCE)
+        self._dispatcher.assessor_worker.join(PATIENCE)
+
+    def deliver(self, queue: str) -> None:
+        command, data = self.told[queue].pop(0)
+        self._under_way += 1
+        self._dispatcher.enqueue_command(command, data)
+
+    def wait_until_calm(self, gate: Gate) -> None:
+        """Until the workers have nothing to do, or wait at the gate."""
+        end = time.monotonic() + PATIENCE
+        while self._under_way:
+            if self._done.acquire(timeout=CALM):
+                self._under_way -= 1
+            elif gate.waiting and not gate.open:
+                return
+            assert time.monotonic() < end, "a callback does not come to an end"
+
+    # ---------------------------------------------------------------------------------------------- trials
+
+    @property
+    def waiting(self) -> list[dict[str, Any]]:
+        return self.proposals()[len(self.trials) :]
+
+    def running(self) -> list[Job]:
+        return [job for job in self.trials if not job.ended]
+
+    def may_start(self) -> bool:
+        allowed = self.limit is None or len(self.trials) < self.limit
+        return bool(self.waiting) and allowed and len(self.running()) < self.concurrency
+
+    def start(self) -> None:
+        form = self.waiting[0]
+        job = Job(f"job{len(self.trials)}", form)
+        self.event(job, "WAITING", json.dumps(form))
+        self.trials.append(job)
+        self.parameters.append(form)
+
+    def report(self, job: Job, ap: float) -> None:
+        job.ap, text = ap, json.dumps(ap)
+        self.execute(
+            "insert into MetricData (trialJobId, parameterId, type, data) values (?, ?, 'FINAL', ?)",
+            job.id,
+            str(job.ran["parameter_id"]),
+            json.dumps(text),
+        )
+        metric = {"parameter_id": job.ran["parameter_id"], "trial_job_id": job.id, "type": "FINAL"}
+        self.told["default"].append((CommandType.ReportMetricData, {**metric, "sequence": 0, "value": text}))
+
+    def end_job(self, job: Job) -> None:
+        job.ended = True
+        event = "FAILED" if job.ap is None else "SUCCEEDED"
+        self.event(job, event, None)
+        ended = {"trial_job_id": job.id, "event": event, "hyper_params": json.dumps(job.form)}
+        self.told["ends"].append((CommandType.TrialEnd, ended))
+        if self.limit is None or len(self.trials) < self.limit:
+            self.told["default"].append((CommandType.RequestTrialJobs, 1))
+
+    def event(self, job: Job, event: str, data: str | None) -> None:
+        self.execute(
+            "insert into TrialJobEvent (trialJobId, event, data, sequenceId) values (?, ?, ?, ?)",
+            job.id,
+            event,
+            data,
+            len(self.trials),
+        )
+
+
+CONFIG = {"trialCommand": "python finetune.py --data faces --budget smoke --seed 3"}
+
+
+class World:
+    """What all runs of the machine share: the data, a platform to begin with, and what takes seconds to fit."""
+
+    def __init__(self, folder: Path, data: Path, begin: Callable[[Manager, int], None]) -> None:
+        self.folder, self.data, self.begin = folder, data, begin
+        self.count = 0
+        self.expectations: dict[Any, Any] = {}
+
+    def open(self) -> tuple[Path, Platform]:
+        self.count += 1
+        folder = self.folder / f"run{self.count}"
+        shutil.copytree(self.folder / "platform", folder / "platform")
+        # An update without steps: what is looked at here is what it is made of.
+        platform = Platform(Store(folder / "platform"), RankerSettings(mode="freeze_all"))
+        platform._expectations = self.expectations
+        return folder / "experiments" / "exp", platform
+
+
+class TwoThreads(RuleBasedStateMachine):
+    """Everything that may happen in an experiment, in any order."""
+
+    def __init__(self, world: World, patch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.world, self.patch = world, patch
+        self.manager: Manager | None = None
+
+    @initialize(concurrency=st.integers(1, 3), budget=st.integers(1, 4), limit=st.none() | st.integers(1, 5))
+    def begin(self, concurrency: int, budget: int, limit: int | None) -> None:
+        folder, self.platform = self.world.open()
+        self.gate, self.budget = Gate(), budget
+        self.patch.setenv("NNI_LOG_DIRECTORY", str(folder / "log"))
+        self.patch.setattr(customer, "open_platform", lambda *_: SlowPlatform(self.platform, self.gate))
+        self.manager = Manager(folder, concurrency, limit)
+        self.world.begin(self.manager, budget)
+        self.gate.set(open=False)
+        self.manager.start_workers()
+
+    def wait(self) -> None:
+        self.manager.wait_until_calm(self.gate)
+
+    @precondition(lambda self: self.manager.may_start())
+    @rule()
+    def a_job_starts(self) -> None:
+        self.manager.start()
+
+    @precondition(lambda self: any(job.ran is None for job in self.manager.running()))
+    @rule(which=st.integers(0, 2))
+    def a_job_asks_for_its_parameter(self, which: int) -> None:
+        jobs = [job for job in self.manager.running() if job.ran is None]
+        jobs[which % len(jobs)].ran = self.manager.parameters.pop(0)
+
+    @precondition(lambda self: any(job.ran and job.ap is None for job in self.manager.running()))
+    @rule(which=st.integers(0, 2))
+    def a_job_reports(self, which: int) -> None:
+        jobs = [job for job in self.manager.running() if job.ran and job.ap is None]
+        self.manager.report(jobs[which % len(jobs)], self.ap())
+
+    @precondition(lambda self: any(job.ap is not None for job in self.manager.running()))
+    @rule(which=st.integers(0, 2))
+    def a_job_ends(self, which: int) -> None:
+        jobs = [job for job in self.manager.running() if job.ap is not None]
+        self.manager.end_job(jobs[which % len(jobs)])
+
+    @precondition(lambda self: any(job.ap is None for job in self.manager.running()))
+    @rule(which=st.integers(0, 2))
+    def a_job_fails(self, which: int) -> None:
+        jobs = [job for job in self.manager.running() if job.ap is None]
+        self.manager.end_job(jobs[which % len(jobs)])
+
+    @precondition(lambda self: self.manager.told["default"])
+    @rule()
+    def the_first_thread_hears(self) -> None:
+        self.manager.deliver("default")
+        self.wait()
+
+    @precondition(lambda self: self.manager.told["ends"])
+    @rule()
+    def the_second_thread_hears(self) -> None:
+        self.manager.deliver("ends")
+        self.wait()
+
+    @precondition(lambda self: self.gate.waiting)
+    @rule()
+    def the_platform_answers(self) -> None:
+        self.gate.let_one_through()
+        self.wait()
+
+    @rule()
+    def nothing_happens(self) -> None:
+        """As when an experiment is over."""
+
+    def ap(self) -> float:
+        return round(0.9 - 0.01 * sum(job.ap is not None for job in self.manager.trials), 2)
+
+    @invariant()
+    def nothing_superfluous(self) -> None:
+        if self.manager is None:
+            return
+        forms = [form["parameters"] for form in self.manager.proposals()]
+        assert len({json.dumps(form, sort_keys=True) for form in forms}) == len(forms), "tried twice"
+        for allowed, epochs in self.rungs():
+            jobs = [job for job in self.manager.trials if length(job.form) == epochs]
+            waiting = [form for form in self.manager.waiting if length(form) == epochs]
+            able = [job for job in jobs if job.ap is not None or not job.ended]
+            assert len(able) + len(waiting) <= allowed, "a superfluous trial"
+        assert self.manager.errors() == []
+
+    def rungs(self) -> list[tuple[int, int | None]]:
+        """How many results are wanted of trainings of how many epochs."""
+        advisor = getattr(self.manager, "advisor", None)
+        if advisor is None:
+            return [(self.budget, None)]
+        return [(rung.count, rung.epochs) for rung in advisor._rungs]
+
+    def teardown(self) -> None:
+        if self.manager is None:
+            return
+        try:
+            self.gate.set(open=True)
+            while self.manager.running() or self.manager.may_start() or any(self.manager.told.values()):
+                self.let_everything_succeed()
+                self.nothing_superfluous()
+            self.wait()
+            self.check_the_update()
+        finally:
+            self.gate.set(open=True)
+            self.manager.stop_workers()
+            self.platform.close()
+
+    def let_everything_succeed(self) -> None:
+        while self.manager.may_start():
+            self.manager.start()
+        for job in self.manager.running():
+            if job.ran is None:
+                job.ran = self.manager.parameters.pop(0)
+            if job.ap is None:
+                self.manager.report(job, self.ap())
+            self.manager.end_job(job)
+        for queue, told in self.manager.told.items():
+            while told:
+                self.manager.deliver(queue)
+        self.wait()
+
+    def check_the_update(self) -> None:
+        """The only update was made of all results, each with the configuration that ran."""
+        brought: dict[str, tuple[float, int | None]] = {}
+        for job in self.manager.trials:
+            if job.ap is not None and job.ran is not None:
+                key = json.dumps(configuration(job.ran), sort_keys=True)
+                if key not in brought or (length(job.ran) or 0) > (brought[key][1] or 0):
+                    brought[key] = job.ap, length(job.ran)
+        task = self.platform.ask(FindTask(experiment_id="exp"))
+        trials = [trial for trial in self.platform.trials(task.task_id) if trial.ap is not None]
+        known = {json.dumps(dict(trial.parameters), sort_keys=True): trial.ap for trial in trials}
+        assert known == {key: ap for key, (ap, _) in brought.items()}
+        history = self.platform.history()
+        assert task.status == ("done" if brought else "closed"), "no update was made"
+        assert len(history) == (2 if brought else 1)
+        if brought:
+            receipt = self.platform._receipt(self.platform._store.task(task.task_id))
+            assert receipt.usable_trials == len(brought)
+
+
+def configuration(form: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in form["parameters"].items() if key != TRIAL_BUDGET}
+
+
+def length(form: dict[str, Any]) -> int | None:
+    return form["parameters"].get(TRIAL_BUDGET)
+
+
+@pytest.fixture
+def world(
+    tmp_path: Path,
+    drawn_faces: Path,
+    make_platform: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[Callable[[Manager, int], None]], World]]:
+    make_platform(tmp_path / "platform")
+    monkeypatch.setenv("NNI_TUNER_COMMAND_CHANNEL", "ws://localhost:9/tuner")
+    monkeypatch.setenv("HYPERFD_CACHE", str(tmp_path_factory.getbasetemp() / "hyperfd-cache"))
+    monkeypatch.setitem(CONFIG, "trialCodeDirectory", str(drawn_faces.parent))
+    environment = SimpleNamespace(NNI_TUNER_COMMAND_CHANNEL="ws://_unittest_placeholder_", NNI_MODE="start")
+    monkeypatch.setattr("nni.runtime.msg_dispatcher_base.dispatcher_env_vars", environment)
+    return lambda begin: World(tmp_path, drawn_faces, begin)
+
+
+def explore(world: World, patch: pytest.MonkeyPatch, examples: int) -> None:
+    run_state_machine_as_test(
+        lambda: TwoThreads(world, patch),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=40,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.mark.parametrize("method", ["hyperfd", "hyperfd-gp"])
+def test_the_tuner(method: str, world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    def begin(manager: Manager, budget: int) -> None:
+        manager.begin(HyperFDTuner(data="faces", budget=budget, method=method))
+
+    explore(world(begin), monkeypatch, EXAMPLES)
+
+
+def test_the_advisor(world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    def begin(manager: Manager, budget: int) -> None:
+        manager.begin_advisor(HyperFDAdvisor(data="faces", budget=budget))
+
+    explore(world(begin), monkeypatch, EXAMPLES)
