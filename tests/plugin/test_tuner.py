@@ -17,7 +17,7 @@ from nni_hyperfd.errors import PlatformAwayError, PluginError
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.plugin.experiment_end import finish_experiment
 from nni_hyperfd.plugin.tuner import HyperFDTuner
-from nni_hyperfd.protocol.messages import FindTask, Recommendation, RecommendRequest
+from nni_hyperfd.protocol.messages import FindTask, Question, RecommendRequest
 from nni_hyperfd.spaces.space import standard_search_space
 
 Make = Callable[..., Any]
@@ -132,16 +132,18 @@ def test_hyperfd_gp_keeps_the_plan_that_is_on_the_disk(
 def test_whatever_goes_wrong_in_planning_the_old_plan_goes_on(
     error: Exception, nni_experiment: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: Any) -> None:
-        raise error
+    def fail(platform: Platform, question: Question[Any], *more: Any) -> Any:
+        if isinstance(question, RecommendRequest):
+            raise error
+        return original_ask(platform, question, *more)
 
     with monkeypatch.context() as patch:
         # The first plan is the ranker's, as it is for a customer whose platform is away.
-        patch.setattr(Platform, "recommend", lambda self, message: rank_alone(self, message))
+        patch.setattr(Platform, "ask", ranked_alone)
         nni = nni_experiment()
         nni.begin(HyperFDTuner(data="faces", budget=3, method="hyperfd-gp"))
     plan = nni.tuner._session.ranking
-    monkeypatch.setattr(Platform, "recommend", fail)
+    monkeypatch.setattr(Platform, "ask", fail)
     for place, ap in enumerate((0.5, 0.25)):
         (trial,) = nni.request()
         assert nni.proposals()[-1]["parameters"] == plan[place]
@@ -151,11 +153,13 @@ def test_whatever_goes_wrong_in_planning_the_old_plan_goes_on(
     assert nni.errors() == []
 
 
-def rank_alone(platform: Platform, message: RecommendRequest) -> Recommendation:
-    return original_recommend(platform, message.model_copy(update={"method": "hyperfd"}))
+def ranked_alone(platform: Platform, question: Question[Any], *more: Any) -> Any:
+    if isinstance(question, RecommendRequest):
+        question = question.model_copy(update={"method": "hyperfd"})
+    return original_ask(platform, question, *more)
 
 
-original_recommend = Platform.recommend
+original_ask = Platform.ask
 
 
 def test_a_failed_trial_is_replaced_and_reported_as_failed(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -29,13 +29,13 @@ from hypothesis.stateful import (
 )
 from nni.runtime.tuner_command_channel import CommandType
 
-from nni_hyperfd.customer import customer
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.store import Store
+from nni_hyperfd.plugin import opening
 from nni_hyperfd.plugin.advisor import HyperFDAdvisor
 from nni_hyperfd.plugin.records import TRIAL_BUDGET
 from nni_hyperfd.plugin.tuner import HyperFDTuner
-from nni_hyperfd.protocol.messages import FindTask
+from nni_hyperfd.protocol.messages import BeginUpdate, FindTask, Question, RecommendRequest, TrialRecord
 from nni_hyperfd.ranker.settings import RankerSettings
 from tests.fixtures.nni_dispatcher import Nni
 
@@ -44,7 +44,8 @@ PATIENCE = 60.0
 EXAMPLES = 30
 CALM = 0.01
 """Seconds for the workers to go as far as they can; no assertion rests on how far that is."""
-SLOW = ("record", "recommend", "begin_update")
+A = TypeVar("A")
+SLOW = (TrialRecord, RecommendRequest, BeginUpdate)
 
 
 class Gate:
@@ -79,15 +80,10 @@ class SlowPlatform:
     def __init__(self, platform: Platform, gate: Gate) -> None:
         self._platform, self._gate = platform, gate
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._platform, name)
-
-        def call(*arguments: Any) -> Any:
-            if name in SLOW:
-                self._gate.go_through()
-            return method(*arguments)
-
-        return call
+    def ask(self, question: Question[A]) -> A:
+        if isinstance(question, SLOW):
+            self._gate.go_through()
+        return self._platform.ask(question)
 
 
 @dataclass
@@ -233,7 +229,7 @@ class TwoThreads(RuleBasedStateMachine):
         folder, self.platform = self.world.open()
         self.gate, self.budget = Gate(), budget
         self.patch.setenv("NNI_LOG_DIRECTORY", str(folder / "log"))
-        self.patch.setattr(customer, "open_platform", lambda *_: SlowPlatform(self.platform, self.gate))
+        self.patch.setattr(opening, "open_platform", lambda *_: SlowPlatform(self.platform, self.gate))
         self.manager = Manager(folder, concurrency, limit)
         self.world.begin(self.manager, budget)
         self.gate.set(open=False)
@@ -361,7 +357,7 @@ class TwoThreads(RuleBasedStateMachine):
         assert task.status == ("done" if brought else "closed"), "no update was made"
         assert len(history) == (2 if brought else 1)
         if brought:
-            receipt = self.platform._receipt(self.platform._store.task(task.task_id))
+            receipt = self.platform.ask(BeginUpdate(task_id=task.task_id))
             assert receipt.usable_trials == len(brought)
 
 
