@@ -59,6 +59,8 @@ BENCH_REQUIREMENTS = [
 RIVALS_REQUIREMENTS = [
     "botorch>=0.18; python_version >= '3.11'",  # nni_hyperfd/evidence/rivals/multi_task_gp.py; 0.18 asks for this Python
     "huggingface-hub",  # Syne Tune imports it without asking for it
+    "pySOT",  # tests/recommendation/test_dycors.py holds nni_hyperfd/recommendation/dycors.py against it
+    "six",  # pyDOE2 imports it without asking for it
     "optuna",  # nni_hyperfd/evidence/rivals/optuna_tpe.py; without it, the results page says that the row is missing
     "syne-tune==0.16.*",  # nni_hyperfd/evidence/rivals/syne_tune_transfer.py; other versions have other modules
 ]
