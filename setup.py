@@ -86,6 +86,7 @@ setup(
     extras_require={
         "bench": BENCH_REQUIREMENTS,
         "openbox": OPENBOX_REQUIREMENTS,
+        "pretrain": PRETRAIN_REQUIREMENTS,
         "privacy": PRIVACY_REQUIREMENTS,
         "rivals": RIVALS_REQUIREMENTS,
         "server": SERVER_REQUIREMENTS,
