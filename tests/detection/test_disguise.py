@@ -22,7 +22,9 @@ from nni_hyperfd.detection.pixels import Faces
 
 @pytest.fixture
 def pixels() -> torch.Tensor:
-    return torch.randint(0, 256, (6, 3, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        0, 256, (6, 3, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
 
 
 @pytest.fixture
@@ -35,9 +37,11 @@ def faces() -> Faces:
 def test_a_disguise_is_drawn_by_its_generator_alone(pixels: torch.Tensor, faces: Faces) -> None:
     before = pixels.clone()
     first, again, other = (disguise(pixels, faces, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
     assert torch.equal(pixels, before)
-    assert first.shape == pixels.shape and first.dtype == torch.uint8
+    assert first.shape == pixels.shape
+    assert first.dtype == torch.uint8
 
 
 def test_a_cover_hides_part_of_large_faces_only(pixels: torch.Tensor, faces: Faces) -> None:
@@ -54,13 +58,16 @@ def test_a_cover_hides_part_of_large_faces_only(pixels: torch.Tensor, faces: Fac
 def test_every_change_keeps_shape_and_changes_something(change, pixels: torch.Tensor) -> None:  # type: ignore[no-untyped-def]
     x = pixels.float()
     found = change(x.clone(), np.random.default_rng(0))
-    assert found.shape == x.shape and torch.isfinite(found).all() and not torch.equal(found, x)
+    assert found.shape == x.shape
+    assert torch.isfinite(found).all()
+    assert not torch.equal(found, x)
 
 
 def test_what_the_changes_say(pixels: torch.Tensor) -> None:
     x, rng = pixels.float(), np.random.default_rng(0)
     flat = gray(x, rng)
-    assert torch.equal(flat[:, 0], flat[:, 1]) and torch.equal(flat[:, 1], flat[:, 2])
+    assert torch.equal(flat[:, 0], flat[:, 1])
+    assert torch.equal(flat[:, 1], flat[:, 2])
     assert all(len(picture.unique()) <= 12 for picture in flatten_tones(x, rng))
     assert (haze(x, rng).std((1, 2, 3)) < 0.85 * x.std((1, 2, 3))).all()
     assert (darken(x, rng).mean((1, 2, 3)) < x.mean((1, 2, 3))).all()

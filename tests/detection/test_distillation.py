@@ -41,24 +41,32 @@ def test_a_teacher_who_sees_nothing_teaches_no_box() -> None:
     losses = distillation_losses(
         outputs([-1.0], [1.0], [1.0]), outputs([-4.0], [0.0], [0.0]), torch.tensor([[NEGATIVE]])
     )
-    assert losses.boxes == 0 and losses.landmarks == 0 and losses.classification > 0
+    assert losses.boxes == 0
+    assert losses.landmarks == 0
+    assert losses.classification > 0
 
 
 def test_the_gradient_goes_to_the_student_and_towards_the_teacher() -> None:
     logits = torch.zeros(1, 1, 2, requires_grad=True)
     student = outputs([0.0], [0.0], [0.0])._replace(logits=logits)
-    distillation_losses(student, outputs([4.0], [0.0], [0.0]), torch.tensor([[NEGATIVE]])).classification.backward()
-    assert logits.grad is not None and logits.grad[0, 0, 1] < 0 < logits.grad[0, 0, 0]
+    distillation_losses(
+        student, outputs([4.0], [0.0], [0.0]), torch.tensor([[NEGATIVE]])
+    ).classification.backward()
+    assert logits.grad is not None
+    assert logits.grad[0, 0, 1] < 0 < logits.grad[0, 0, 0]
 
 
 def test_only_a_certain_teacher_overrules_background() -> None:
     teacher = outputs([3.0, 0.5, 3.0, -3.0], [0.0] * 4, [0.0] * 4)
     label = torch.tensor([[NEGATIVE, NEGATIVE, POSITIVE, POSITIVE]], dtype=torch.int8)
     found = believe_teacher(label, teacher)
-    assert found.tolist() == [[IGNORED, NEGATIVE, POSITIVE, POSITIVE]] and found.dtype == torch.int8
+    assert found.tolist() == [[IGNORED, NEGATIVE, POSITIVE, POSITIVE]]
+    assert found.dtype == torch.int8
 
 
 def test_features_are_compared_where_the_teacher_has_channels() -> None:
     taught = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     own = torch.cat([taught + 2, torch.full((2, 5, 4, 4), 100.0)], 1)
-    assert float(feature_loss([own, own], [taught, taught])) == pytest.approx(4 / float(taught.var()), rel=1e-5)
+    assert float(feature_loss([own, own], [taught, taught])) == pytest.approx(
+        4 / float(taught.var()), rel=1e-5
+    )

@@ -107,7 +107,9 @@ def explained(own: Tensor, taught: Tensor) -> float:
 def test_half_a_backbone_knows_most_of_what_the_whole_one_knows() -> None:
     convs = wide_backbone()
     assert len(convs) == 51
-    images = torch.randint(0, 256, (12, 3, 128, 128), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, (12, 3, 128, 128), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     images = F.interpolate(F.interpolate(images.float(), 16), 128, mode="bilinear").to(torch.uint8)
     model = RetinaFace(mobilenet_v2()).eval()
     model.reset_parameters(torch.Generator().manual_seed(0))
@@ -116,8 +118,8 @@ def test_half_a_backbone_knows_most_of_what_the_whole_one_knows() -> None:
     before = [explained(own, wanted) for own, wanted in zip(model.backbone(pixels), taught)]
     inherit_backbone(model, convs, images)
     after = [explained(own, wanted) for own, wanted in zip(model.backbone(pixels), taught)]
-    print(before, after)
-    assert all(new > old for new, old in zip(after, before)) and after[0] > 0.8
+    assert all(new > old for new, old in zip(after, before))
+    assert after[0] > 0.8
     trained = [explained(own, wanted) for own, wanted in zip(model.train().backbone(pixels), taught)]
     assert trained == pytest.approx(after, abs=0.02)  # statistics fit: training does not begin with a jump
 
@@ -140,7 +142,9 @@ def test_a_neck_of_equal_width_computes_what_its_source_did() -> None:
         source[f"heads.{level}"] = FoldedConv(random(32, 80, 1, 1, seed=level), random(32, seed=level))
     model = RetinaFace(mobilenet_v2()).eval()
     model.reset_parameters(torch.Generator().manual_seed(0))
-    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     taught = [F.leaky_relu(random(4, 80, side, side, seed=side), NEGATIVE_SLOPE) for side in (8, 4, 2)]
     inherit_neck(model, source, taught, images)
 

@@ -23,14 +23,17 @@ def test_pixels_and_boxes_move_together() -> None:
     landmarks[1] = torch.nan
     faces = mosaic_faces(Faces(boxes, valid, ignored, landmarks), side)
     pictures = mosaic_pixels(pixels)
-    assert pictures.shape == (2, 3, 32, 32) and faces.boxes.shape == (2, 8, 4)
+    assert pictures.shape == (2, 3, 32, 32)
+    assert faces.boxes.shape == (2, 8, 4)
     assert faces.valid.sum() == tiles
     for tile in range(tiles):
         picture, column = tile // 4, 2 * (tile % 4)
         x0, y0, x1, y1 = faces.boxes[picture, column].int().tolist()
         marked = pictures[picture] == 10 + tile
-        assert marked[:, y0:y1, x0:x1].all() and marked.sum() == 3 * 5 * 7
-        assert faces.valid[picture, column] and faces.ignored[picture, column] == (tile % 3 == 0)
+        assert marked[:, y0:y1, x0:x1].all()
+        assert marked.sum() == 3 * 5 * 7
+        assert faces.valid[picture, column]
+        assert faces.ignored[picture, column] == (tile % 3 == 0)
         points = faces.landmarks[picture, column]
         if tile == 1:
             assert points.isnan().all()

@@ -54,7 +54,10 @@ def teacher(pixels: Tensor) -> Lesson:
     anchors = 2 * sum((pixels.shape[-1] // stride) ** 2 for stride in (8, 16, 32))
     mean = pixels.float().mean((1, 2, 3)).view(-1, 1, 1) / 255
     outputs = (torch.ones(len(pixels), anchors, width) * mean for width in (2, 4, 10))
-    maps = [torch.randn(len(pixels), 64, side, side, generator=torch.Generator().manual_seed(side)) for side in (8, 4, 2)]
+    maps = [
+        torch.randn(len(pixels), 64, side, side, generator=torch.Generator().manual_seed(side))
+        for side in (8, 4, 2)
+    ]
     return Lesson(Predictions(*outputs), maps)
 
 
@@ -80,7 +83,9 @@ def test_going_on_equals_never_having_stopped(
     seen: list[int] = []
     whole = make(store, 0, taught).run(tmp_path / "whole", lambda done, losses: seen.append(done))
     with pytest.raises(KeyboardInterrupt):
-        make(store, 0, taught).run(tmp_path / "parts", interrupt_at(3))  # the last checkpoint is that of step 2
+        make(store, 0, taught).run(
+            tmp_path / "parts", interrupt_at(3)
+        )  # the last checkpoint is that of step 2
     other = make(store, 99, taught)  # other start weights: the checkpoint's are the ones that count
     resumed = other.run(tmp_path / "parts", lambda done, losses: seen.append(done))
     assert seen == [1, 2, 3, 4, 3, 4]
@@ -89,7 +94,9 @@ def test_going_on_equals_never_having_stopped(
     assert not torch.equal(whole["heads.0.weight"], make(store, 0).model.state_dict()["heads.0.weight"])
 
 
-def test_a_loss_that_is_not_finite_stops_it_and_keeps_the_last_checkpoint(store: PixelStore, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_it_and_keeps_the_last_checkpoint(
+    store: PixelStore, tmp_path: Path
+) -> None:
     training = make(store, 0)
     with torch.no_grad():
         training.model.heads[0].bias.fill_(torch.nan)
@@ -142,13 +149,15 @@ def test_crops_show_a_face_at_a_wanted_size(store: PixelStore) -> None:
     assert inside.any(1).all()
     shown = (boxes[..., 2:] - boxes[..., :2]).prod(-1).sqrt() * side / length.unsqueeze(1)
     best = torch.where(inside, shown, torch.inf).amin(1)
-    assert best.min() < 2 * SMALLEST_FACE and best.max() > 0.7 * LARGEST_SHARE * side
+    assert best.min() < 2 * SMALLEST_FACE
+    assert best.max() > 0.7 * LARGEST_SHARE * side
 
 
 def test_a_batch_has_its_layouts_shape_and_no_empty_columns(store: PixelStore) -> None:
     for layout in (Layout(64, 3, False, 1), Layout(64, 3, True, 1)):
         pixels, faces = make_batch(store, layout, np.random.default_rng(1))
-        assert pixels.shape == (3, 3, 64, 64) and pixels.dtype == torch.uint8
+        assert pixels.shape == (3, 3, 64, 64)
+        assert pixels.dtype == torch.uint8
         assert faces.valid.any(0).all()
         assert faces.valid.sum() >= (12 if layout.tiled else 3)
         assert (faces.boxes[faces.valid] <= 64).all()
