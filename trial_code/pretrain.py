@@ -2,7 +2,7 @@
 
     python trial_code/pretrain.py --data GROUPS WIDER200 WIDER2 --teachers --base standard --out bases/
     python trial_code/pretrain.py --data GROUPS WIDER200 WIDER2 --teachers --base largest \\
-        --start bases/standard.safetensors --steps 700 --rate 5e-4 --features 0 --out bases/
+        --start bases/standard.safetensors --steps 800 --rate 1e-3 --features 1 --out bases/
 
 With --teachers (pip install 'nni-hyperfd[pretrain]') the standard base begins with half of CenterFace's backbone and the
 neck of RetinaFace-mnet0.25, and learns from the latter's outputs beside the annotations. Without, it begins with random

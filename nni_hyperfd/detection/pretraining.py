@@ -66,7 +66,7 @@ LAYOUTS = (
 class Schedule:
     """Steps of mixed layouts; the rate warms up and follows a cosine, the teacher's features fade out."""
 
-    steps: int = 6000
+    steps: int = 3000
     peak_rate: float = 1e-3
     """Highest learning rate, of Adam; a network that starts from random weights bears twice as much."""
     warm_up: int = 100
