@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from nni_hyperfd.data.dataset import load_dataset, without
 from nni_hyperfd.data.pixels import PixelStore, open_pixels
-from nni_hyperfd.detection.evaluation.foreign import ForeignDetector, reached
+from nni_hyperfd.detection.evaluation.foreign import SCALES, ForeignDetector, reached
 from nni_hyperfd.detection.evaluation.picture import draw_detections
 from nni_hyperfd.detection.network.export import export_onnx
 from nni_hyperfd.detection.network.retinaface import RetinaFace
@@ -176,7 +176,9 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
         "curve": [[point.epoch, point.ap] for point in outcome.curve],
     }
     if rival:
-        result["compared"] = {"detector": rival.name, **vars(reached(rival, store, budget.evaluation_size))}
+        # Decoded anew at a size that does not blur the largest images which the rival may ask for.
+        sharp = open_pixels(dataset, round(2 * SCALES[-1] * budget.evaluation_size), trial.cache)
+        result["compared"] = {"detector": rival.name, **vars(reached(rival, sharp, budget.evaluation_size))}
     (out / "result.json").write_text(json.dumps(result, indent=1))
     logger.info("%s", summary(result))
     truth = heldout_truth(store, budget)["test"]
