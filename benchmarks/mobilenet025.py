@@ -38,7 +38,8 @@ class MobileNet025(nn.Module):
         super().__init__()
         self.stem = ConvNorm(3, 8, 3, stride=2)
         self.steps = nn.ModuleList(
-            nn.Sequential(ConvNorm(a, a, 3, stride, depthwise=True), ConvNorm(a, b, 1)) for a, b, stride in STEPS
+            nn.Sequential(ConvNorm(a, a, 3, stride, depthwise=True), ConvNorm(a, b, 1))
+            for a, b, stride in STEPS
         )
         self.lateral = nn.ModuleList(ConvNorm(channels, WIDTH, 1) for channels in TAPS.values())
         self.merge = nn.ModuleList(ConvNorm(WIDTH, WIDTH, 3) for _ in range(2))
@@ -97,7 +98,9 @@ def pretrained(graph: bytes, images: Tensor) -> MobileNet025:
     from onnx import numpy_helper
 
     content = onnx.load_from_string(graph).graph
-    values = {item.name: torch.from_numpy(np.array(numpy_helper.to_array(item))) for item in content.initializer}
+    values = {
+        item.name: torch.from_numpy(np.array(numpy_helper.to_array(item))) for item in content.initializer
+    }
     # The exporter repeats one convolution of each context module, with its weights under another name.
     convs = [
         tuple(values[name] for name in node.input[1:])
@@ -113,7 +116,9 @@ def pretrained(graph: bytes, images: Tensor) -> MobileNet025:
     for level, head in enumerate(model.heads):
         of_level = (parts[level], parts[3 + level], parts[6 + level])
         for target, column in zip((head.weight, head.bias), zip(*of_level)):
-            target.copy_(torch.cat([x.unflatten(0, (ANCHORS_PER_PIXEL, -1)) for x in column], 1).flatten(0, 1))
+            target.copy_(
+                torch.cat([x.unflatten(0, (ANCHORS_PER_PIXEL, -1)) for x in column], 1).flatten(0, 1)
+            )
     model(images)
     for layer in layers:
         layer[1]._forward_pre_hooks.clear()

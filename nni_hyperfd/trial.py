@@ -182,7 +182,9 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
     (out / "result.json").write_text(json.dumps(result, indent=1))
     logger.info("%s", summary(result))
     truth = heldout_truth(store, budget)["test"]
-    draw_detections(out / "detections.png", store, "test", chosen.test_detections, truth, budget.evaluation_size)
+    draw_detections(
+        out / "detections.png", store, "test", chosen.test_detections, truth, budget.evaluation_size
+    )
     reporter.final(result)
     return outcome
 

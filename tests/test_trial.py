@@ -198,7 +198,9 @@ def test_another_detector_stands_beside_the_result(
     assert code == 0
     result = json.loads(out.splitlines()[-1])
     assert result["compared"]["size"] in (96, 144, 192)
-    assert result["compared"]["val_ap"] >= result["base"]["val_ap"] - 0.02  # float32 against the CPU's own type
+    assert (
+        result["compared"]["val_ap"] >= result["base"]["val_ap"] - 0.02
+    )  # float32 against the CPU's own type
     assert f"other.onnx (at {result['compared']['size']} pixels)" in caplog.text
 
 

@@ -43,7 +43,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="output folder; by default NNI's, or ./out by hand")
     parser.add_argument("--cache", type=Path, help="folder for decoded images; by default ~/.cache/hyperfd")
     parser.add_argument(
-        "--compare", type=Path, metavar="FILE.onnx", help="a detector to measure beside: RetinaFace, CenterFace or ours"
+        "--compare",
+        type=Path,
+        metavar="FILE.onnx",
+        help="a detector to measure beside: RetinaFace, CenterFace or ours",
     )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, stop)

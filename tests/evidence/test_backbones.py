@@ -34,7 +34,9 @@ def test_without_weights_there_are_no_features_and_no_download(
     images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("the network was used"))
-    monkeypatch.setattr(backbones, "PACKAGES", {"mobilenet_v2": ("no-such-package", "no_such_package/weights")})
+    monkeypatch.setattr(
+        backbones, "PACKAGES", {"mobilenet_v2": ("no-such-package", "no_such_package/weights")}
+    )
     assert backbone_features(images, tmp_path / "nowhere") == {}
 
 
@@ -83,5 +85,7 @@ def test_a_checkpoint_inside_a_package_is_found_and_one_in_the_cache_goes_first(
 
 
 def test_weights_that_are_absent_are_told_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"resnet50 are not on this machine, and nothing is downloaded: put one of resnet50-"):
+    with pytest.raises(
+        DataError, match=r"resnet50 are not on this machine, and nothing is downloaded: put one of resnet50-"
+    ):
         checkpoint("resnet50", tmp_path)

@@ -39,8 +39,6 @@ SCALES = (1.0, 1.5, 2.0)
 """Input sizes that are tried, as multiples of the trial's evaluation size: a detector trained on large images needs them."""
 
 
-
-
 @dataclass(frozen=True)
 class Kind:
     """How to feed one kind of detector and how to read its outputs."""
@@ -93,7 +91,9 @@ class ForeignDetector:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise DataError(f"cannot read the detector {path} ({error.strerror or error}): name an .onnx file") from error
+            raise DataError(
+                f"cannot read the detector {path} ({error.strerror or error}): name an .onnx file"
+            ) from error
         return cls(str(path), content)
 
     def _recognize(self) -> tuple[Kind, list[int]]:
@@ -193,10 +193,14 @@ def _session(name: str, content: bytes) -> Any:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:
         # Protobuf and ONNX Runtime each have exceptions of their own.
-        raise DataError(f"{name} is no ONNX model ({_first_line(error)}): name an .onnx file of a detector") from error
+        raise DataError(
+            f"{name} is no ONNX model ({_first_line(error)}): name an .onnx file of a detector"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -82,7 +82,9 @@ def same(found, wanted) -> None:  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("kind", ["own", "retinaface"])
-def test_our_own_network_is_found_again_behind_an_export(store: PixelStore, tmp_path: Path, kind: str) -> None:
+def test_our_own_network_is_found_again_behind_an_export(
+    store: PixelStore, tmp_path: Path, kind: str
+) -> None:
     model = base_detector(mobilenet_v2()).eval()
     wanted = detect(model, evaluation_batches(store, store.splits["test"], SIZE))
     if kind == "own":
@@ -115,7 +117,9 @@ def test_a_rival_is_measured_at_the_size_that_is_its_best(store: PixelStore, tmp
             seen.append(min(int(batch.size.min()) for batch in batches))
             model = base_detector(mobilenet_v2())
             found = detect(model, batches)
-            return found if seen[-1] == 144 else type(found)(found.image[:0], found.boxes[:0], found.scores[:0])
+            return (
+                found if seen[-1] == 144 else type(found)(found.image[:0], found.boxes[:0], found.scores[:0])
+            )
 
     best = reached(Choosy(), store, SIZE)
     assert seen == [96, 144, 192, 144]
@@ -134,16 +138,22 @@ class OfOneSize(nn.Module):
         return data.reshape(1, 3 * 64 * 64)
 
 
-def test_what_is_no_detector_is_refused_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_detector_is_refused_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(DataError, match=r"cannot read the detector .*absent.onnx .*name an .onnx file"):
         ForeignDetector.read(tmp_path / "absent.onnx")
     for content in (b"", b"no model", onnx.ModelProto().SerializeToString()):
         with pytest.raises(DataError, match=r"a.onnx is no ONNX model .*name an .onnx file"):
             ForeignDetector("a.onnx", content)
-    with pytest.raises(DataError, match=r"its outputs are \(1, 3\), and neither those of RetinaFace with 252 anchors nor"):
+    with pytest.raises(
+        DataError, match=r"its outputs are \(1, 3\), and neither those of RetinaFace with 252 anchors nor"
+    ):
         ForeignDetector("a.onnx", exported(Classifier(), 1))
     with pytest.raises(DataError, match=r"does not take one image of any size .*free height and width"):
         ForeignDetector("a.onnx", exported(OfOneSize(), 1, dynamic=False))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(DataError, match=r"needs the package onnxruntime: pip install 'nni-hyperfd\[compare\]'"):
+    with pytest.raises(
+        DataError, match=r"needs the package onnxruntime: pip install 'nni-hyperfd\[compare\]'"
+    ):
         ForeignDetector("a.onnx", b"")
