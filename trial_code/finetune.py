@@ -4,8 +4,9 @@ NNI starts it (``trialCommand: python finetune.py --data FOLDER --budget short``
 
     python trial_code/finetune.py --data FOLDER --config '{"optimizer": "adam", "lr": 0.001}' --budget smoke
 
-Into the output folder go best.safetensors (the weights that are best on val), the same network as best.onnx where the
-package onnx is installed, result.json, detections.png and TensorBoard scalars.
+Into the output folder go best.safetensors (the weights that are best on val; the base itself where training does not beat
+it), the same network as best.onnx where the package onnx is installed, result.json, detections.png and TensorBoard scalars.
+Beside the result stands what the base reaches without training and, with --compare, what another ONNX detector does.
 """
 
 from __future__ import annotations
@@ -41,6 +42,12 @@ def main() -> int:
     parser.add_argument("--base", type=Path, help="folder of base weights other than the shipped ones")
     parser.add_argument("--out", type=Path, help="output folder; by default NNI's, or ./out by hand")
     parser.add_argument("--cache", type=Path, help="folder for decoded images; by default ~/.cache/hyperfd")
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="FILE.onnx",
+        help="a detector to measure beside: RetinaFace, CenterFace or ours",
+    )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, stop)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
