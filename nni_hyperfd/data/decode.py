@@ -1,4 +1,4 @@
-"""One image file to RGB pixels, whatever its mode; the pixels stay as stored (no EXIF rotation, as in `dataset`)."""
+"""One image file to RGB pixels, whatever its mode, upright as its EXIF orientation asks: the way boxes refer to it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nni_hyperfd.data.orientation import orientation_of, upright
+
 
 def decode(path: Path, max_side: int) -> NDArray[np.uint8] | None:
     """RGB pixels ``[h, w, 3]`` with a long side of at most ``max_side``; None if the file cannot be decoded."""
@@ -16,8 +18,9 @@ def decode(path: Path, max_side: int) -> NDArray[np.uint8] | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata and large pictures; neither stops us
             with Image.open(path) as image:
+                orientation = orientation_of(image)
                 image.draft("RGB", (max_side, max_side))
-                rgb = to_rgb(image)
+                rgb = upright(to_rgb(image), orientation)
     except Exception:
         # Pillow's decoders answer damaged files with almost any exception type; all mean the same here.
         return None
