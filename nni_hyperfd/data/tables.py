@@ -172,7 +172,7 @@ def four_in_one(cell: str) -> list[float] | None:
 
 Size = tuple[float, float]
 Four = Sequence[float]
-PIXEL = 1.0
+ENOUGH = 3  # boxes: fewer prove nothing against what a format says
 ROOM = 0.02  # of the picture: how far rounding and boxes over the edge may lead outside
 
 
@@ -216,8 +216,8 @@ def layouts_that_fit(boxes: Sequence[Four], sizes: Sequence[Size | None], share:
 
 
 def layout_by_evidence(boxes: Sequence[Four], sizes: Sequence[Size | None], expected: str) -> str | None:
-    """``expected`` if at least half of the boxes of a table fit their pictures so, else the only layout that all fit; None: no such."""
+    """``expected`` if at least half of the boxes of a table fit their pictures so, else corners for sizes, or the other way round, if all fit."""
     if not boxes or expected in layouts_that_fit(boxes, sizes, 0.5):
         return expected
-    others = layouts_that_fit(boxes, sizes)
-    return others[0] if len(others) == 1 else None
+    other = "corner and size" if expected == "corners" else "corners"
+    return other if len(boxes) >= ENOUGH and other in layouts_that_fit(boxes, sizes) else None

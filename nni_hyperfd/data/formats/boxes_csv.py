@@ -177,11 +177,7 @@ def _layout(
     """
     where = annotations.folder.root / file
     if header.layout is not None:
-        layout = layout_by_evidence(boxes, sizes, header.layout)
-        if layout is None:
-            raise DataError(
-                f"the boxes in {where} do not fit their pictures as {header.layout}, which its header says: write {NEEDED}."
-            )
+        layout = layout_by_evidence(boxes, sizes, header.layout) or header.layout
         if layout != header.layout:
             annotations.findings.note(
                 f"{file}: boxes are taken as {layout}, which all of them fit, and not as {header.layout}, as its header says"

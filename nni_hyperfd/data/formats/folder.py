@@ -16,7 +16,7 @@ from PIL import Image
 
 from nni_hyperfd.data.formats.classes import FACE_WITNESSES
 from nni_hyperfd.data.names import AmbiguousName, ImageNames
-from nni_hyperfd.data.orientation import UPRIGHT, orientation_of, upright_size
+from nni_hyperfd.data.orientation import UPRIGHT, orientation_of, stored_size, upright_size
 from nni_hyperfd.data.text import decode_text, parse_xml
 from nni_hyperfd.errors import DataError
 
@@ -219,7 +219,7 @@ def _read_header(path: Path) -> Header | None:
             )  # Pillow warns of odd metadata and of large pictures; neither stops us
             with Image.open(path) as image:
                 transparent = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
-                return Header(image.width, image.height, image.mode, transparent, orientation_of(image))
+                return Header(*stored_size(image), image.mode, transparent, orientation_of(image))
     except Exception:
         # Pillow's decoders answer damaged files with almost any exception type; all mean the same here.
         return None
