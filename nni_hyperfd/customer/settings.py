@@ -175,7 +175,9 @@ def _names(arguments: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
     if value is None:
         return None
     # Numbers are names where a format numbers its classes; bool is an int to Python, and YAML's "no" a bool.
-    named = isinstance(value, list) and all(isinstance(each, str | int) and not isinstance(each, bool) for each in value)
+    named = isinstance(value, list) and all(
+        isinstance(each, str | int) and not isinstance(each, bool) for each in value
+    )
     if not named or not value:
         raise PluginError(f"classArgs: {key} must be a list of class names, such as [face], not {value!r}.")
     return tuple(str(each) for each in value)

@@ -102,7 +102,9 @@ def check(
         if not len(image.boxes):
             findings.add(Problem.NO_FACES, name)
     for encoding, files in annotations.folder.encodings().items():
-        findings.note(f"{len(files)} annotation files are not UTF-8, read with the encoding {encoding}, such as {files[0]}")
+        findings.note(
+            f"{len(files)} annotation files are not UTF-8, read with the encoding {encoding}, such as {files[0]}"
+        )
     return Checked(names, images, tuple(sorted(classes.values(), key=lambda each: -each.boxes)))
 
 
@@ -159,7 +161,10 @@ def _one_entry_an_image(annotations: Annotations) -> dict[str, Entry]:
             problem = Problem.SILENT_FILE
         elif any(entry.silent and not entry.faces and entry.file in annotations.orphans for entry in telling):
             problem = Problem.ORPHANS
-        elif len({_said(entry) for entry in telling}) > 1 or len({entry.size for entry in telling if entry.size}) > 1:
+        elif (
+            len({_said(entry) for entry in telling}) > 1
+            or len({entry.size for entry in telling if entry.size}) > 1
+        ):
             problem = Problem.CONTRADICTION
         if problem is None:
             merged[image] = next((entry for entry in telling if entry.size), telling[0])
@@ -170,7 +175,9 @@ def _one_entry_an_image(annotations: Annotations) -> dict[str, Entry]:
 
 
 def _said(entry: Entry) -> frozenset[tuple[object, ...]]:
-    return frozenset((tuple(round(value, 1) for value in face.box), face.ignored, face.label) for face in entry.faces)
+    return frozenset(
+        (tuple(round(value, 1) for value in face.box), face.ignored, face.label) for face in entry.faces
+    )
 
 
 def _in_pixels(entries: dict[str, Entry], annotations: Annotations) -> dict[str, Entry]:
@@ -196,7 +203,9 @@ def _scaled(entry: Entry, annotations: Annotations) -> Entry:
         replace(
             face,
             box=(face.box[0] * width, face.box[1] * height, face.box[2] * width, face.box[3] * height),
-            landmarks=None if face.landmarks is None else tuple((x * width, y * height) for x, y in face.landmarks),
+            landmarks=None
+            if face.landmarks is None
+            else tuple((x * width, y * height) for x, y in face.landmarks),
         )
         for face in entry.faces
     ]
@@ -226,7 +235,12 @@ def _annotated_as_stored(entries: Mapping[str, Entry], annotations: Annotations)
         annotations.findings.add(Problem.TURNED, name)
         sizes = [(header.width, header.height), header.upright]
         fitting = [size for size in sizes if _seen_at(size, entry)]
-        if header.orientation in SIDEWAYS and header.width != header.height and not entry.fractions and len(fitting) == 1:
+        if (
+            header.orientation in SIDEWAYS
+            and header.width != header.height
+            and not entry.fractions
+            and len(fitting) == 1
+        ):
             (stored if fitting[0] == sizes[0] else upright).add(name)
         else:
             unclear.append(name)
@@ -234,7 +248,9 @@ def _annotated_as_stored(entries: Mapping[str, Entry], annotations: Annotations)
         return stored
     if annotations.exif is None and bool(stored) != bool(upright):
         how = "stored" if stored else "upright"
-        annotations.findings.note(f"{len(unclear)} pictures that EXIF turns are taken as {how}, like those whose annotations tell")
+        annotations.findings.note(
+            f"{len(unclear)} pictures that EXIF turns are taken as {how}, like those whose annotations tell"
+        )
     else:
         how = annotations.exif or "upright"
         if annotations.exif is None:
@@ -247,7 +263,9 @@ def _annotated_as_stored(entries: Mapping[str, Entry], annotations: Annotations)
 
 def _seen_at(size: Size, entry: Entry) -> bool:
     if entry.size is not None:
-        return abs(entry.size[0] - size[0]) <= SIZE_TOLERANCE and abs(entry.size[1] - size[1]) <= SIZE_TOLERANCE
+        return (
+            abs(entry.size[0] - size[0]) <= SIZE_TOLERANCE and abs(entry.size[1] - size[1]) <= SIZE_TOLERANCE
+        )
     return all(face.box[2] <= size[0] + 1 and face.box[3] <= size[1] + 1 for face in entry.faces)
 
 
@@ -292,7 +310,9 @@ def _check_faces(
         width=header.upright[0],
         height=header.upright[1],
         boxes=np.array(list(kept), dtype=np.float32).reshape(count, 4),
-        landmarks=np.array([points for points, _ in kept.values()], dtype=np.float32).reshape(count, LANDMARKS, 2),
+        landmarks=np.array([points for points, _ in kept.values()], dtype=np.float32).reshape(
+            count, LANDMARKS, 2
+        ),
         ignored=np.array([ignored for _, ignored in kept.values()], dtype=bool),
         orientation=header.orientation,
     )

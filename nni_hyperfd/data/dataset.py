@@ -25,6 +25,7 @@ from nni_hyperfd.errors import DataError
 
 __all__ = ["DataReport", "FaceDataset", "FaceImage", "Problem", "load_dataset", "subset", "without"]
 
+
 @dataclass(frozen=True, eq=False)
 class FaceDataset:
     """The images of one customer.

@@ -59,7 +59,9 @@ def _by_bytes(paths: Sequence[Path]) -> list[list[int]]:
     for members in lengths.values():
         for index in members if len(members) > 1 else ():
             try:
-                found.setdefault(hashlib.blake2b(paths[index].read_bytes(), digest_size=16).digest(), []).append(index)
+                found.setdefault(
+                    hashlib.blake2b(paths[index].read_bytes(), digest_size=16).digest(), []
+                ).append(index)
             except OSError:
                 continue
     return list(found.values())

@@ -41,10 +41,16 @@ def merge(name: str, datasets: Sequence[FaceDataset]) -> FaceDataset:
         split_source="; ".join(dict.fromkeys(report.split_source for report in reports)),
         classes=_classes(reports),
         split_sources={
-            split: "; ".join(dict.fromkeys(report.split_sources.get(split, report.split_source) for report in reports))
+            split: "; ".join(
+                dict.fromkeys(report.split_sources.get(split, report.split_source) for report in reports)
+            )
             for split in splits
         },
-        left_out={f"{report.name}/{image}": problem for report in reports for image, problem in report.left_out.items()},
+        left_out={
+            f"{report.name}/{image}": problem
+            for report in reports
+            for image, problem in report.left_out.items()
+        },
         notes=tuple(f"{report.name}: {note}" for report in reports for note in report.notes),
         counts=counts,
         examples={

@@ -11,7 +11,18 @@ from urllib.parse import parse_qs, unquote, urlsplit
 # Folders that sort files by kind, not by content: images/a/1.jpg and labels/a/1.txt belong together.
 KIND_FOLDERS = frozenset(
     {
-        *("images", "image", "imgs", "img", "jpegimages", "labels", "label", "annotations", "annotation", "ann"),
+        *(
+            "images",
+            "image",
+            "imgs",
+            "img",
+            "jpegimages",
+            "labels",
+            "label",
+            "annotations",
+            "annotation",
+            "ann",
+        ),
         *("xml", "xmls", "pictures", "photos"),
     }
 )
@@ -53,7 +64,7 @@ def key_of(path: str) -> tuple[str, ...]:
 
 
 def split_word(name: str) -> str | None:
-    """"train", "val" or "test" where a file's or folder's name says nothing else: WIDER_train, instances_val2017.json."""
+    """ "train", "val" or "test" where a file's or folder's name says nothing else: WIDER_train, instances_val2017.json."""
     words = [word for word in re.split(r"[^a-z]+", os.path.splitext(name.casefold())[0]) if word]
     said = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
     others = [word for word in words if word not in SPLIT_WORDS and word not in COMPANIONS]
@@ -73,7 +84,9 @@ def spellings(name: str) -> Iterator[str]:
     if re.match(r"^[a-z][a-z0-9+.-]+://", plain, re.IGNORECASE) or "?" in plain:
         parts = urlsplit(plain)
         query = parse_qs(parts.query)
-        address = next((query[word][0] for word in ("d", "path", "file", "filename") if word in query), parts.path)
+        address = next(
+            (query[word][0] for word in ("d", "path", "file", "filename") if word in query), parts.path
+        )
         address = address.replace("\\", "/")
         yield address
     quoted = address

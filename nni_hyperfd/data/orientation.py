@@ -41,7 +41,11 @@ def orientation_of(image: Image.Image) -> int:
 def stored_size(image: Image.Image) -> tuple[int, int]:
     """Width and height in the file; some versions of Pillow turn a TIFF by themselves, and say its upright size."""
     tags = getattr(image, "tag_v2", {})
-    return (int(tags.get(256, image.width)), int(tags.get(257, image.height))) if image.format == "TIFF" else image.size
+    return (
+        (int(tags.get(256, image.width)), int(tags.get(257, image.height)))
+        if image.format == "TIFF"
+        else image.size
+    )
 
 
 def left_to_turn(image: Image.Image, orientation: int) -> int:

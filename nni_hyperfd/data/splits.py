@@ -110,7 +110,9 @@ def _completed(
         return Splits(everything, dict.fromkeys(SPLITS, drawn), drawn)
     if not members["train"]:
         if explicit:
-            raise DataError(f"the train split of {folder.root} is empty ({SPLITS_FILE}): name images of this folder in it.")
+            raise DataError(
+                f"the train split of {folder.root} is empty ({SPLITS_FILE}): name images of this folder in it."
+            )
         raise DataError(
             f"{folder.root} has images for {' and '.join(there)} ({phrases[there[0]]}) and none to train on: add a train folder or a "
             f"{SPLITS_FILE} with lists of file names."
@@ -135,7 +137,10 @@ def _completed(
 
 
 def _tell_copies(
-    names: Sequence[str], images: Sequence[FaceImage], members: Mapping[str, Sequence[int]], findings: Findings
+    names: Sequence[str],
+    images: Sequence[FaceImage],
+    members: Mapping[str, Sequence[int]],
+    findings: Findings,
 ) -> None:
     """Count images of which the customer's own splits hold a copy on another side."""
     where = {index: word for word, found in members.items() for index in found}
@@ -156,14 +161,20 @@ def _splits_json(folder: DataFolder, findings: Findings) -> dict[str, str]:
         document = folder.json(SPLITS_FILE)
     except ValueError as error:
         raise DataError(f"{path} is no valid JSON ({error}): write it again or remove it.") from error
-    listed = {SPLIT_WORDS.get(key, key): value for key, value in document.items()} if isinstance(document, dict) else {}
+    listed = (
+        {SPLIT_WORDS.get(key, key): value for key, value in document.items()}
+        if isinstance(document, dict)
+        else {}
+    )
     for word in SPLITS:
         value = listed.get(word) if word == "train" else listed.get(word, [])
         if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
             raise DataError(
                 f"{path} has no list of file names called {word!r}: give train, val and test, or remove the file."
             )
-    return _of_lists(folder, {word: [(name, "") for name in listed.get(word, [])] for word in SPLITS}, findings)
+    return _of_lists(
+        folder, {word: [(name, "") for name in listed.get(word, [])] for word in SPLITS}, findings
+    )
 
 
 def _of_lists(
@@ -248,16 +259,21 @@ def _yaml_folders(folder: DataFolder) -> dict[str, str]:
                 if word is None or place.endswith(".txt") or not place:
                     continue
                 parts = [part for part in place.split("/") if part not in (".", "..", "")]
-                below = [image for image in folder.images if _lies_below(image, parts)]
+                here = [part for part in os.path.dirname(file).split("/") if part]
+                below = [image for image in folder.images if _lies_below(image, here + parts, len(here))]
                 for image in below:
                     found.setdefault(image, word)
     return found
 
 
-def _lies_below(image: str, parts: Sequence[str]) -> bool:
-    """Whether an image's folders begin with ``parts``, of which the first may have been left behind by whoever moved the set."""
+def _lies_below(image: str, parts: Sequence[str], here: int) -> bool:
+    """Whether an image's folders begin with ``parts``: the ``here`` folders of the ``data.yaml``, and what it names below them.
+
+    Of what it names, the first folders may have been left behind by whoever moved the set.
+    """
     folders = image.split("/")[:-1]
-    return any(folders[: len(parts) - cut] == list(parts[cut:]) for cut in range(len(parts)))
+    ways = [[*parts[:here], *parts[here + cut :]] for cut in range(len(parts) - here)]
+    return any(folders[: len(way)] == way for way in [*ways, list(parts[here:])] if way)
 
 
 def draw(
@@ -290,7 +306,10 @@ def draw(
 
 
 def _draw_images(
-    indices: Sequence[int], has_faces: Mapping[int, bool], shares: Mapping[str, float], rng: np.random.Generator
+    indices: Sequence[int],
+    has_faces: Mapping[int, bool],
+    shares: Mapping[str, float],
+    rng: np.random.Generator,
 ) -> dict[str, tuple[int, ...]]:
     """Drawn apart for images with and without faces."""
     members: dict[str, list[int]] = {word: [] for word in shares}
@@ -307,7 +326,10 @@ def _draw_images(
 
 
 def _draw_groups(
-    groups: Mapping[int, Hashable], has_faces: Mapping[int, bool], shares: Mapping[str, float], rng: np.random.Generator
+    groups: Mapping[int, Hashable],
+    has_faces: Mapping[int, bool],
+    shares: Mapping[str, float],
+    rng: np.random.Generator,
 ) -> dict[str, tuple[int, ...]]:
     """Largest groups first, each to the split that lacks most; then every split gets a group with faces."""
     units: dict[Hashable, list[int]] = {}
@@ -334,7 +356,9 @@ def _shows(unit: Sequence[int], has_faces: Mapping[int, bool]) -> bool:
     return any(has_faces[index] for index in unit)
 
 
-def together(names: Sequence[str], images: Sequence[FaceImage], indices: Sequence[int]) -> dict[int, Hashable]:
+def together(
+    names: Sequence[str], images: Sequence[FaceImage], indices: Sequence[int]
+) -> dict[int, Hashable]:
     """A group for each image: copies of one photograph always, sequences and persons where their names tell of three or more."""
     paths: list[Path] = [images[index].path for index in indices]
     alone: dict[int, Hashable] = {index: index for index in indices}
@@ -361,5 +385,9 @@ def sequence_of(name: str) -> tuple[str, str] | None:
     if match and match["name"].strip(" _.-").casefold() not in CAMERAS:
         return folder, match["name"]
     plain = re.fullmatch(r"(?:frame|img|image|f)?[ _.\-]*0*\d+", stem, re.IGNORECASE)
-    own = [part for part in folder.split("/") if part.casefold() not in KIND_FOLDERS and part and split_word(part) is None]
+    own = [
+        part
+        for part in folder.split("/")
+        if part.casefold() not in KIND_FOLDERS and part and split_word(part) is None
+    ]
     return (folder, "") if plain and own else None

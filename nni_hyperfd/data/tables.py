@@ -24,7 +24,8 @@ SPLIT = ("split", "subset", "set", "partition", "usage", "mode", "fold", "datase
 IGNORED = ("ignore", "ignored", "iscrowd", "crowd", "isgroupof", "difficult", "invalid")
 BOX = ("bbox", "box", "boundingbox", "boxes", "bboxes", "facebox", "rect", "rectangle", "coordinates")
 IMAGE_SIZE = tuple(
-    (f"{prefix}width", f"{prefix}height") for prefix in ("image", "img", "frame", "picture", "orig", "original")
+    (f"{prefix}width", f"{prefix}height")
+    for prefix in ("image", "img", "frame", "picture", "orig", "original")
 ) + (("imagew", "imageh"), ("imgw", "imgh"))
 _PREFIXES = ("", "bbox", "box", "face", "rect", "boundingbox", "region")
 CORNERS = tuple(
@@ -48,14 +49,27 @@ CENTRES = tuple(
     (f"{p}{a}", f"{p}{b}", f"{q}{c}", f"{q}{d}")
     for p in _PREFIXES
     for q in dict.fromkeys((p, ""))
-    for a, b in (("cx", "cy"), ("xcenter", "ycenter"), ("centerx", "centery"), ("xcentre", "ycentre"), ("xc", "yc"))
+    for a, b in (
+        ("cx", "cy"),
+        ("xcenter", "ycenter"),
+        ("centerx", "centery"),
+        ("xcentre", "ycentre"),
+        ("xc", "yc"),
+    )
     for c, d in (("w", "h"), ("width", "height"))
 )
 SIZES = tuple(
     (f"{p}{a}", f"{p}{b}", f"{q}{c}", f"{q}{d}")
     for p in _PREFIXES
     for q in dict.fromkeys((p, "", "bbox", "box"))
-    for a, b in (("x", "y"), ("xmin", "ymin"), ("left", "top"), ("x1", "y1"), ("x0", "y0"), ("topleftx", "toplefty"))
+    for a, b in (
+        ("x", "y"),
+        ("xmin", "ymin"),
+        ("left", "top"),
+        ("x1", "y1"),
+        ("x0", "y0"),
+        ("topleftx", "toplefty"),
+    )
     for c, d in (("w", "h"), ("width", "height"), ("wid", "hei"))
 )
 LAYOUTS = ("corners", "corner and size", "centre and size")
@@ -160,7 +174,9 @@ def number(text: str) -> float | None:
 def numbers(fields: Sequence[str]) -> list[float] | None:
     """The fields as numbers, or None when one of them is none."""
     values = [number(field) for field in fields]
-    return None if any(value is None for value in values) else [value for value in values if value is not None]
+    return (
+        None if any(value is None for value in values) else [value for value in values if value is not None]
+    )
 
 
 def four_in_one(cell: str) -> list[float] | None:
@@ -187,7 +203,9 @@ def corners_of(box: Four, layout: str) -> tuple[float, float, float, float]:
     a, b, c, d = box
     if layout == "corners":
         return a, b, c, d
-    return (a, b, a + c, b + d) if layout == "corner and size" else (a - c / 2, b - d / 2, a + c / 2, b + d / 2)
+    return (
+        (a, b, a + c, b + d) if layout == "corner and size" else (a - c / 2, b - d / 2, a + c / 2, b + d / 2)
+    )
 
 
 def fits(box: Four, layout: str, size: Size | None) -> bool:

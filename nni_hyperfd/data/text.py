@@ -16,7 +16,18 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 # What spreadsheets and editors write that know no Unicode: western Europe first, as it is the most frequent.
-LEGACY = ("cp1252", "gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "cp1250", "cp1253", "cp1254", "mac_roman")
+LEGACY = (
+    "cp1252",
+    "gb18030",
+    "big5",
+    "shift_jis",
+    "euc_kr",
+    "cp1251",
+    "cp1250",
+    "cp1253",
+    "cp1254",
+    "mac_roman",
+)
 DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
 DECLARATION = re.compile(r"^\s*<\?xml.*?\?>", re.DOTALL)
 

@@ -35,6 +35,7 @@ from nni_hyperfd.errors import DataError
 NAME = "csv"
 TITLE = "boxes.csv"
 SUFFIXES = (".csv", ".tsv")
+HEADERLESS = ("corners", "corner and size")
 NEEDED = "a header line such as image,xmin,ymin,xmax,ymax,label"
 
 
@@ -127,7 +128,10 @@ def _row(
         tuple(values) or None,
         (sides[0], sides[1]) if sides and min(sides) > 0 else None,
         label,
-        any(number(cell(position)) not in (None, 0) or plain(cell(position)) in ("true", "yes") for position in header.ignored),
+        any(
+            number(cell(position)) not in (None, 0) or plain(cell(position)) in ("true", "yes")
+            for position in header.ignored
+        ),
         SPLIT_WORDS.get(said),
     )
 
@@ -138,7 +142,9 @@ def _add(rows: Sequence[_Row], header: Header, file: str, annotations: Annotatio
     sizes = [_shown(row, file, fractions, annotations) for row in rows if row.box is not None]
     layout = _layout(boxes, sizes, header, file, annotations)
     if fractions:
-        annotations.findings.note(f"{file}: boxes are fractions of their pictures: none of {4 * len(boxes)} numbers is beyond 1")
+        annotations.findings.note(
+            f"{file}: boxes are fractions of their pictures: none of {4 * len(boxes)} numbers is beyond 1"
+        )
     for row in rows:
         entry = annotations.entry(row.image, file)
         if entry is None:
@@ -168,7 +174,11 @@ def _shown(row: _Row, file: str, fractions: bool, annotations: Annotations) -> S
 
 
 def _layout(
-    boxes: Sequence[tuple[float, ...]], sizes: Sequence[Size | None], header: Header, file: str, annotations: Annotations
+    boxes: Sequence[tuple[float, ...]],
+    sizes: Sequence[Size | None],
+    header: Header,
+    file: str,
+    annotations: Annotations,
 ) -> str:
     """What the four numbers are: as the header says unless the whole table denies it, else what alone fits.
 
@@ -183,7 +193,7 @@ def _layout(
                 f"{file}: boxes are taken as {layout}, which all of them fit, and not as {header.layout}, as its header says"
             )
         return layout
-    possible = layouts_that_fit(boxes, sizes, 0.99)[:2]
+    possible = [layout for layout in layouts_that_fit(boxes, sizes, 0.99) if layout in HEADERLESS]
     if not boxes or len(possible) == 1:
         return (possible or ["corners"])[0]
     raise DataError(

@@ -34,7 +34,9 @@ NO_SYLLABLES = ("非", "无", "無", "不是", "没有", "沒有", "なし", "�
 UNSURE_WORDS = frozenset(
     "ignore ignored ignoring dontcare unsure uncertain maybe doubtful unklar ignorieren ignorer ignorar".split()
 )
-FILLERS = frozenset("a an the de la le el der die das ein eine einen un une una is any visible real human clear".split())
+FILLERS = frozenset(
+    "a an the de la le el der die das ein eine einen un une una is any visible real human clear".split()
+)
 MASK_WORDS = frozenset(
     "mask masks masked unmasked nomask facemask maske masken masque masques mascarilla tapabocas cubrebocas máscara mascara "
     "mascherina mondkapje munskydd maseczka маска masker".split()
@@ -44,9 +46,13 @@ MOOD_WORDS = frozenset(
     "happy happiness sad sadness angry anger neutral surprise surprised surprise fear fearful disgust disgusted contempt smile smiling "
     "laughing crying spoof real fake live".split()
 )
-OBJECTS_AFTER_FACE = frozenset("shield shields guard guards recognition id book paint cream cloth towel".split())
+OBJECTS_AFTER_FACE = frozenset(
+    "shield shields guard guards recognition id book paint cream cloth towel".split()
+)
 OTHER_FACES = frozenset("animal dog cat pet monkey horse statue doll toy mannequin dummy clock watch".split())
-NOT_THE_WORD = re.compile(r"sur|inter|type|pre|bore|out|pro")  # surface, interface, typeface, preface: no faces
+NOT_THE_WORD = re.compile(
+    r"sur|inter|type|pre|bore|out|pro"
+)  # surface, interface, typeface, preface: no faces
 NOTHING_SAID = frozenset(
     "object objects obj item target roi region box bbox bndbox rect rectangle label labels default class class0 annotation instance "
     "foreground positive detection objekt objet objeto".split()
@@ -57,7 +63,9 @@ OPEN_IMAGES = {
     "/m/0283dt1": "Human mouth", "/m/039xj_": "Human ear",
 }  # fmt: skip
 FACE_WITNESSES = tuple(
-    word for word in (*FACE_SYLLABLES, *NO_SYLLABLES, *MASK_SYLLABLES, *sorted(FACE_WORDS | HEAD_WORDS)) if not word.isascii()
+    word
+    for word in (*FACE_SYLLABLES, *NO_SYLLABLES, *MASK_SYLLABLES, *sorted(FACE_WORDS | HEAD_WORDS))
+    if not word.isascii()
 )
 SAID = "as the settings say"
 
@@ -69,7 +77,9 @@ def normal(name: str) -> str:
 
 def words_of(name: str) -> list[str]:
     """Words of a class name: "humanFace_2", "human-face" and "Human Face" say the same."""
-    apart = re.sub(r"(?<=[a-zß-ÿ])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", unicodedata.normalize("NFKC", name))
+    apart = re.sub(
+        r"(?<=[a-zß-ÿ])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", unicodedata.normalize("NFKC", name)
+    )
     return [word for word in re.split(r"[\W\d_]+", apart.replace("'", "").casefold()) if word]
 
 
@@ -80,7 +90,16 @@ def _is_face_word(word: str) -> bool:
     for end in ("face", "faces", "gesicht", "gesichter"):
         if word.endswith(end) and not NOT_THE_WORD.fullmatch(word[: -len(end)]):
             return True
-    return word.startswith("face") and word[4:] in MASK_WORDS | {"image", "box", "bbox", "region", "area", "front", "side", "s"}
+    return word.startswith("face") and word[4:] in MASK_WORDS | {
+        "image",
+        "box",
+        "bbox",
+        "region",
+        "area",
+        "front",
+        "side",
+        "s",
+    }
 
 
 def _is_mask_word(word: str) -> bool:
@@ -96,14 +115,27 @@ def _negates_face(words: Sequence[str]) -> bool:
     if any(mark in word for word in words for mark in NO_SYLLABLES):
         return not any(_is_mask_word(word) for word in words)
     for position, word in enumerate(words):
-        glued = next((no for no in ("non", "no", "not", "un", "kein") if word.startswith(no) and _is_face_word(word[len(no) :])), "")
+        glued = next(
+            (
+                no
+                for no in ("non", "no", "not", "un", "kein")
+                if word.startswith(no) and _is_face_word(word[len(no) :])
+            ),
+            "",
+        )
         if glued or word in ("faceless", "gesichtslos"):
             return not any(_is_mask_word(other) for other in words)
         if word in NO_WORDS:
             rest = [other for other in words[position + 1 :] if other not in FILLERS]
             if not rest or _is_face_word(rest[0]):
                 return not any(_is_mask_word(other) for other in rest)
-            if any(_is_face_word(other) for other in words[:position]) and rest[0] in ("found", "present", "detected", "there", "face"):
+            if any(_is_face_word(other) for other in words[:position]) and rest[0] in (
+                "found",
+                "present",
+                "detected",
+                "there",
+                "face",
+            ):
                 return True
     return False
 
@@ -122,7 +154,14 @@ def _kind(name: str) -> str:
     if any(map(_is_face_word, words)):
         if OBJECTS_AFTER_FACE & {*words}:
             return "something else"
-        if any(map(_is_mask_word, words)) and {*words} <= {"face", "faces", "mask", "masks", "facemask", "gesichtsmaske"}:
+        if any(map(_is_mask_word, words)) and {*words} <= {
+            "face",
+            "faces",
+            "mask",
+            "masks",
+            "facemask",
+            "gesichtsmaske",
+        }:
             return "face mask"
         return "other face" if OTHER_FACES & {*words} else "face"
     if any(map(_is_mask_word, words)):
@@ -160,14 +199,21 @@ def decide(
         chosen = _chosen(counts, where, faces, ignore)
         if faces is not None:
             return {
-                name: ClassCount(name, count, chosen.get(name, Role.OTHER), SAID if name in chosen else "not among the classes chosen")
+                name: ClassCount(
+                    name,
+                    count,
+                    chosen.get(name, Role.OTHER),
+                    SAID if name in chosen else "not among the classes chosen",
+                )
                 for name, count in counts.items()
             }
         rest = {name: count for name, count in counts.items() if name not in chosen}
         decided = decide(rest, groups, where) if rest else {}
         return decided | {name: ClassCount(name, counts[name], Role.IGNORED, SAID) for name in chosen}
     if not names:
-        return {None: ClassCount(None, counts.get(None, 0), Role.FACE, "no class has a name")} if counts else {}
+        return (
+            {None: ClassCount(None, counts.get(None, 0), Role.FACE, "no class has a name")} if counts else {}
+        )
     role: dict[str | None, tuple[Role, str]] = {}
     for name in names:
         if kinds[name] == "unsure":
@@ -186,13 +232,24 @@ def decide(
                 "face": (Role.FACE, "its name says so"),
                 "face mask": (Role.FACE, "its name says so"),
                 "other face": (Role.IGNORED, "a face, but of a kind that another class is not"),
-                "mask": (Role.IGNORED, "a masked face or a mask beside classes of faces; choose it by faces if it is one"),
+                "mask": (
+                    Role.IGNORED,
+                    "a masked face or a mask beside classes of faces; choose it by faces if it is one",
+                ),
             }.get(kind, (Role.OTHER, "another class is called a face"))
         elif best == "other face":
-            role[name] = (Role.FACE, "its name says so") if kind == "other face" else (Role.OTHER, "another class is called a face")
+            role[name] = (
+                (Role.FACE, "its name says so")
+                if kind == "other face"
+                else (Role.OTHER, "another class is called a face")
+            )
         elif best == "group":
             of = _kind(groups[name]) == "face" if name in groups else False
-            role[name] = (Role.FACE, "its group is called a face") if of else (Role.OTHER, "another group is called a face")
+            role[name] = (
+                (Role.FACE, "its group is called a face")
+                if of
+                else (Role.OTHER, "another group is called a face")
+            )
         elif best == "mask":
             role[name] = (
                 (Role.FACE, "with or without, a mask is on a face")
@@ -200,7 +257,11 @@ def decide(
                 else (Role.OTHER, "faces are those with and without a mask")
             )
         elif best == "head":
-            role[name] = (Role.FACE, "a head, and no class is called a face") if kind == "head" else (Role.OTHER, "heads stand for faces")
+            role[name] = (
+                (Role.FACE, "a head, and no class is called a face")
+                if kind == "head"
+                else (Role.OTHER, "heads stand for faces")
+            )
         elif best == "mood":
             role[name] = (Role.FACE, "only a face has it")
         elif best == "nothing":
@@ -221,10 +282,16 @@ def _best(kinds: Mapping[str, str], groups: Mapping[str, str]) -> str | None:
         return "other face"
     # A group that is also the name of the whole project says nothing of its members.
     said = {groups[name] for name in kinds if name in groups and _kind(groups[name]) == "face"}
-    if said and ({*groups.values()} - said or len(kinds) == 1 or all(_may_be_faces(kinds[name]) for name in kinds if name in groups)):
+    if said and (
+        {*groups.values()} - said
+        or len(kinds) == 1
+        or all(_may_be_faces(kinds[name]) for name in kinds if name in groups)
+    ):
         return "group"
     found["mask"] += found.pop("face mask", 0)
-    if found["mask"] > 1 or (found["mask"] and found["mask"] + found["mood"] + found["no face"] + found["unsure"] == len(kinds)):
+    if found["mask"] > 1 or (
+        found["mask"] and found["mask"] + found["mood"] + found["no face"] + found["unsure"] == len(kinds)
+    ):
         return "mask"
     if found["head"]:
         return "head"
@@ -253,16 +320,22 @@ def _chosen(
         for one in wanted or ():
             found = by_normal.get(normal(str(one)))
             if found is None:
-                raise DataError(f"{setting} names {str(one)!r}, which is no class of {where}: its classes are {_listed(counts)}.")
+                raise DataError(
+                    f"{setting} names {str(one)!r}, which is no class of {where}: its classes are {_listed(counts)}."
+                )
             for name in found:
                 if chosen.get(name, role) is not role:
-                    raise DataError(f"{str(one)!r} is among the faces and among the classes to ignore: take it out of one of them.")
+                    raise DataError(
+                        f"{str(one)!r} is among the faces and among the classes to ignore: take it out of one of them."
+                    )
                 chosen[name] = role
     return chosen
 
 
 def _listed(counts: Mapping[str | None, int]) -> str:
-    shown = sorted(((name, count) for name, count in counts.items() if name is not None), key=lambda item: -item[1])
+    shown = sorted(
+        ((name, count) for name, count in counts.items() if name is not None), key=lambda item: -item[1]
+    )
     text = ", ".join(f"{printable(name)} ({count} boxes)" for name, count in shown[:12])
     return (text or "without names") + (", ..." if len(shown) > 12 else "")
 

@@ -37,7 +37,11 @@ def find(folder: DataFolder) -> list[str]:
     for name in folder.with_suffix(".json"):
         if not name.endswith(SPLITS_FILE):
             text = folder.text(name)
-            if '"images"' in text and '"annotations"' in text and not ('"caption"' in text and '"bbox"' not in text):
+            if (
+                '"images"' in text
+                and '"annotations"' in text
+                and not ('"caption"' in text and '"bbox"' not in text)
+            ):
                 found.append(name)
     return found
 
@@ -137,7 +141,11 @@ def _category_names(categories: Any, annotations: Annotations) -> dict[str, str]
             names[identity] = str(category["name"])
     for category in known:
         group = category.get("supercategory")
-        if isinstance(group, str) and group not in ("", "none", *names.values()) and category.get("name") != group:
+        if (
+            isinstance(group, str)
+            and group not in ("", "none", *names.values())
+            and category.get("name") != group
+        ):
             annotations.groups[str(category.get("name"))] = group
     return names
 

@@ -22,7 +22,9 @@ def find(folder: DataFolder) -> list[str]:
     return [
         name
         for name in folder.with_suffix(".json")
-        if '"coordinates"' in (text := folder.text(name)) and ('"annotations"' in text or '"annotation"' in text) and '"images"' not in text
+        if '"coordinates"' in (text := folder.text(name))
+        and ('"annotations"' in text or '"annotation"' in text)
+        and '"images"' not in text
     ]
 
 
@@ -34,13 +36,19 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
         except ValueError as error:
             raise DataError(f"{folder.root / file} is no valid JSON ({error}): write it again.") from error
         if not isinstance(document, list):
-            raise DataError(f"{folder.root / file} is no list of images, as the CreateML format has it: export it again.")
+            raise DataError(
+                f"{folder.root / file} is no list of images, as the CreateML format has it: export it again."
+            )
         for place, item in enumerate(document):
             _read_image(item, f"{file} image {place}", file, annotations)
 
 
 def _read_image(item: Any, place: str, file: str, annotations: Annotations) -> None:
-    name = next((item[key] for key in NAMES if isinstance(item.get(key), str)), None) if isinstance(item, dict) else None
+    name = (
+        next((item[key] for key in NAMES if isinstance(item.get(key), str)), None)
+        if isinstance(item, dict)
+        else None
+    )
     if not name:
         annotations.orphan(file, place)
         return
@@ -64,5 +72,7 @@ def _read_image(item: Any, place: str, file: str, annotations: Annotations) -> N
 
 def _box(shape: Mapping[str, Any]) -> Box | None:
     where = shape.get("coordinates")
-    values = reals([where.get(key) for key in ("x", "y", "width", "height")]) if isinstance(where, dict) else None
+    values = (
+        reals([where.get(key) for key in ("x", "y", "width", "height")]) if isinstance(where, dict) else None
+    )
     return None if values is None else corners_of(values, "centre and size")

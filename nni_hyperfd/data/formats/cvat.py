@@ -33,7 +33,9 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
         try:
             root = folder.xml(file)
         except (ElementTree.ParseError, ValueError) as error:
-            raise DataError(f"{folder.root / file} is no well-formed XML ({error}): export it again.") from error
+            raise DataError(
+                f"{folder.root / file} is no well-formed XML ({error}): export it again."
+            ) from error
         if root.find("track") is not None:
             raise DataError(
                 f"{folder.root / file} is 'CVAT for video', whose tracks name no picture files: export it as 'CVAT for images' or COCO."
@@ -62,7 +64,10 @@ def _read_image(item: ElementTree.Element, file: str, annotations: Annotations) 
         if box is None:
             known = shape.tag in ("box", "polygon", "ellipse")
             annotations.malformed(
-                f"{file} {name}", entry.image, Problem.MALFORMED_ENTRY if known else Problem.UNREADABLE_SHAPE, label
+                f"{file} {name}",
+                entry.image,
+                Problem.MALFORMED_ENTRY if known else Problem.UNREADABLE_SHAPE,
+                label,
             )
         else:
             entry.faces.append(RawFace(box, label=label))
@@ -84,7 +89,11 @@ def _box(shape: ElementTree.Element) -> Box | None:
         if sides is None:
             return None
         a, b, c, d = sides
-        return turned_hull((a + c) / 2, (b + d) / 2, c - a, d - b, turn) if turn and c > a and d > b else (a, b, c, d)
+        return (
+            turned_hull((a + c) / 2, (b + d) / 2, c - a, d - b, turn)
+            if turn and c > a and d > b
+            else (a, b, c, d)
+        )
     if shape.tag == "ellipse":
         sides = values("cx", "cy", "rx", "ry")
         return None if sides is None else turned_hull(sides[0], sides[1], 2 * sides[2], 2 * sides[3], turn)

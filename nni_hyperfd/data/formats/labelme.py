@@ -27,7 +27,9 @@ def find(folder: DataFolder) -> list[str]:
     files = folder.with_suffix(".json")
     ours = [name for name in files if '"shapes"' in (text := folder.text(name)) and '"imagePath"' in text]
     places = {os.path.dirname(name) for name in ours}
-    broken = [name for name in files if os.path.dirname(name) in places and folder.fits(os.path.splitext(name)[0])]
+    broken = [
+        name for name in files if os.path.dirname(name) in places and folder.fits(os.path.splitext(name)[0])
+    ]
     return sorted({*ours, *broken})
 
 
@@ -65,13 +67,17 @@ def _faces(shapes: Sequence[Any], file: str, image: str, annotations: Annotation
         box = _box(shape)
         if box is None:
             known = shape.get("shape_type", "polygon") in ("rectangle", "polygon", "circle")
-            annotations.malformed(file, image, Problem.MALFORMED_ENTRY if known else Problem.UNREADABLE_SHAPE, label)
+            annotations.malformed(
+                file, image, Problem.MALFORMED_ENTRY if known else Problem.UNREADABLE_SHAPE, label
+            )
             continue
         group = shape.get("group_id")
         key = (label, group)
         if isinstance(group, int) and shape.get("shape_type", "polygon") == "polygon" and key in grouped:
             before = faces[grouped[key]].box
-            faces[grouped[key]] = RawFace(hull([before[:2], before[2:], box[:2], box[2:]]) or box, label=label)
+            faces[grouped[key]] = RawFace(
+                hull([before[:2], before[2:], box[:2], box[2:]]) or box, label=label
+            )
             continue
         if isinstance(group, int) and shape.get("shape_type", "polygon") == "polygon":
             grouped[key] = len(faces)

@@ -81,7 +81,9 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
 def _add(blocks: Sequence[_Block], file: str, annotations: Annotations) -> None:
     """Faces of a whole file, once it is clear what its numbers are."""
     for sized in (False, True):
-        lines = [(entry, values) for entry, had_size, found in blocks if had_size is sized for values in found]
+        lines = [
+            (entry, values) for entry, had_size, found in blocks if had_size is sized for values in found
+        ]
         boxes = [values[:4] for _, values in lines if any(values[:4])]
         frames = [entry.size or annotations.frame(entry.image) for entry, values in lines if any(values[:4])]
         expected = "corners" if sized else "corner and size"

@@ -33,7 +33,11 @@ def reals(values: Any, count: int | None = None) -> list[float] | None:
 def size(width: Any, height: Any) -> Size | None:
     """Width and height that a document states; None where they are absent or senseless."""
     sides = reals([width, height])
-    return (sides[0], sides[1]) if sides is not None and min(sides) > 0 and all(map(math.isfinite, sides)) else None
+    return (
+        (sides[0], sides[1])
+        if sides is not None and min(sides) > 0 and all(map(math.isfinite, sides))
+        else None
+    )
 
 
 def box_around(points: Any, least: int = 2) -> Box | None:

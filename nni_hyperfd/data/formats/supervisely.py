@@ -28,9 +28,15 @@ TITLE = "Supervisely json"
 def find(folder: DataFolder) -> list[str]:
     """All JSON files that have ``objects`` and ``size``, and those beside them that are called like an image."""
     files = folder.with_suffix(".json")
-    ours = [name for name in files if '"objects"' in (text := folder.text(name)) and '"size"' in text and '"images"' not in text]
+    ours = [
+        name
+        for name in files
+        if '"objects"' in (text := folder.text(name)) and '"size"' in text and '"images"' not in text
+    ]
     places = {os.path.dirname(name) for name in ours}
-    broken = [name for name in files if os.path.dirname(name) in places and folder.fits(os.path.splitext(name)[0])]
+    broken = [
+        name for name in files if os.path.dirname(name) in places and folder.fits(os.path.splitext(name)[0])
+    ]
     return sorted({*ours, *broken})
 
 
@@ -57,9 +63,18 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
             label = label.strip() or None if isinstance(label, str) else None
             box = _box(item) if isinstance(item, dict) else None
             if box is None:
-                known = isinstance(item, dict) and item.get("geometryType") in ("rectangle", "polygon", "bitmap")
+                known = isinstance(item, dict) and item.get("geometryType") in (
+                    "rectangle",
+                    "polygon",
+                    "bitmap",
+                )
                 annotations.malformed(
-                    file, entry.image, Problem.MALFORMED_ENTRY if known or not isinstance(item, dict) else Problem.UNREADABLE_SHAPE, label
+                    file,
+                    entry.image,
+                    Problem.MALFORMED_ENTRY
+                    if known or not isinstance(item, dict)
+                    else Problem.UNREADABLE_SHAPE,
+                    label,
                 )
             else:
                 entry.faces.append(RawFace(box, label=label))
@@ -69,7 +84,11 @@ def _box(item: Mapping[str, Any]) -> Box | None:
     kind = item.get("geometryType")
     if kind in ("rectangle", "polygon"):
         points = item.get("points")
-        return box_around(points.get("exterior"), 2 if kind == "rectangle" else 3) if isinstance(points, dict) else None
+        return (
+            box_around(points.get("exterior"), 2 if kind == "rectangle" else 3)
+            if isinstance(points, dict)
+            else None
+        )
     bitmap = item.get("bitmap")
     if kind != "bitmap" or not isinstance(bitmap, dict):
         return None

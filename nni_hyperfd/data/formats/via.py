@@ -28,7 +28,11 @@ FOREIGN = ("point", "polyline")
 def find(folder: DataFolder) -> list[str]:
     """JSON and CSV files that mention ``shape_attributes`` of regions."""
     return [
-        *(name for name in folder.with_suffix(".json") if '"shape_attributes"' in (text := folder.text(name)) or "_via_img_metadata" in text),
+        *(
+            name
+            for name in folder.with_suffix(".json")
+            if '"shape_attributes"' in (text := folder.text(name)) or "_via_img_metadata" in text
+        ),
         *(name for name in folder.with_suffix(".csv") if "region_shape_attributes" in folder.head(name)),
     ]
 
@@ -51,7 +55,9 @@ def _read_json(folder: DataFolder, file: str, annotations: Annotations) -> None:
         document = document["_via_img_metadata"]
     items = list(document.values()) if isinstance(document, dict) else document
     if not isinstance(items, list):
-        raise DataError(f"{folder.root / file} holds no images with regions, as VIA writes them: export it again.")
+        raise DataError(
+            f"{folder.root / file} holds no images with regions, as VIA writes them: export it again."
+        )
     for place, item in enumerate(items):
         name = item.get("filename") if isinstance(item, dict) else None
         if not isinstance(name, str) or not name.strip():
@@ -70,7 +76,11 @@ def _read_json(folder: DataFolder, file: str, annotations: Annotations) -> None:
             annotations.malformed(f"{file} {name}", entry.image)
             continue
         for region in regions:
-            where, what = (region.get(key) for key in ("shape_attributes", "region_attributes")) if isinstance(region, dict) else (None, None)
+            where, what = (
+                (region.get(key) for key in ("shape_attributes", "region_attributes"))
+                if isinstance(region, dict)
+                else (None, None)
+            )
             _add(where, what, f"{file} {name}", entry.image, entry.faces, annotations)
 
 
@@ -79,10 +89,20 @@ def _read_csv(folder: DataFolder, file: str, annotations: Annotations) -> None:
     _, head = next(rows, (0, None))
     where = {name.strip(): position for position, name in enumerate(head or [])}
     if not {*COLUMNS} <= where.keys():
-        raise DataError(f"{folder.root / file} lacks one of the columns {', '.join(COLUMNS)}, which VIA writes: export it again.")
+        raise DataError(
+            f"{folder.root / file} lacks one of the columns {', '.join(COLUMNS)}, which VIA writes: export it again."
+        )
     for place, row in rows:
-        cells = None if row is None or len(row) < len(where) else {name: row[position] for name, position in where.items()}
-        name = (cells or {}).get("filename", row[where["filename"]] if row and len(row) > where["filename"] else "").strip()
+        cells = (
+            None
+            if row is None or len(row) < len(where)
+            else {name: row[position] for name, position in where.items()}
+        )
+        name = (
+            (cells or {})
+            .get("filename", row[where["filename"]] if row and len(row) > where["filename"] else "")
+            .strip()
+        )
         if not name:
             annotations.orphan(file, f"{file}:{place}")
             continue
@@ -93,8 +113,13 @@ def _read_csv(folder: DataFolder, file: str, annotations: Annotations) -> None:
         if cells is None:
             annotations.malformed(f"{file}:{place}", entry.image)
             continue
-        entry.split = entry.split or _split(_object(cells.get("file_attributes", "")) or {}) or split_of_path(file)
-        if cells.get("region_count", "").strip() == "0" or cells["region_shape_attributes"].strip() in ("", "{}"):
+        entry.split = (
+            entry.split or _split(_object(cells.get("file_attributes", "")) or {}) or split_of_path(file)
+        )
+        if cells.get("region_count", "").strip() == "0" or cells["region_shape_attributes"].strip() in (
+            "",
+            "{}",
+        ):
             if cells.get("region_count", "0").strip() not in ("0", ""):
                 annotations.malformed(f"{file}:{place}", entry.image)
             continue
@@ -122,13 +147,17 @@ def _add(
     box = _box(shape) if isinstance(shape, dict) else None
     if box is None:
         foreign = isinstance(shape, dict) and shape.get("name") in FOREIGN
-        annotations.malformed(place, image, Problem.UNREADABLE_SHAPE if foreign else Problem.MALFORMED_ENTRY, label)
+        annotations.malformed(
+            place, image, Problem.UNREADABLE_SHAPE if foreign else Problem.MALFORMED_ENTRY, label
+        )
     else:
         faces.append(RawFace(box, label=label))
 
 
 def _label(attributes: Mapping[str, Any]) -> str | None:
-    keys = [key for key in attributes if plain(str(key)) in LABEL] or (list(attributes) if len(attributes) == 1 else [])
+    keys = [key for key in attributes if plain(str(key)) in LABEL] or (
+        list(attributes) if len(attributes) == 1 else []
+    )
     for key in keys:
         value = attributes[key]
         if isinstance(value, dict):  # check boxes

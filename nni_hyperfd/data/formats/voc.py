@@ -27,7 +27,16 @@ TURNED = ("cx", "cy", "w", "h", "angle")
 def find(folder: DataFolder) -> list[str]:
     """All XML files, when one of the first holds an ``annotation``."""
     files = folder.with_suffix(".xml")
-    return files if any("<annotation>" in folder.head(name) or "<annotation " in folder.head(name) or "<annotation/" in folder.head(name) for name in files[:20]) else []
+    return (
+        files
+        if any(
+            "<annotation>" in folder.head(name)
+            or "<annotation " in folder.head(name)
+            or "<annotation/" in folder.head(name)
+            for name in files[:20]
+        )
+        else []
+    )
 
 
 def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> None:
@@ -64,7 +73,12 @@ def _read_image(root: ElementTree.Element, file: str, annotations: Annotations) 
         if box is None:
             annotations.malformed(file, image)
             continue
-        difficult = (item.findtext("difficult") or "0").strip().casefold() not in ("0", "", "false", "unspecified")
+        difficult = (item.findtext("difficult") or "0").strip().casefold() not in (
+            "0",
+            "",
+            "false",
+            "unspecified",
+        )
         label = (item.findtext("name") or "").strip() or None
         entry.faces.append(RawFace(box, ignored=difficult, label=label))
 
@@ -85,5 +99,7 @@ def _box(item: ElementTree.Element) -> Box | None:
     polygon = item.find("polygon")
     if item.find("bndbox") is not None or polygon is None:
         return None
-    values = numbers([child.text or "" for child in polygon.iter() if child.tag[0] in "xy" and child.tag[1:].isdigit()])
+    values = numbers(
+        [child.text or "" for child in polygon.iter() if child.tag[0] in "xy" and child.tag[1:].isdigit()]
+    )
     return hull(zip(values[0::2], values[1::2])) if values and len(values) >= 6 else None

@@ -92,10 +92,17 @@ def _add(blocks: Sequence[_Block], file: str, annotations: Annotations) -> None:
         if not block.is_complete():
             annotations.findings.add(Problem.WRONG_COUNT, block.name)
             annotations.unread(entry.image, Problem.WRONG_COUNT)
-    told = [(annotations.frame(entry.image), values[:4]) for entry, block in entries for values in block.boxes() if any(values[:4])]
+    told = [
+        (annotations.frame(entry.image), values[:4])
+        for entry, block in entries
+        for values in block.boxes()
+        if any(values[:4])
+    ]
     layout = layout_by_evidence([box for _, box in told], [frame for frame, _ in told], LAYOUT) or LAYOUT
     if layout != LAYOUT:
-        annotations.findings.note(f"{file}: boxes are taken as {layout}, which all of them fit, and not as {LAYOUT}, as the format has it")
+        annotations.findings.note(
+            f"{file}: boxes are taken as {layout}, which all of them fit, and not as {LAYOUT}, as the format has it"
+        )
     for entry, block in entries:
         for values in block.boxes():
             invalid = len(values) > INVALID_COLUMN and values[INVALID_COLUMN] != 0

@@ -85,9 +85,14 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
             annotations.malformed(line.place, line.image, Problem.UNIT_DOUBT, label=label)
         else:
             entry.faces.append(face)
+    pointed = sum((shapes[len(line.values)] or "").startswith("points") for line in lines)
+    if pointed:
+        annotations.findings.note(f"{pointed} faces have landmarks behind their boxes")
     polygons = sum(shapes[len(line.values)] == "polygon" for line in lines)
     if polygons:
-        annotations.findings.note(f"{polygons} faces are polygons (of a segmentation export), taken as the boxes around them")
+        annotations.findings.note(
+            f"{polygons} faces are polygons (of a segmentation export), taken as the boxes around them"
+        )
 
 
 def _lines(file: str, annotations: Annotations, names: ClassNames) -> list[_Line]:
@@ -99,7 +104,9 @@ def _lines(file: str, annotations: Annotations, names: ClassNames) -> list[_Line
     entry.size, entry.fractions = frame, True
     found = []
     for number, line in enumerate(annotations.folder.text(file).splitlines(), start=1):
-        fields = line.replace(",", " ").split() if line.count(",") >= 4 else line.split()
+        fields = line.split()
+        if len(fields) < 5 and line.count(",") >= 4:
+            fields = line.replace(",", " ").split()
         if not fields:
             continue
         values = numbers(fields[1:])
@@ -121,7 +128,7 @@ def _shape(lines: Sequence[tuple[float, ...]], keypoints: tuple[int, int] | None
         return f"points {keypoints[1]}"
     for dimension in (3, 2):
         extra = count - 4 - LANDMARKS * dimension
-        if extra in (0, 1) and sum(_are_landmarks(values, dimension) for values in lines) >= MOST * len(lines):
+        if extra in (0, 1) and _are_landmarks(lines, dimension):
             return f"points {dimension}"
     if count % 2 == 0 and count >= 6:
         return "polygon"
@@ -130,27 +137,44 @@ def _shape(lines: Sequence[tuple[float, ...]], keypoints: tuple[int, int] | None
     return None
 
 
-def _are_landmarks(values: Sequence[float], dimension: int) -> bool:
-    """Whether five points behind a box lie in it, upright or turned, as eyes, nose and mouth do."""
+def _are_landmarks(lines: Sequence[tuple[float, ...]], dimension: int) -> bool:
+    """Whether lines of one length are a box and five points in it, rather than a polygon.
+
+    Five points of a face lie as two lines of the same direction, eyes and mouth; a polygon goes round, there and back.
+    """
+    found = [_points(values, dimension) for values in lines]
+    inside = sum(points is not None for points in found)
+    whole = [points for points in found if points is not None and not any(math.isnan(x) for x, _ in points)]
+    alike = sum(_same_direction(points) for points in whole)
+    return inside >= MOST * len(lines) and alike >= len(whole) / 2
+
+
+def _points(values: Sequence[float], dimension: int) -> Points | None:
+    """Five points behind a box as fractions, NaN where absent; None if there are none that lie in the box or near it."""
     left, top, right, bottom = corners_of(values[:4], "centre and size")
     if not (-OUTSIDE <= left < right <= 1 + OUTSIDE and -OUTSIDE <= top < bottom <= 1 + OUTSIDE):
-        return False
+        return None
     tail = values[4 : 4 + LANDMARKS * dimension]
-    points = [tail[start : start + 2] for start in range(0, len(tail), dimension)]
-    seen = tail[2::3] if dimension == 3 else [1.0] * LANDMARKS
-    if dimension == 3 and any(flag not in (-1, 0, 1, 2) and not 0 <= flag <= 1 for flag in seen):
-        return False
+    flags = tail[2::3] if dimension == 3 else [1.0] * LANDMARKS
+    if any(flag not in (-1, 0, 1, 2) for flag in flags):
+        return None
     room_x, room_y = (right - left) / 2, (bottom - top) / 2
-    for (x, y), flag in zip(points, seen):
-        absent = flag <= 0 or x < 0 or y < 0 or not math.isfinite(x + y) or not (x or y)
-        if not absent and not (left - room_x <= x <= right + room_x and top - room_y <= y <= bottom + room_y):
-            return False
-    if dimension == 2 and all(x >= 0 and y >= 0 for x, y in points):
-        eyes = (points[0][1] + points[1][1]) / 2
-        mouth = (points[3][1] + points[4][1]) / 2
-        sideways = abs(points[1][0] - points[0][0]) < abs(points[1][1] - points[0][1])
-        return sideways or (eyes < mouth and points[0][0] <= points[1][0])
-    return True
+    points = []
+    for start, flag in zip(range(0, len(tail), dimension), flags):
+        x, y = tail[start : start + 2]
+        if flag <= 0 or x < 0 or y < 0 or not math.isfinite(x + y) or not (x or y):
+            points.append(NO_POINT)
+        elif left - room_x <= x <= right + room_x and top - room_y <= y <= bottom + room_y:
+            points.append((x, y))
+        else:
+            return None
+    return tuple(points)
+
+
+def _same_direction(points: Points) -> bool:
+    eyes = (points[1][0] - points[0][0], points[1][1] - points[0][1])
+    mouth = (points[4][0] - points[3][0], points[4][1] - points[3][1])
+    return eyes[0] * mouth[0] + eyes[1] * mouth[1] > 0
 
 
 def _refuse_pixels(lines: Sequence[_Line], folder: DataFolder) -> None:

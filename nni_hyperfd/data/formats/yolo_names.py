@@ -15,7 +15,17 @@ import yaml
 from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
 from nni_hyperfd.errors import DataError
 
-LISTS = frozenset({"classes.txt", "labels.txt", "class.txt", "names.txt", "class_names.txt", "_darknet.labels", "predefined_classes.txt"})
+LISTS = frozenset(
+    {
+        "classes.txt",
+        "labels.txt",
+        "class.txt",
+        "names.txt",
+        "class_names.txt",
+        "_darknet.labels",
+        "predefined_classes.txt",
+    }
+)
 LIST_SUFFIXES = (".names", ".labels")
 YAML_SUFFIXES = (".yaml", ".yml")
 NAMES_LINE = re.compile(r"^\s*names\s*:\s*\[(.*?)\]", re.MULTILINE | re.DOTALL)
@@ -43,7 +53,9 @@ class ClassNames:
                 continue
             place = os.path.dirname(file)
             other = self._by_folder.get(place)
-            if other is not None and any(names.get(number, name) != name for number, name in other[1].items()):
+            if other is not None and any(
+                names.get(number, name) != name for number, name in other[1].items()
+            ):
                 raise DataError(
                     f"{folder.root / other[0]} and {folder.root / file} name the classes differently: keep the one that is right."
                 )
@@ -97,7 +109,11 @@ def _names(names: Any) -> dict[str, str]:
     if isinstance(names, str) and names.strip():
         names = [word.strip().strip("'\"") for word in names.strip("[] ").split(",")]
     if isinstance(names, list):
-        return {str(number): str(name).strip() for number, name in enumerate(names) if not isinstance(name, dict | list)}
+        return {
+            str(number): str(name).strip()
+            for number, name in enumerate(names)
+            if not isinstance(name, dict | list)
+        }
     if isinstance(names, dict):
         pairs = [(str(key).strip(), str(value).strip()) for key, value in names.items()]
         if all(key.isdigit() for key, _ in pairs):

@@ -102,7 +102,10 @@ def test_bad_image_entries_are_counted(read):
 
 
 def test_the_stated_size_is_handed_over_and_a_senseless_one_is_none(read):
-    images = [{"id": 1, "file_name": "a.jpg", "width": 200, "height": 160}, {"id": 2, "file_name": "b.jpg", "width": 0}]
+    images = [
+        {"id": 1, "file_name": "a.jpg", "width": 200, "height": 160},
+        {"id": 2, "file_name": "b.jpg", "width": 0},
+    ]
     entries = read("coco", document({"image_id": 1, "bbox": [1, 2, 3, 4]}, images=images)).entries()
     assert [entry.size for entry in entries] == [(200, 160), None]
 
