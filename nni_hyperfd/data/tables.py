@@ -87,6 +87,7 @@ class Header:
         label, split: positions, None where there is none.
         ignored: positions of marks for faces that do not count.
         named: whether the first line is this header, rather than the first face.
+        columns: how many there are.
     """
 
     image: int
@@ -97,6 +98,7 @@ class Header:
     split: int | None = None
     ignored: tuple[int, ...] = field(default=())
     named: bool = True
+    columns: int = 0
 
 
 def plain(name: str) -> str:
@@ -134,6 +136,7 @@ def header_of(fields: Sequence[str]) -> Header | None:
         label,
         split,
         tuple(where[name] for name in IGNORED if name in where),
+        columns=len(fields),
     )
 
 

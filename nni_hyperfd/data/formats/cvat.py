@@ -50,7 +50,9 @@ def _read_image(item: ElementTree.Element, file: str, annotations: Annotations) 
     if not name:
         annotations.orphan(file, f"{file} image {item.get('id')}")
         return
-    entry = annotations.entry(f"{subset}/{name}" if _is_in(annotations, f"{subset}/{name}") else name, file)
+    entry = annotations.entry(
+        f"{subset}/{name}" if _is_in(annotations, f"{subset}/{name}") else name, file, str(item.get("id"))
+    )
     if entry is None:
         return
     sides = numbers([item.get("width") or "", item.get("height") or ""])

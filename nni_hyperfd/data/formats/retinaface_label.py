@@ -61,7 +61,7 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
             if line.lstrip().startswith("#"):
                 name, size = _named(line.lstrip())
                 named = True
-                entry = annotations.entry(name, file)
+                entry = annotations.entry(name, file, str(place))
                 lines = None
                 if entry is not None:
                     entry.size, entry.silent, entry.split = size, True, split_of_path(file)

@@ -6,6 +6,7 @@ whose invalid flag (eighth column) is set is ignored. An image without faces has
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ from nni_hyperfd.data.tables import corners_of, layout_by_evidence
 NAME = "wider"
 TITLE = "WIDER FACE txt"
 INVALID_COLUMN = 7
+COLUMNS = (4, 10)
 LAYOUT = "corner and size"
 
 
@@ -56,7 +58,15 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
         _add(_blocks(folder.text(file), file, annotations), file, annotations)
 
 
+def _lengths(text: str) -> set[int]:
+    """How many numbers a face may have: as the format says, or as most lines of this file have."""
+    lengths = Counter(len(line.split()) for line in text.splitlines() if line.split() and not is_image_name(line.strip()))
+    del lengths[1]
+    return {*COLUMNS, *(length for length, _ in lengths.most_common(1) if length >= 4)}
+
+
 def _blocks(text: str, file: str, annotations: Annotations) -> list[_Block]:
+    lengths = _lengths(text)
     blocks: list[_Block] = []
     block: _Block | None = None
     for number, line in enumerate(text.splitlines(), start=1):
@@ -70,7 +80,7 @@ def _blocks(text: str, file: str, annotations: Annotations) -> list[_Block]:
         values = numbers(fields)
         if block is not None and block.announced is None and len(fields) == 1 and fields[0].isdigit():
             block.announced = int(fields[0][:9])
-        elif block is not None and values is not None and len(values) >= 4:
+        elif block is not None and values is not None and len(values) in lengths:
             block.lines.append(values)
         else:
             image = annotations.resolve(block.name, file) if block is not None else None
@@ -84,7 +94,7 @@ def _blocks(text: str, file: str, annotations: Annotations) -> list[_Block]:
 def _add(blocks: Sequence[_Block], file: str, annotations: Annotations) -> None:
     entries: list[tuple[Entry, _Block]] = []
     for block in blocks:
-        entry = annotations.entry(block.name, file)
+        entry = annotations.entry(block.name, file, block.place)
         if entry is None:
             continue
         entry.split = split_of_path(file)

@@ -74,6 +74,9 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
         count: _shape([line.values for line in lines if len(line.values) == count], names.keypoints)
         for count in {len(line.values) for line in lines}
     }
+    if any(shape is not None and shape.startswith("points") for shape in shapes.values()):
+        # No tool mixes them: a polygon among landmarks is a line that lacks a number.
+        shapes = {count: None if shape == "polygon" else shape for count, shape in shapes.items()}
     _refuse_pixels([line for line in lines if shapes[len(line.values)] is not None], folder)
     for line in lines:
         entry = annotations.entry_of(line.image, line.file)
