@@ -34,6 +34,9 @@ NNICTL = (sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl")
 FINAL_STATES = ("DONE", "ERROR")
 """TUNER_NO_MORE_TRIAL comes while the last trials still run; DONE comes after the platform's update."""
 
+READ_BY_ITSELF = Reading()
+"""The data folder tells how it is to be read."""
+
 LIMIT = 3600.0
 """Seconds after which an experiment is taken to be stuck."""
 
@@ -45,7 +48,7 @@ class Customer:
     name: str
     data: Path
     space: str
-    reading: Reading = Reading()
+    reading: Reading = READ_BY_ITSELF
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class Trial:
     data: Path
     budget: str = "short"
     config: Mapping[str, Any] | None = None
-    reading: Reading = Reading()
+    reading: Reading = field(default_factory=Reading)
     seed: int = 0
     threads: int = 1
     device: str | None = None

@@ -104,10 +104,7 @@ def spellings(name: str) -> Iterator[str]:
 
 def canonical(name: str) -> str:
     """What different spellings of one name have in common, to tell two names from one name written twice."""
-    last = name
-    for last in spellings(name):
-        pass
-    return composed(os.path.normpath(last.lstrip("/"))).casefold()
+    return composed(os.path.normpath([*spellings(name)][-1].lstrip("/"))).casefold()
 
 
 class ImageNames:

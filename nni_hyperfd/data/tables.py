@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 DELIMITERS = (",", ";", "\t", "|")
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|[-+]?(nan|inf(inity)?)", re.IGNORECASE)
-DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?|[-+]?(nan|inf(inity)?)", re.IGNORECASE)
+DECIMAL_COMMA = re.compile(r"[-+]?[0-9]*,[0-9]+")
 
 IMAGE = (
     "image", "filename", "imagename", "imagefilename", "file", "imagefile", "imagepath", "filepath", "path", "imageid",
@@ -23,10 +23,11 @@ LABEL = (
 SPLIT = ("split", "subset", "set", "partition", "usage", "mode", "fold", "dataset")
 IGNORED = ("ignore", "ignored", "iscrowd", "crowd", "isgroupof", "difficult", "invalid")
 BOX = ("bbox", "box", "boundingbox", "boxes", "bboxes", "facebox", "rect", "rectangle", "coordinates")
-IMAGE_SIZE = tuple(
-    (f"{prefix}width", f"{prefix}height")
-    for prefix in ("image", "img", "frame", "picture", "orig", "original")
-) + (("imagew", "imageh"), ("imgw", "imgh"))
+IMAGE_SIZE = (
+    *((f"{of}width", f"{of}height") for of in ("image", "img", "frame", "picture", "orig", "original")),
+    ("imagew", "imageh"),
+    ("imgw", "imgh"),
+)
 _PREFIXES = ("", "bbox", "box", "face", "rect", "boundingbox", "region")
 CORNERS = tuple(
     (f"{p}{a}", f"{p}{b}", f"{p}{c}", f"{p}{d}")

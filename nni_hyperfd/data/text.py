@@ -46,20 +46,34 @@ def decode_text(content: bytes, witnesses: Collection[str] = ()) -> tuple[str, s
     if wide is not None:
         return content.decode(wide, errors="replace"), wide
     try:
-        return content.decode("utf-8"), "utf-8"
+        plain = content.decode("utf-8")
     except UnicodeDecodeError:
-        pass
-    best, most = ("", ""), -1
+        plain = None
+    if plain is not None and (plain.isascii() or not witnesses or _seen(plain, witnesses)):
+        return plain, "utf-8"
+    # Short texts of an old encoding may by chance be UTF-8 as well: then only a name that is found says so.
+    best, most = (None, 0) if plain is not None else (None, -1)
     for encoding in LEGACY:
         try:
             text = content.decode(encoding)
         except UnicodeDecodeError:
             continue
-        composed = unicodedata.normalize("NFC", text)
-        seen = sum(unicodedata.normalize("NFC", witness) in composed for witness in witnesses)
+        seen = _seen(text, witnesses)
         if seen > most:
             best, most = (text, encoding), seen
-    return best if most >= 0 else (content.decode("utf-8", errors="replace"), "utf-8 with errors")
+    if best is not None:
+        return best
+    return (
+        (plain, "utf-8")
+        if plain is not None
+        else (content.decode("utf-8", errors="replace"), "utf-8 with errors")
+    )
+
+
+def _seen(text: str, witnesses: Collection[str]) -> int:
+    """How many of the witnesses occur; single letters prove nothing."""
+    composed = unicodedata.normalize("NFC", text)
+    return sum(len(word) > 1 and unicodedata.normalize("NFC", word) in composed for word in witnesses)
 
 
 def _wide(content: bytes) -> str | None:

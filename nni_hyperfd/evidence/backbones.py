@@ -17,6 +17,7 @@ from PIL import Image
 from torch import nn
 from torchvision.models import get_model, get_model_weights
 
+from nni_hyperfd.data.orientation import orientation_of, upright
 from nni_hyperfd.errors import DataError
 
 HEADS: Mapping[str, str] = {

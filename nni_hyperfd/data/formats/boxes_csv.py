@@ -62,7 +62,9 @@ def _header(text: str) -> tuple[str, Header] | None:
             return delimiter, header
         values = numbers(fields[1:5])
         if len(fields) >= 5 and values is not None and is_image_name(fields[0].strip()):
-            return delimiter, Header(0, (1, 2, 3, 4), None, label=5 if len(fields) > 5 else None, named=False, columns=len(fields))
+            return delimiter, Header(
+                0, (1, 2, 3, 4), None, label=5 if len(fields) > 5 else None, named=False, columns=len(fields)
+            )
     return None
 
 
@@ -110,7 +112,9 @@ def _row(
         return fields[position].strip() if position is not None and position < len(fields) else ""
 
     if any(field.strip() for field in fields[header.columns :]):
-        annotations.malformed(place, image)  # a decimal comma or a comma in a name: no telling which column is which
+        annotations.malformed(
+            place, image
+        )  # a decimal comma or a comma in a name: no telling which column is which
         return None
     label = cell(header.label) or None
     cells = [cell(position) for position in header.box]

@@ -15,47 +15,48 @@ from collections.abc import Iterable, Mapping, Sequence
 from nni_hyperfd.data.report import ClassCount, Role, printable
 from nni_hyperfd.errors import DataError
 
-FACE_WORDS = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+FACE_WORDS = _words(
     "face faces human_face humanface facial gesicht gesichter visage visages cara caras rostro rostros rosto rostos viso visi "
     "volto volti faccia facce gezicht gezichten ansikte ansikten ansikt ansigt ansigter kasvot kasvo twarz twarze obličej tvář "
-    "lice arc față fata yüz yuz wajah muka mặt лицо лица обличчя лице πρόσωπο وجه פנים चेहरा ใบหน้า".split()
+    "lice arc față fata yüz yuz wajah muka mặt лицо лица обличчя лице πρόσωπο وجه פנים चेहरा ใบหน้า"
 )
 FACE_SYLLABLES = ("人脸", "人臉", "脸", "臉", "面部", "面孔", "顔", "얼굴", "ใบหน้า", "चेहरा")
-HEAD_WORDS = frozenset(
+HEAD_WORDS = _words(
     "head heads human_head kopf köpfe kopfe tête tete têtes cabeza cabezas cabeça cabeca testa teste hoofd huvud hode hoved głowa "
-    "голова kepala".split()
+    "голова kepala"
 )
 HEAD_SYLLABLES = ("人头", "人頭", "头部", "頭部", "머리")
-NO_WORDS = frozenset(
+NO_WORDS = _words(
     "no non not none without wo w/o un ohne kein keine keinen nicht pas sans sin sem senza nessun zonder geen uten utan ingen bez "
-    "не без нет hayır değil yok tanpa bukan nie nem δεν".split()
+    "не без нет hayır değil yok tanpa bukan nie nem δεν"
 )
 NO_SYLLABLES = ("非", "无", "無", "不是", "没有", "沒有", "なし", "없음", "아님")
-UNSURE_WORDS = frozenset(
-    "ignore ignored ignoring dontcare unsure uncertain maybe doubtful unklar ignorieren ignorer ignorar".split()
+UNSURE_WORDS = _words(
+    "ignore ignored ignoring dontcare unsure uncertain maybe doubtful unklar ignorieren ignorer ignorar"
 )
-FILLERS = frozenset(
-    "a an the de la le el der die das ein eine einen un une una is any visible real human clear".split()
-)
-MASK_WORDS = frozenset(
+FILLERS = _words("a an the de la le el der die das ein eine einen un une una is any visible real human clear")
+MASK_WORDS = _words(
     "mask masks masked unmasked nomask facemask maske masken masque masques mascarilla tapabocas cubrebocas máscara mascara "
-    "mascherina mondkapje munskydd maseczka маска masker".split()
+    "mascherina mondkapje munskydd maseczka маска masker"
 )
 MASK_SYLLABLES = ("口罩", "マスク", "마스크")
-MOOD_WORDS = frozenset(
+MOOD_WORDS = _words(
     "happy happiness sad sadness angry anger neutral surprise surprised surprise fear fearful disgust disgusted contempt smile smiling "
-    "laughing crying spoof real fake live".split()
+    "laughing crying spoof real fake live"
 )
-OBJECTS_AFTER_FACE = frozenset(
-    "shield shields guard guards recognition id book paint cream cloth towel".split()
-)
-OTHER_FACES = frozenset("animal dog cat pet monkey horse statue doll toy mannequin dummy clock watch".split())
+OBJECTS_AFTER_FACE = _words("shield shields guard guards recognition id book paint cream cloth towel")
+OTHER_FACES = _words("animal dog cat pet monkey horse statue doll toy mannequin dummy clock watch")
 NOT_THE_WORD = re.compile(
     r"sur|inter|type|pre|bore|out|pro"
 )  # surface, interface, typeface, preface: no faces
-NOTHING_SAID = frozenset(
+NOTHING_SAID = _words(
     "object objects obj item target roi region box bbox bndbox rect rectangle label labels default class class0 annotation instance "
-    "foreground positive detection objekt objet objeto".split()
+    "foreground positive detection objekt objet objeto"
 )
 OPEN_IMAGES = {
     "/m/0dzct": "Human face", "/m/04hgtk": "Human head", "/m/01g317": "Person", "/m/04yx4": "Man", "/m/03bt1vf": "Woman",

@@ -14,7 +14,6 @@ from xml.etree import ElementTree
 from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace, hull, numbers, turned_hull
 from nni_hyperfd.data.formats.beside import image_beside
 from nni_hyperfd.data.formats.folder import DataFolder
-from nni_hyperfd.data.report import Problem
 from nni_hyperfd.data.tables import Size
 from nni_hyperfd.errors import DataError
 

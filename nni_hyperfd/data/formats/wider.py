@@ -60,7 +60,9 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
 
 def _lengths(text: str) -> set[int]:
     """How many numbers a face may have: as the format says, or as most lines of this file have."""
-    lengths = Counter(len(line.split()) for line in text.splitlines() if line.split() and not is_image_name(line.strip()))
+    lengths = Counter(
+        len(line.split()) for line in text.splitlines() if line.split() and not is_image_name(line.strip())
+    )
     del lengths[1]
     return {*COLUMNS, *(length for length, _ in lengths.most_common(1) if length >= 4)}
 

@@ -74,7 +74,9 @@ class ClassNames:
 
         def near(place: str) -> tuple[int, int]:
             there = place.split("/") if place else []
-            common = len(os.path.commonprefix([here, there]))
+            common = next(
+                (n for n, (a, b) in enumerate(zip(here, there)) if a != b), min(len(here), len(there))
+            )
             return common, -len(there)
 
         return self._by_folder[max(places, key=near)][1].get(number)

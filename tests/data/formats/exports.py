@@ -99,7 +99,9 @@ def yolo(truth: Truth) -> Files:
     return {
         "data.yaml": "names: [face, person]\n",
         **{
-            f"labels/{_stem(name)}.txt": "".join(f"{int(label == 'person')} {_yolo(name, box)}\n" for label, box in boxes)
+            f"labels/{_stem(name)}.txt": "".join(
+                f"{int(label == 'person')} {_yolo(name, box)}\n" for label, box in boxes
+            )
             for name, boxes in truth.items()
         },
     }
@@ -112,7 +114,9 @@ def yolo_landmarks(truth: Truth) -> Files:
         return " ".join(f"{(x + a * w) / width:.6f} {(y + b * h) / height:.6f} 2" for a, b in places)
 
     return {
-        f"labels/{_stem(name)}.txt": "".join(f"0 {_yolo(name, box)} {points(name, box)}\n" for _, box in boxes)
+        f"labels/{_stem(name)}.txt": "".join(
+            f"0 {_yolo(name, box)} {points(name, box)}\n" for _, box in boxes
+        )
         for name, boxes in _faces_only(truth).items()
     }
 
@@ -126,7 +130,9 @@ def yolo_polygons(truth: Truth) -> Files:
     return {
         "classes.txt": "face\nperson\n",
         **{
-            f"labels/{_stem(name)}.txt": "".join(f"{int(label == 'person')} {polygon(name, box)}\n" for label, box in boxes)
+            f"labels/{_stem(name)}.txt": "".join(
+                f"{int(label == 'person')} {polygon(name, box)}\n" for label, box in boxes
+            )
             for name, boxes in truth.items()
         },
     }
@@ -142,7 +148,10 @@ def retinaface(truth: Truth) -> Files:
 def labelv2(truth: Truth) -> Files:
     lines = []
     for name, boxes in _faces_only(truth).items():
-        lines += [f"# {name} {SIZES[name][0]} {SIZES[name][1]}", *(" ".join(map(str, box)) for _, box in boxes)]
+        lines += [
+            f"# {name} {SIZES[name][0]} {SIZES[name][1]}",
+            *(" ".join(map(str, box)) for _, box in boxes),
+        ]
     return {"labelv2.txt": "\n".join(lines) + "\n"}
 
 
@@ -150,7 +159,9 @@ def csv(truth: Truth) -> Files:
     rows = ["image,width,height,xmin,ymin,xmax,ymax,label"]
     for name, boxes in truth.items():
         sides = "{},{}".format(*SIZES[name])
-        rows += [f"{name},{sides},{','.join(map(str, box))},{label}" for label, box in boxes] or [f"{name},{sides},,,,,"]
+        rows += [f"{name},{sides},{','.join(map(str, box))},{label}" for label, box in boxes] or [
+            f"{name},{sides},,,,,"
+        ]
     return {"boxes.csv": "\n".join(rows) + "\n"}
 
 
@@ -176,11 +187,14 @@ def cvat(truth: Truth) -> Files:
     def image(number: int, name: str) -> str:
         width, height = SIZES[name]
         shapes = "".join(
-            f'<box label="{label}" xtl="{a}" ytl="{b}" xbr="{c}" ybr="{d}"></box>\n' for label, (a, b, c, d) in truth[name]
+            f'<box label="{label}" xtl="{a}" ytl="{b}" xbr="{c}" ybr="{d}"></box>\n'
+            for label, (a, b, c, d) in truth[name]
         )
         return f'<image id="{number}" name="{name}" width="{width}" height="{height}">\n{shapes}</image>\n'
 
-    return {"annotations.xml": f"<annotations>\n{''.join(image(i, name) for i, name in enumerate(truth))}</annotations>"}
+    return {
+        "annotations.xml": f"<annotations>\n{''.join(image(i, name) for i, name in enumerate(truth))}</annotations>"
+    }
 
 
 def labelme(truth: Truth) -> Files:
@@ -188,7 +202,8 @@ def labelme(truth: Truth) -> Files:
         f"images/{_stem(name)}.json": json.dumps(
             {
                 "shapes": [
-                    {"label": label, "points": [[a, b], [c, d]], "shape_type": "rectangle"} for label, (a, b, c, d) in boxes
+                    {"label": label, "points": [[a, b], [c, d]], "shape_type": "rectangle"}
+                    for label, (a, b, c, d) in boxes
                 ],
                 "imagePath": name,
                 "imageWidth": SIZES[name][0],
@@ -207,7 +222,10 @@ def createml(truth: Truth) -> Files:
 
     return {
         "_annotations.createml.json": json.dumps(
-            [{"image": name, "annotations": [shape(*each) for each in boxes]} for name, boxes in truth.items()],
+            [
+                {"image": name, "annotations": [shape(*each) for each in boxes]}
+                for name, boxes in truth.items()
+            ],
             ensure_ascii=False,
         )
     }
@@ -221,7 +239,12 @@ def via(truth: Truth) -> Files:
     return {
         "via_project.json": json.dumps(
             {
-                f"{name}-1": {"filename": name, "size": -1, "regions": [region(*each) for each in boxes], "file_attributes": {}}
+                f"{name}-1": {
+                    "filename": name,
+                    "size": -1,
+                    "regions": [region(*each) for each in boxes],
+                    "file_attributes": {},
+                }
                 for name, boxes in truth.items()
             },
             ensure_ascii=False,
@@ -235,7 +258,11 @@ def supervisely(truth: Truth) -> Files:
             {
                 "size": {"width": SIZES[name][0], "height": SIZES[name][1]},
                 "objects": [
-                    {"classTitle": label, "geometryType": "rectangle", "points": {"exterior": [[a, b], [c, d]], "interior": []}}
+                    {
+                        "classTitle": label,
+                        "geometryType": "rectangle",
+                        "points": {"exterior": [[a, b], [c, d]], "interior": []},
+                    }
                     for label, (a, b, c, d) in boxes
                 ],
             }
