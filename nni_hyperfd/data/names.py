@@ -128,8 +128,9 @@ class ImageNames:
                 self._by_key.setdefault(key, []).append(image)
                 self._by_last.setdefault(key[-1] if key else "", []).append(image)
             last = os.path.basename(composed(image)).casefold()
-            if UPLOAD_PREFIX.match(last):
-                self._by_upload.setdefault(UPLOAD_PREFIX.sub("", last), []).append(image)
+            before = UPLOAD_PREFIX.sub("", unquote(last))
+            if before != last:
+                self._by_upload.setdefault(before, []).append(image)
 
     def find(self, name: str, beside: str = "") -> str | None:
         """See `DataFolder.resolve`."""
@@ -138,7 +139,7 @@ class ImageNames:
             found = self._find(plain, beside)
             if found:
                 break
-        if not found:  # uploaded pictures, annotations with the names before the upload
+        if not found:  # pictures with names of a server, annotations with the names before the upload
             found = self._by_upload.get(os.path.basename(composed(name)).casefold(), [])
         if len(found) > 1:
             raise AmbiguousName(name, found)

@@ -219,7 +219,7 @@ def _lists(folder: DataFolder, annotation_files: set[str], findings: Findings) -
             continue
         named = [(line.strip(), file) for line in folder.text(file).splitlines() if line.strip()]
         if word:
-            lists[word] += [one for one in named if one not in lists[word]]
+            lists[word] += named
         else:
             rest += named
     if not any(lists.values()):

@@ -15,6 +15,7 @@ DISK = [
     "a/1.jpg",
     "b/1.jpg",
     "images/50%.jpg",
+    "images/with%20blank.jpg",
 ]
 
 
@@ -33,6 +34,7 @@ DISK = [
         ("ZOË.JPG", DISK[1]),
         ("upload.jpg", DISK[2]),
         ("50%.jpg", DISK[5]),
+        ("set/with blank.jpg", DISK[6]),
         ("a/1.jpg", DISK[3]),
         ("c/1.jpg", None),
         ("2021-my photo 1.jpg", None),

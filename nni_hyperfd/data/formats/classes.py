@@ -33,7 +33,7 @@ HEAD_WORDS = _words(
 HEAD_SYLLABLES = ("人头", "人頭", "头部", "頭部", "머리")
 NO_WORDS = _words(
     "no non not none without wo w/o un ohne kein keine keinen nicht pas sans sin sem senza nessun zonder geen uten utan ingen bez "
-    "не без нет hayır değil yok tanpa bukan nie nem δεν"
+    "absent missing negative neg anti не без нет hayır değil yok tanpa bukan nie nem δεν"
 )
 NO_SYLLABLES = ("非", "无", "無", "不是", "没有", "沒有", "なし", "없음", "아님")
 UNSURE_WORDS = _words(

@@ -50,9 +50,8 @@ def _read_image(item: ElementTree.Element, file: str, annotations: Annotations) 
     if not name:
         annotations.orphan(file, f"{file} image {item.get('id')}")
         return
-    entry = annotations.entry(
-        f"{subset}/{name}" if _is_in(annotations, f"{subset}/{name}") else name, file, str(item.get("id"))
-    )
+    placed = f"{subset}/{name}" if subset and annotations.folder.fits(f"{subset}/{name}") else name
+    entry = annotations.entry(placed, file, str(item.get("id")))
     if entry is None:
         return
     sides = numbers([item.get("width") or "", item.get("height") or ""])
@@ -73,10 +72,6 @@ def _read_image(item: ElementTree.Element, file: str, annotations: Annotations) 
             )
         else:
             entry.faces.append(RawFace(box, label=label))
-
-
-def _is_in(annotations: Annotations, name: str) -> bool:
-    return name.strip("/") in annotations.folder.images or f"images/{name}" in annotations.folder.images
 
 
 def _box(shape: ElementTree.Element) -> Box | None:

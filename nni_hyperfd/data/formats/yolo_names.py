@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from typing import Any
 
 import yaml
@@ -41,7 +42,7 @@ class ClassNames:
     """The names for every label file of a folder, and how many keypoints a line has.
 
     Raises:
-        DataError: two files beside each other name the classes differently.
+        DataError: two files beside each other name the classes differently, or one has a name twice.
     """
 
     def __init__(self, folder: DataFolder) -> None:
@@ -51,6 +52,11 @@ class ClassNames:
             names = self._read(folder, file)
             if not names:
                 continue
+            twice = next((name for name, count in Counter(names.values()).items() if count > 1), None)
+            if twice is not None:
+                raise DataError(
+                    f"{folder.root / file} has two classes called {twice!r}: a line too much gives all further numbers another name; mend it."
+                )
             place = os.path.dirname(file)
             other = self._by_folder.get(place)
             if other is not None and any(
