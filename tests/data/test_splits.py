@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from nni_hyperfd.data.dataset import FaceDataset, load_dataset
+from nni_hyperfd.data.draw import sequence_of
 from nni_hyperfd.data.duplicates import copies
 from nni_hyperfd.data.report import Problem
-from nni_hyperfd.data.splits import sequence_of
 from nni_hyperfd.errors import DataError
 
 LINE = "0 0.5 0.5 0.4 0.4\n"
