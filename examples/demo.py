@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import yaml
 
+from nni_hyperfd.data.reading import Reading, add_reading_options
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.synthetic import generate
@@ -31,6 +33,9 @@ ROOT = Path(__file__).resolve().parents[1]
 NNICTL = (sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl")
 FINAL_STATES = ("DONE", "ERROR")
 """TUNER_NO_MORE_TRIAL comes while the last trials still run; DONE comes after the platform's update."""
+
+READ_BY_ITSELF = Reading()
+"""The data folder tells how it is to be read."""
 
 LIMIT = 3600.0
 """Seconds after which an experiment is taken to be stuck."""
@@ -43,6 +48,7 @@ class Customer:
     name: str
     data: Path
     space: str
+    reading: Reading = READ_BY_ITSELF
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, help="folder of annotated face images to use for both customers")
+    add_reading_options(parser)
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "demo")
     parser.add_argument("--budget", default="smoke", help="paper, short or smoke")
     parser.add_argument("--port", type=int, default=8087)
@@ -69,7 +76,7 @@ def main() -> int:
     out = options.out.resolve()
     platform = out / "platform"
     shutil.rmtree(platform, ignore_errors=True)
-    customers = prepare(options.data, out)
+    customers = prepare(options.data, out, Reading.of(options))
     outcomes = []
     for customer in customers:
         print(f"\n{customer.name}: {customer.data}, {customer.space} space", flush=True)
@@ -82,11 +89,14 @@ def main() -> int:
     return 0
 
 
-def prepare(data: Path | None, out: Path) -> list[Customer]:
+def prepare(data: Path | None, out: Path, reading: Reading) -> list[Customer]:
     """The two customers; their synthetic images are drawn unless a folder is named."""
     if data is not None:
         folder = data.resolve()
-        return [Customer("customer 1", folder, "hpo"), Customer("customer 2", folder, "nas")]
+        return [
+            Customer("customer 1", folder, "hpo", reading),
+            Customer("customer 2", folder, "nas", reading),
+        ]
     customers = []
     for name, style, space in (
         ("customer 1 (synthetic)", "cartoon", "hpo"),
@@ -129,6 +139,8 @@ def run(customer: Customer, platform: Path, out: Path, budget: str, port: int) -
 def configuration(customer: Customer, platform: Path, out: Path, budget: str) -> dict:
     """NNI's experiment configuration, as examples/*.yml write it by hand."""
     command = f"{sys.executable} finetune.py --data {customer.data} --budget {budget} --cache {out / 'cache'}"
+    command = " ".join([command, *map(shlex.quote, customer.reading.command_line())])
+    chosen = {key: value for key, value in customer.reading.arguments().items() if value is not None}
     return {
         "experimentName": f"hyperfd-demo-{customer.space}",
         "experimentWorkingDirectory": str(out / "nni-experiments"),
@@ -142,6 +154,7 @@ def configuration(customer: Customer, platform: Path, out: Path, budget: str) ->
             "codeDirectory": str(ROOT),
             "classArgs": {
                 "data": str(customer.data),
+                **{key: list(value) if isinstance(value, tuple) else value for key, value in chosen.items()},
                 "platform": str(platform),
                 "budget": 4,
                 "cache_dir": str(out / "cache"),

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from nni_hyperfd.data.dataset import load_dataset, without
 from nni_hyperfd.data.pixels import PixelStore, open_pixels
+from nni_hyperfd.data.reading import Reading
 from nni_hyperfd.detection.evaluation.foreign import SCALES, ForeignDetector, reached
 from nni_hyperfd.detection.evaluation.picture import draw_detections
 from nni_hyperfd.detection.network.export import export_onnx
@@ -60,7 +61,7 @@ class Trial:
     data: Path
     budget: str = "short"
     config: Mapping[str, Any] | None = None
-    format: str | None = None
+    reading: Reading = field(default_factory=Reading)
     seed: int = 0
     threads: int = 1
     device: str | None = None
@@ -133,7 +134,7 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
     configuration = Configuration.from_parameters(parameters)
     hyperparameters = configuration.hyperparameters or DEFAULT_HYPERPARAMETERS
     rival = ForeignDetector.read(trial.compare) if trial.compare else None
-    dataset = load_dataset(trial.data, trial.format)
+    dataset = load_dataset(trial.data, **trial.reading.arguments())
     store = open_pixels(dataset, 2 * max(budget.image_size, budget.evaluation_size), trial.cache)
     # Only now is known which images are broken inside; one summary speaks of them and of everything else.
     logger.info("%s", without(dataset, store.undecodable).report)

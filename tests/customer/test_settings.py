@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from pathlib import Path
 
 import pytest
 
 from nni_hyperfd.customer.settings import Settings
+from nni_hyperfd.data.reading import Reading, add_reading_options
 from nni_hyperfd.errors import PluginError
 
 
@@ -41,6 +43,13 @@ def test_a_misspelled_key_is_answered_with_the_nearest_one_and_the_whole_list() 
         ({"data": "d", "seed": -1}, "seed must be a whole number from 0"),
         ({"data": "d", "candidates": 10**6}, "candidates must be a whole number from 1 to 100000"),
         ({"data": "d", "format": "pascal"}, "format must be one of wider, coco, voc"),
+        (
+            {"data": "d", "faces": "face"},
+            r"faces must be a list of class names, such as \[face\], not 'face'",
+        ),
+        ({"data": "d", "ignore": [False]}, "ignore must be a list of class names"),
+        ({"data": "d", "faces": []}, "faces must be a list of class names"),
+        ({"data": "d", "exif": "lying"}, "exif must be one of upright, stored"),
         ({"data": "d", "space": "HPO"}, "space must be one of hpo, nas, joint, flat"),
         ({"data": "d", "cache_dir": 7}, "cache_dir must be a path"),
         ({"data": "d", "privacy_noise": -1}, "privacy_noise must be a number from 0 to 1000, not -1"),
@@ -96,3 +105,22 @@ def test_the_token_is_kept_nowhere(monkeypatch: pytest.MonkeyPatch, caplog: pyte
     with pytest.raises(PluginError) as caught:
         Settings.from_class_args({"data": "/faces", "token": ["me.other"]})
     assert "other" not in str(caught.value)
+
+
+def test_how_the_folder_is_read_goes_through_classargs_and_command_lines() -> None:
+    arguments = {
+        "data": "/faces",
+        "format": "yolo",
+        "faces": ["face", 1],
+        "ignore": ["no mask"],
+        "exif": "stored",
+    }
+    settings = Settings.from_class_args(arguments)
+    assert Settings.from_class_args(settings.as_class_args()) == settings
+    reading = settings.reading()
+    assert reading == Reading("yolo", ("face", "1"), ("no mask",), "stored")
+    parser = argparse.ArgumentParser()
+    add_reading_options(parser)
+    assert Reading.of(parser.parse_args(reading.command_line())) == reading
+    assert Reading.of(parser.parse_args([])) == Reading()
+    assert Reading.of(parser.parse_args(["--faces", "a", "b", "--faces=c"])).faces == ("a", "b", "c")
