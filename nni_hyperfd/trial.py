@@ -26,6 +26,7 @@ from nni_hyperfd.detection.network.weights import base_detector, load_detector, 
 from nni_hyperfd.detection.training.budgets import Budget, get_budget
 from nni_hyperfd.detection.training.fine_tuning import CPUEngine, Engine, TrialOutcome, Validation, fine_tune
 from nni_hyperfd.errors import DataError, TrainingError
+from nni_hyperfd.files import write_file
 from nni_hyperfd.scalars import ScalarLog, show_on_page
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.configuration import Configuration
@@ -151,7 +152,7 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
         "parameters": parameters,
         "curve": [[point.epoch, point.ap] for point in outcome.curve],
     }
-    (out / "result.json").write_text(json.dumps(result, indent=1))
+    write_file(out / "result.json", json.dumps(result, indent=1))
     truth = ground_truth(store, store.splits["test"], budget.evaluation_size)
     draw_detections(
         out / "detections.png", store, "test", outcome.test_detections, truth, budget.evaluation_size

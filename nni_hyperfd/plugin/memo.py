@@ -13,6 +13,7 @@ import psutil
 
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.errors import PluginError
+from nni_hyperfd.files import write_file
 
 FILE_NAME = "hyperfd.json"
 FORMAT = 1
@@ -88,6 +89,4 @@ class Presence:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1))
-    os.replace(partial, path)
+    write_file(path, json.dumps(content, indent=1))

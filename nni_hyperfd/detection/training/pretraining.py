@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from nni_hyperfd.data.pixels import PixelStore
 from nni_hyperfd.detection.training.augment import plan_crops
 from nni_hyperfd.detection.training.fine_tuning import Engine, NonFiniteLoss
+from nni_hyperfd.files import replacing
 from nni_hyperfd.spaces.hyperparameters import HyperParameters
 
 SETTINGS = HyperParameters(
@@ -90,10 +90,9 @@ def pretrain(
 
 
 def _save(checkpoint: Path, engine: Engine, optimizer: torch.optim.Optimizer, done: int) -> None:
-    temporary = checkpoint.with_suffix(".tmp")
     state = {"model": engine.state(), "optimizer": optimizer.state_dict(), "round": done}
-    torch.save(state, temporary)
-    os.replace(temporary, checkpoint)
+    with replacing(checkpoint) as partial:
+        torch.save(state, partial)
 
 
 def _restore(optimizer: torch.optim.Optimizer, saved: dict) -> None:
