@@ -31,6 +31,7 @@ from nni_hyperfd.scalars import ScalarLog, show_on_page
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS, HyperParameters
+from nni_hyperfd.spaces.unread import refuse_unread
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +116,10 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
     if TRIAL_BUDGET in parameters:
         budget = shortened(budget, parameters.pop(TRIAL_BUDGET))
     configuration = Configuration.from_parameters(parameters)
+    refuse_unread(
+        configuration.values,
+        "--config" if trial.config is not None else "the parameters that NNI handed over",
+    )
     hyperparameters = configuration.hyperparameters or DEFAULT_HYPERPARAMETERS
     dataset = load_dataset(trial.data, trial.format)
     store = open_pixels(dataset, 2 * max(budget.image_size, budget.evaluation_size), trial.cache)

@@ -11,6 +11,7 @@ from nni_hyperfd.cli.ledger import said
 from nni_hyperfd.cli.table import table
 from nni_hyperfd.customer.http import is_url
 from nni_hyperfd.customer.settings import FORMATS, METHODS, Settings, default_platform
+from nni_hyperfd.location import platform_location
 
 if TYPE_CHECKING:
     from nni_hyperfd.customer.customer import Customer
@@ -49,6 +50,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument("--format", choices=FORMATS, help="annotation format (default: recognized)")
     parser.add_argument(
         "--platform",
+        type=platform_location,
         default=default_platform(),
         help="folder of the platform's state, or https://host:port of a server, for which HYPERFD_TOKEN must be set (default: %(default)s)",
     )

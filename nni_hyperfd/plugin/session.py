@@ -19,6 +19,7 @@ from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PluginError
 from nni_hyperfd.plugin.memo import Memo, Presence
 from nni_hyperfd.plugin.page import Page
 from nni_hyperfd.plugin.records import Records
+from nni_hyperfd.spaces.unread import refuse_unread_space
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,9 @@ class Session:
         code = self.records.config().get("trialCodeDirectory") or "."
         # A resumed experiment keeps its settings; only the token is not kept with them.
         settings = replace(memo.settings, token=settings.token) if memo else settings.resolved(Path(code))
+        command = str(self.records.config().get("trialCommand", ""))
+        if isinstance(search_space, Mapping):
+            refuse_unread_space(search_space, command, settings.trial_reads)
         self._customer = Customer(settings, search_space, platform_of(settings, folder))
         self._task = self._customer.open(self.records.experiment_id)
         if memo is None:
