@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from nni_hyperfd.cli import (
     backup,
     customer,
+    data,
     detect,
     finish,
     ledger,
@@ -26,6 +27,7 @@ from nni_hyperfd.cli import (
 from nni_hyperfd.errors import HyperFDError
 
 COMMANDS = (
+    data,
     recommend,
     finish,
     sync,
