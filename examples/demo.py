@@ -25,6 +25,7 @@ from pathlib import Path
 
 import yaml
 
+from nni_hyperfd.data.reading import Reading, add_reading_options
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.synthetic import generate
@@ -54,6 +55,7 @@ class Customer:
     name: str
     data: Path
     space: str
+    reading: Reading = Reading()
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, help="folder of annotated face images to use for both customers")
+    add_reading_options(parser)
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "demo")
     parser.add_argument("--budget", default="smoke", help="paper, short or smoke")
     parser.add_argument("--port", type=int, default=8087)
@@ -81,7 +84,7 @@ def main() -> int:
     platform = out / "platform"
     shutil.rmtree(platform, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
-    customers = prepare(options.data, out)
+    customers = prepare(options.data, out, Reading.of(options))
     outcomes = []
     for customer in customers:
         print(f"\n{customer.name}: {customer.data}, {customer.space} space", flush=True)
@@ -93,11 +96,14 @@ def main() -> int:
     return 0
 
 
-def prepare(data: Path | None, out: Path) -> list[Customer]:
+def prepare(data: Path | None, out: Path, reading: Reading) -> list[Customer]:
     """The two customers; their synthetic images are drawn unless a folder is named."""
     if data is not None:
         folder = data.expanduser().resolve()
-        return [Customer("customer 1", folder, "hpo"), Customer("customer 2", folder, "nas")]
+        return [
+            Customer("customer 1", folder, "hpo", reading),
+            Customer("customer 2", folder, "nas", reading),
+        ]
     customers = []
     for name, style, space in (
         ("customer 1 (synthetic)", "cartoon", "hpo"),
@@ -148,7 +154,9 @@ def configuration(customer: Customer, platform: Path, out: Path, budget: str) ->
         budget,
         "--cache",
         out / "cache",
+        *customer.reading.command_line(),
     ]
+    chosen = {key: value for key, value in customer.reading.arguments().items() if value is not None}
     return {
         "experimentName": f"hyperfd-demo-{customer.space}",
         "experimentWorkingDirectory": str(out / "nni-experiments"),
@@ -162,6 +170,7 @@ def configuration(customer: Customer, platform: Path, out: Path, budget: str) ->
             "codeDirectory": str(ROOT),
             "classArgs": {
                 "data": str(customer.data),
+                **{key: list(value) if isinstance(value, tuple) else value for key, value in chosen.items()},
                 "platform": str(platform),
                 "budget": 4,
                 "cache_dir": str(out / "cache"),

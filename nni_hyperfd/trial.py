@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from nni_hyperfd.data.dataset import load_dataset, without
 from nni_hyperfd.data.pixels import PixelStore, open_pixels
+from nni_hyperfd.data.reading import Reading
 from nni_hyperfd.detection.evaluation.detections import ground_truth
 from nni_hyperfd.detection.evaluation.picture import draw_detections
 from nni_hyperfd.detection.network.export import export_onnx
@@ -50,7 +51,7 @@ class Trial:
     data: Path
     budget: str = "short"
     config: Mapping[str, Any] | None = None
-    format: str | None = None
+    reading: Reading = Reading()
     seed: int = 0
     threads: int = 1
     device: str | None = None
@@ -121,7 +122,7 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
         "--config" if trial.config is not None else "the parameters that NNI handed over",
     )
     hyperparameters = configuration.hyperparameters or DEFAULT_HYPERPARAMETERS
-    dataset = load_dataset(trial.data, trial.format)
+    dataset = load_dataset(trial.data, **trial.reading.arguments())
     store = open_pixels(dataset, 2 * max(budget.image_size, budget.evaluation_size), trial.cache)
     # Only now is known which images are broken inside; one summary speaks of them and of everything else.
     logger.info("%s", without(dataset, store.undecodable).report)

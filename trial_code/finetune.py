@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from nni_hyperfd.data.reading import Reading, add_reading_options
 from nni_hyperfd.errors import HyperFDError
 from nni_hyperfd.trial import Trial, run_trial
 
@@ -32,7 +33,7 @@ def main() -> int:
     parser.add_argument(
         "--config", type=configuration, help="configuration as JSON; without it, the one NNI hands over"
     )
-    parser.add_argument("--format", help="annotation format, where it cannot be recognized from the folder")
+    add_reading_options(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--threads", type=int, default=1, help="CPU threads; several one-thread trials do more work"
@@ -45,7 +46,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        run_trial(Trial(**vars(options)))
+        reading = Reading.of(options)
+        others = {key: value for key, value in vars(options).items() if key not in reading.arguments()}
+        run_trial(Trial(reading=reading, **others))
     except HyperFDError as error:
         print(f"finetune.py: {error}", file=sys.stderr)
         return 1

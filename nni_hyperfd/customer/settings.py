@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from nni_hyperfd.data.reading import EXIF, FORMATS, Reading
 from nni_hyperfd.errors import PluginError
 from nni_hyperfd.location import platform_location
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_PLATFORM = "~/.local/share/hyperfd"
-FORMATS = ("wider", "coco", "voc", "yolo", "retinaface", "csv")
 METHODS = ("hyperfd", "hyperfd-gp")
 SPACES = ("hpo", "nas", "joint", "flat")
 
@@ -48,6 +48,10 @@ class Settings:
         candidates: configurations sampled and ranked where a space is too large to rank all of it.
         seed: of everything that recommendation and update draw at random.
         format: annotation format, recognized from the folder when absent.
+        faces: names of the classes that are faces, told by their names when absent. The trial command takes the same names by
+            ``--faces``, as it reads the folder by itself; so with the next two.
+        ignore: names of the classes whose boxes count neither for nor against a detector.
+        exif: upright or stored, how pictures that EXIF turns were annotated, where nothing tells.
         space: kind that the search space must have, as a check: hpo, nas, joint or flat.
         cache_dir: where image-level features are kept between experiments; by default ``HYPERFD_CACHE`` or
             ``~/.cache/hyperfd``. It never leaves this machine.
@@ -65,6 +69,9 @@ class Settings:
     candidates: int = 200
     seed: int = 0
     format: str | None = None
+    faces: tuple[str, ...] | None = None
+    ignore: tuple[str, ...] | None = None
+    exif: str | None = None
     space: str | None = None
     cache_dir: Path | None = None
     privacy_noise: float = 0.0
@@ -92,6 +99,9 @@ class Settings:
             "candidates": whole_number(arguments, "candidates", 1, 100_000),
             "seed": whole_number(arguments, "seed", 0, 2**63 - 1),
             "format": _one_of(arguments, "format", FORMATS),
+            "faces": _names(arguments, "faces"),
+            "ignore": _names(arguments, "ignore"),
+            "exif": _one_of(arguments, "exif", EXIF),
             "space": _one_of(arguments, "space", SPACES),
             "cache_dir": _path(arguments, "cache_dir"),
             "privacy_noise": _number(arguments, "privacy_noise", 1000),
@@ -116,13 +126,12 @@ class Settings:
     def as_class_args(self) -> dict[str, Any]:
         """Plain values from which :meth:`from_class_args` makes equal settings, but for the token, which is not to be kept."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "token"}
-        return {key: _plain(value) for key, value in values.items()}
+        plain = {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
 
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value
+    def reading(self) -> Reading:
+        """How the data folder is read."""
+        return Reading.of(self)
 
 
 def _absolute_platform(platform: str, base: Path) -> str:
@@ -163,15 +172,6 @@ def _text(arguments: Mapping[str, Any], key: str) -> str | None:
     return value
 
 
-def _names(arguments: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
-    value = arguments.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, list | tuple) or not all(isinstance(name, str) and name for name in value):
-        raise PluginError(f"classArgs: {key} must be a list of names, like [lr, momentum], not {value!r}.")
-    return tuple(value)
-
-
 def _platform(arguments: Mapping[str, Any]) -> str | None:
     value = _text(arguments, "platform")
     return None if value is None else platform_location(value)
@@ -187,6 +187,19 @@ def _token(arguments: Mapping[str, Any]) -> str | None:
             "classArgs hold the platform's token, which NNI shows on its page and writes into its logs; set HYPERFD_TOKEN instead."
         )
     return value
+
+
+def _names(arguments: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
+    value = arguments.get(key)
+    if value is None:
+        return None
+    # Numbers are names where a format numbers its classes; bool is an int to Python, and YAML's "no" a bool.
+    named = isinstance(value, list) and all(
+        isinstance(each, str | int) and not isinstance(each, bool) for each in value
+    )
+    if not named or not value:
+        raise PluginError(f"classArgs: {key} must be a list of names, such as [face], not {value!r}.")
+    return tuple(str(each) for each in value)
 
 
 def _path(arguments: Mapping[str, Any], key: str) -> Path | None:

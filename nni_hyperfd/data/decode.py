@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nni_hyperfd.data.orientation import orientation_of, upright
+from nni_hyperfd.data.orientation import left_to_turn, orientation_of, upright
 
 
 def decode(path: Path, max_side: int) -> NDArray[np.uint8] | None:
@@ -20,7 +20,8 @@ def decode(path: Path, max_side: int) -> NDArray[np.uint8] | None:
             with Image.open(path) as image:
                 orientation = orientation_of(image)
                 image.draft("RGB", (max_side, max_side))
-                rgb = upright(to_rgb(image), orientation)
+                image.load()
+                rgb = upright(to_rgb(image), left_to_turn(image, orientation))
     except Exception:
         # Pillow's decoders answer damaged files with almost any exception type; all mean the same here.
         return None

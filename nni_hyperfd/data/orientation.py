@@ -38,6 +38,21 @@ def orientation_of(image: Image.Image) -> int:
     return value if value in TRANSPOSES else UPRIGHT
 
 
+def stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height in the file; some versions of Pillow turn a TIFF by themselves, and say its upright size."""
+    tags = getattr(image, "tag_v2", {})
+    return (
+        (int(tags.get(256, image.width)), int(tags.get(257, image.height)))
+        if image.format == "TIFF"
+        else image.size
+    )
+
+
+def left_to_turn(image: Image.Image, orientation: int) -> int:
+    """What of ``orientation``, read before the pixels were, is still to be done now that they are."""
+    return orientation_of(image) if image.format == "TIFF" else orientation
+
+
 def upright(image: Image.Image, orientation: int) -> Image.Image:
     """``image`` as viewers show it."""
     return image.transpose(TRANSPOSES[orientation]) if orientation in TRANSPOSES else image

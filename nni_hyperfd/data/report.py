@@ -24,19 +24,37 @@ class Problem(Enum):
     MISSING_IMAGE = ("left out", "annotated images that are not in the folder")
     AMBIGUOUS_IMAGE = ("left out", "annotated names that fit more than one image")
     UNANNOTATED_IMAGE = ("left out", "images without any annotation entry")
-    SILENT_FILE = ("left out", "images that are named in a file without a single box, which says nothing of faces")
+    SILENT_FILE = (
+        "left out",
+        "images that are named in a file without a single box, which says nothing of faces",
+    )
     ORPHANS = ("left out", "images without a box in a file whose other boxes belong to no image of it")
-    RENAMED = ("left out", "images whose annotation names another image, or none of two sizes decides between them")
+    RENAMED = (
+        "left out",
+        "annotations that lie beside one image and name another, with nothing that decides between them (and the images they lie beside)",
+    )
     CONTRADICTION = ("left out", "images of which two annotations say different things")
-    WRONG_SIZE = ("left out", "images whose size is not the annotated one (export again, or put the annotated images there)")
+    WRONG_SIZE = (
+        "left out",
+        "images whose size is not the annotated one (export again, or put the annotated images there)",
+    )
     NO_SPLIT = ("left out", "images that are in none of the splits")
     MALFORMED_FILE = ("left out", "annotation files that cannot be parsed")
     MALFORMED_ENTRY = ("left out", "annotation lines or entries that cannot be parsed (and their images)")
-    UNREADABLE_SHAPE = ("left out", "faces marked by a shape that has no box, such as a point or a mask (and their images)")
+    UNREADABLE_SHAPE = (
+        "left out",
+        "faces marked by a shape that has no box, such as a point or a mask (and their images)",
+    )
     WRONG_COUNT = ("left out", "images with another number of boxes than announced")
     BAD_NUMBER = ("left out", "boxes with a number that is not finite (and their images)")
-    EMPTY_BOX = ("left out", "boxes that are inverted or thinner than a pixel (and images that have no other, or a larger one)")
-    UNIT_DOUBT = ("left out", "boxes that are fractions among pixels, or pixels among fractions (and their images)")
+    EMPTY_BOX = (
+        "left out",
+        "boxes that are inverted or thinner than a pixel (and images that have no other, or a larger one)",
+    )
+    UNIT_DOUBT = (
+        "left out",
+        "boxes that are fractions among pixels, or pixels among fractions (and their images)",
+    )
     OUTSIDE_BOX = ("left out", "boxes entirely outside their image (and their images)")
     OTHER_CLASS = ("left out", "boxes whose class is not a face")
     REPEATED_BOX = ("left out", "boxes given twice for one image")
@@ -44,8 +62,18 @@ class Problem(Enum):
     SPLIT_REPEATED = ("repaired", "names in two splits, kept in one (test before val before train)")
     CLIPPED_BOX = ("repaired", "boxes clipped to their image")
     STRAY_LANDMARK = ("repaired", "landmarks far from their face, taken as absent")
-    UNKNOWN_CLASS = ("ignored", "boxes of a class that has no name while others have: regions that count for nothing")
-    OTHER_NAME = ("look at", "annotations that name a file which is not there; the image of the annotation's own name is taken")
+    UNKNOWN_CLASS = (
+        "ignored",
+        "boxes of a class that has no name while others have: regions that count for nothing",
+    )
+    OTHER_NAME = (
+        "look at",
+        "annotations that name a file which is not there; the image of the annotation's own name is taken",
+    )
+    DECIDED_BY_SIZE = (
+        "look at",
+        "annotations that lie beside one image and name another, decided by the size that they state",
+    )
     TURNED = ("look at", "images with an EXIF rotation (looked at upright)")
     SHARED_GROUP = ("look at", "images of which a copy is in another split as well")
     NO_FACES = ("kept", "images without faces")
@@ -194,11 +222,17 @@ class DataReport:
             + f", {self.format}; train / val / test = {sizes} ({self.split_source})"
         ]
         if any(each.name is not None for each in self.classes):
-            lines.append(f"  classes: {'; '.join(map(str, self.classes[:LISTED_CLASSES]))}{'; ...' if len(self.classes) > LISTED_CLASSES else ''}")
+            lines.append(
+                f"  classes: {'; '.join(map(str, self.classes[:LISTED_CLASSES]))}{'; ...' if len(self.classes) > LISTED_CLASSES else ''}"
+            )
         lines += [f"  note: {printable(note, LONGEST_NOTE)}" for note in self.notes]
         if self.left_out:
-            reasons = "; ".join(f"{count} as {problem.text}" for problem, count in self.left_out_by_reason().items())
-            lines.append(f"  images left out: {len(self.left_out)} of {self.images + len(self.left_out)}: {reasons}")
+            reasons = "; ".join(
+                f"{count} as {problem.text}" for problem, count in self.left_out_by_reason().items()
+            )
+            lines.append(
+                f"  images left out: {len(self.left_out)} of {self.images + len(self.left_out)}: {reasons}"
+            )
         for problem in Problem:
             count = self.count(problem)
             if count:

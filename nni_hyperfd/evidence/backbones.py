@@ -81,9 +81,8 @@ def _run(model: nn.Module, images: Sequence[Path], batch: int) -> NDArray[np.flo
 def _read(path: Path) -> torch.Tensor:
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(
-                image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), np.float32
-            )
+            picture = upright(image.convert("RGB"), orientation_of(image))
+            pixels = np.asarray(picture.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), np.float32)
     except OSError as error:
         raise DataError(f"{path} cannot be read as an image ({error}).") from error
     # Mean and deviation of ImageNet, as torchvision's weights expect.

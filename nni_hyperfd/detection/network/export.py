@@ -47,7 +47,7 @@ def grid(level: Tensor, stride: int, sizes: tuple[int, ...]) -> Tensor:
 def export_onnx(model: RetinaFace, path: Path) -> None:
     """Writes ``model`` to ``path``; needs the package ``onnx``. A reader never sees half a file.
 
-    The input is one RGB image, ``images`` float32 ``[1, 3, H, W]`` in 0..255, H and W multiples of 32, at any size;
+    The input is one RGB image, upright as EXIF asks viewers to turn it, ``images`` float32 ``[1, 3, H, W]`` in 0..255, H and W multiples of 32, at any size;
     the outputs are those of :class:`Decoded`.
 
     Raises:
