@@ -114,7 +114,7 @@ def test_an_address_in_a_variable_is_an_address(tmp_path: Path, monkeypatch: pyt
     settings = Settings.from_class_args({"data": "d", "platform": "$WHERE"})
     assert settings.resolved(tmp_path).platform == "https://platform.example:8600"
     monkeypatch.setenv("WHERE", "platform.example:8600")
-    with pytest.raises(PluginError, match="write https://platform.example:8600"):
+    with pytest.raises(PluginError, match=r"write https://platform\.example:8600"):
         settings.resolved(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
