@@ -15,6 +15,7 @@ from nni_hyperfd.cli import (
     data,
     detect,
     finish,
+    init,
     ledger,
     lookup,
     publish,
@@ -28,6 +29,7 @@ from nni_hyperfd.errors import HyperFDError
 
 COMMANDS = (
     data,
+    init,
     recommend,
     finish,
     sync,
