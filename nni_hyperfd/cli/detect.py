@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps(results, indent=1))
     elif options.coco:
         print(json.dumps(_coco(results), indent=1))
-    else:
+    elif results or not troubles:
         rows = [(one["image"], len(one["faces"]), one["drawn"]) for one in results]
         print(table(["image", "faces", "drawn in"], rows))
     if troubles:
