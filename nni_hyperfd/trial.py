@@ -36,10 +36,12 @@ from nni_hyperfd.detection.training.fine_tuning import (
     start_candidate,
 )
 from nni_hyperfd.errors import DataError, TrainingError
+from nni_hyperfd.files import write_file
 from nni_hyperfd.scalars import ScalarLog, show_on_page
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS, HyperParameters
+from nni_hyperfd.spaces.unread import refuse_unread
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +134,10 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
     if TRIAL_BUDGET in parameters:
         budget = shortened(budget, parameters.pop(TRIAL_BUDGET))
     configuration = Configuration.from_parameters(parameters)
+    refuse_unread(
+        configuration.values,
+        "--config" if trial.config is not None else "the parameters that NNI handed over",
+    )
     hyperparameters = configuration.hyperparameters or DEFAULT_HYPERPARAMETERS
     rival = ForeignDetector.read(trial.compare) if trial.compare else None
     dataset = load_dataset(trial.data, **trial.reading.arguments())
@@ -180,7 +186,7 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
         # Decoded anew at a size that does not blur the largest images which the rival may ask for.
         sharp = open_pixels(dataset, round(2 * SCALES[-1] * budget.evaluation_size), trial.cache)
         result["compared"] = {"detector": rival.name, **vars(reached(rival, sharp, budget.evaluation_size))}
-    (out / "result.json").write_text(json.dumps(result, indent=1))
+    write_file(out / "result.json", json.dumps(result, indent=1))
     logger.info("%s", summary(result))
     truth = heldout_truth(store, budget)["test"]
     draw_detections(

@@ -12,6 +12,7 @@ from nni_hyperfd.cli.table import table
 from nni_hyperfd.customer.http import is_url
 from nni_hyperfd.customer.settings import METHODS, Settings, default_platform
 from nni_hyperfd.data.reading import add_reading_options
+from nni_hyperfd.location import platform_location
 
 if TYPE_CHECKING:
     from nni_hyperfd.customer.customer import Customer
@@ -50,6 +51,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add_reading_options(parser)
     parser.add_argument(
         "--platform",
+        type=platform_location,
         default=default_platform(),
         help="folder of the platform's state, or https://host:port of a server, for which HYPERFD_TOKEN must be set (default: %(default)s)",
     )

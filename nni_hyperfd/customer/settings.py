@@ -12,6 +12,7 @@ from typing import Any
 
 from nni_hyperfd.data.reading import EXIF, FORMATS, Reading
 from nni_hyperfd.errors import PluginError
+from nni_hyperfd.location import platform_location
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class Settings:
             ``~/.cache/hyperfd``. It never leaves this machine.
         privacy_noise: noise multiplier of the Gaussian mechanism on φ and on gradients; 0 sends both as they are. The log says
             which (ε, δ) it amounts to. Needs the extra ``privacy`` of this package.
+        trial_reads: keys of the search space that a trial of the user's own reads; any other key of the space is refused. The
+            shipped trial needs no such list.
     """
 
     data: Path
@@ -72,6 +75,7 @@ class Settings:
     space: str | None = None
     cache_dir: Path | None = None
     privacy_noise: float = 0.0
+    trial_reads: tuple[str, ...] | None = None
     token: str | None = field(default_factory=default_token, repr=False)
 
     @classmethod
@@ -88,7 +92,7 @@ class Settings:
             )
         values: dict[str, Any] = {
             "data": Path(_text(arguments, "data")),
-            "platform": _text(arguments, "platform"),
+            "platform": _platform(arguments),
             "budget": whole_number(arguments, "budget", 1, 1000),
             "method": _one_of(arguments, "method", METHODS),
             "exploration": _number(arguments, "exploration", 1),
@@ -101,6 +105,7 @@ class Settings:
             "space": _one_of(arguments, "space", SPACES),
             "cache_dir": _path(arguments, "cache_dir"),
             "privacy_noise": _number(arguments, "privacy_noise", 1000),
+            "trial_reads": _names(arguments, "trial_reads"),
             "token": _token(arguments),
         }
         return cls(**{key: value for key, value in values.items() if value is not None})
@@ -114,7 +119,7 @@ class Settings:
         return replace(
             self,
             data=_absolute(self.data, base),
-            platform=self.platform if "://" in self.platform else str(_absolute(Path(self.platform), base)),
+            platform=_absolute_platform(self.platform, base),
             cache_dir=None if self.cache_dir is None else _absolute(self.cache_dir, base),
         )
 
@@ -129,14 +134,23 @@ class Settings:
         return Reading.of(self)
 
 
+def _absolute_platform(platform: str, base: Path) -> str:
+    location = platform if "://" in platform else platform_location(_expanded(platform))
+    return location if "://" in location else str(_absolute(Path(location), base))
+
+
 def _absolute(path: Path, base: Path) -> Path:
+    return (base / Path(_expanded(str(path))).expanduser()).resolve()
+
+
+def _expanded(path: str) -> str:
     expanded = os.path.expandvars(path)
     if "$" in expanded:
         raise PluginError(
-            f"classArgs name the path {str(path)!r}, and that environment variable is not set; set it before `nnictl create`, or write "
+            f"classArgs name the path {path!r}, and that environment variable is not set; set it before `nnictl create`, or write "
             "the path itself."
         )
-    return (base / Path(expanded).expanduser()).resolve()
+    return expanded
 
 
 def _refuse_unknown_keys(arguments: Mapping[str, Any], also: tuple[str, ...]) -> None:
@@ -156,6 +170,11 @@ def _text(arguments: Mapping[str, Any], key: str) -> str | None:
     if not isinstance(value, str) or not value.strip():
         raise PluginError(f"classArgs: {key} must be a path, not {value!r}.")
     return value
+
+
+def _platform(arguments: Mapping[str, Any]) -> str | None:
+    value = _text(arguments, "platform")
+    return None if value is None else platform_location(value)
 
 
 def _token(arguments: Mapping[str, Any]) -> str | None:
@@ -179,7 +198,7 @@ def _names(arguments: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
         isinstance(each, str | int) and not isinstance(each, bool) for each in value
     )
     if not named or not value:
-        raise PluginError(f"classArgs: {key} must be a list of class names, such as [face], not {value!r}.")
+        raise PluginError(f"classArgs: {key} must be a list of names, such as [face], not {value!r}.")
     return tuple(str(each) for each in value)
 
 

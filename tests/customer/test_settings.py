@@ -51,6 +51,11 @@ def test_a_misspelled_key_is_answered_with_the_nearest_one_and_the_whole_list() 
         ({"data": "d", "faces": []}, "faces must be a list of class names"),
         ({"data": "d", "exif": "lying"}, "exif must be one of upright, stored"),
         ({"data": "d", "space": "HPO"}, "space must be one of hpo, nas, joint, flat"),
+        ({"data": "d", "platform": "host:8600"}, "write https://host:8600 for the server, or ./host:8600"),
+        ({"data": "d", "platform": "https:/host:8600"}, "write https://host:8600"),
+        ({"data": "d", "platform": "//host:8600/"}, "write https://host:8600"),
+        ({"data": "d", "platform": "[::1]:8600"}, "write https://"),
+        ({"data": "d", "trial_reads": "lr"}, "trial_reads must be a list of names"),
         ({"data": "d", "cache_dir": 7}, "cache_dir must be a path"),
         ({"data": "d", "privacy_noise": -1}, "privacy_noise must be a number from 0 to 1000, not -1"),
         ({"data": "d", "privacy_noise": True}, "privacy_noise must be a number from 0 to 1000, not True"),
@@ -124,3 +129,25 @@ def test_how_the_folder_is_read_goes_through_classargs_and_command_lines() -> No
     assert Reading.of(parser.parse_args(reading.command_line())) == reading
     assert Reading.of(parser.parse_args([])) == Reading()
     assert Reading.of(parser.parse_args(["--faces", "a", "b", "--faces=c"])).faces == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("written", ["./a:8600", "sub/a:8600", "/tmp/a:8600", "plain", "~/a:1"])
+def test_a_folder_whose_name_has_a_colon_is_named_by_its_path(written: str, tmp_path: Path) -> None:
+    settings = Settings.from_class_args({"data": "d", "platform": written}).resolved(tmp_path)
+    assert settings.platform == str((tmp_path / Path(written).expanduser()).resolve())
+
+
+def test_an_address_in_a_variable_is_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHERE", "https://platform.example:8600")
+    settings = Settings.from_class_args({"data": "d", "platform": "$WHERE"})
+    assert settings.resolved(tmp_path).platform == "https://platform.example:8600"
+    monkeypatch.setenv("WHERE", "platform.example:8600")
+    with pytest.raises(PluginError, match=r"write https://platform\.example:8600"):
+        settings.resolved(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_trial_reads_survives_the_notes() -> None:
+    settings = Settings.from_class_args({"data": "/d", "trial_reads": ["lr", "momentum"]})
+    assert settings.trial_reads == ("lr", "momentum")
+    assert Settings.from_class_args(settings.as_class_args()) == settings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from nni_hyperfd.detection.training.losses import detection_losses
 from nni_hyperfd.detection.training.memory import keep_freed_memory
 from nni_hyperfd.detection.training.mosaic import mosaic_faces, mosaic_pixels
 from nni_hyperfd.detection.training.targets import make_targets
+from nni_hyperfd.files import replacing
 from nni_hyperfd.spaces.hyperparameters import HyperParameters
 
 SETTINGS = HyperParameters(optimizer="adam", iou_threshold=0.5, location_weight=2.0, negative_ratio=7.0)
@@ -266,15 +266,14 @@ class Pretraining:
         return {name: float(value.detach()) for name, value in parts.items()}
 
     def _save(self, checkpoint: Path) -> None:
-        temporary = checkpoint.with_suffix(".tmp")
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state,
             "optimizer": self.optimizer.state_dict(),
             "done": self.done,
         }
-        torch.save(state, temporary)
-        os.replace(temporary, checkpoint)
+        with replacing(checkpoint) as partial:
+            torch.save(state, partial)
 
     def _restore(self, checkpoint: Path) -> None:
         saved = torch.load(checkpoint, map_location=next(self.model.parameters()).device, weights_only=True)
