@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection.evaluation.detections import ap50, detect, evaluation_batches, ground_truth
+from nni_hyperfd.detection.network.precision import cpu_autocast
 from nni_hyperfd.detection.network.retinaface import Predictions
 from nni_hyperfd.detection.network.weights import BASES, base_detector, base_path
-from nni_hyperfd.detection.training.fine_tuning import cpu_autocast
 from nni_hyperfd.errors import TrainingError
 
 SIZES = (224, 320, 448, 720)

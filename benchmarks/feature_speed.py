@@ -17,8 +17,8 @@ import torch
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import open_pixels
 from nni_hyperfd.detection.evaluation.detections import evaluation_batches
+from nni_hyperfd.detection.network.precision import cpu_autocast
 from nni_hyperfd.detection.network.weights import BASES, base_detector
-from nni_hyperfd.detection.training.fine_tuning import cpu_autocast
 from nni_hyperfd.metafeature.profile import PROFILE_SIZE, profile_images
 
 

@@ -20,9 +20,9 @@ from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import open_pixels
 from nni_hyperfd.detection.evaluation.detections import ap50, detect, evaluation_batches, ground_truth
+from nni_hyperfd.detection.network.precision import cpu_autocast
 from nni_hyperfd.detection.network.weights import BASES, base_detector
 from nni_hyperfd.detection.training.budgets import get_budget
-from nni_hyperfd.detection.training.fine_tuning import cpu_autocast
 from nni_hyperfd.evidence.runner import PairRunner
 from nni_hyperfd.evidence.table import canonical
 from nni_hyperfd.plugin.opening import platform_of

@@ -27,11 +27,12 @@ from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import open_pixels
 from nni_hyperfd.detection.evaluation.detections import ap50, detect, evaluation_batches, ground_truth
 from nni_hyperfd.detection.network.export import export_onnx
+from nni_hyperfd.detection.network.precision import cpu_autocast
 from nni_hyperfd.detection.network.retinaface import RetinaFace
 from nni_hyperfd.detection.network.weights import base_detector, load_detector, read_notes, save_detector
 from nni_hyperfd.detection.training.augment import CropPlan
 from nni_hyperfd.detection.training.budgets import BUDGETS, Budget, get_budget
-from nni_hyperfd.detection.training.fine_tuning import CPUEngine, cpu_autocast
+from nni_hyperfd.detection.training.fine_tuning import CPUEngine
 from nni_hyperfd.detection.training.losses import Losses
 from nni_hyperfd.errors import TrainingError
 from nni_hyperfd.spaces.architecture import mobilenet_v2

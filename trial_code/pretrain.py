@@ -26,11 +26,11 @@ from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.merge import merge
 from nni_hyperfd.data.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection.evaluation.detections import ap50, detect, evaluation_batches, ground_truth
+from nni_hyperfd.detection.network.precision import cpu_autocast
 from nni_hyperfd.detection.network.remap import remap
 from nni_hyperfd.detection.network.retinaface import RetinaFace
 from nni_hyperfd.detection.network.weights import BASES, load_detector, save_detector
 from nni_hyperfd.detection.training.budgets import get_budget
-from nni_hyperfd.detection.training.fine_tuning import cpu_autocast
 from nni_hyperfd.detection.training.inheritance import inherit_backbone, inherit_neck
 from nni_hyperfd.detection.training.pretraining import Layout, Pretraining, Schedule, make_batch
 from nni_hyperfd.errors import HyperFDError, TrainingError

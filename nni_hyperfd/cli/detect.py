@@ -174,12 +174,18 @@ def _draw(model: Any, picture: Picture, target: Path, size: int, score: float) -
 
     boxes, scores = find_faces(model, picture.pixels, size)
     boxes, scores = boxes[scores >= score], scores[scores >= score]
+    faces = [
+        {"box": [round(float(edge), 1) for edge in box], "score": round(float(value), 4)}
+        for box, value in zip(boxes, scores)
+    ]
     drawn = Image.fromarray(picture.pixels)
     pen = ImageDraw.Draw(drawn)
     line = max(1, round(min(drawn.size) / 200))
-    for box, value in zip(boxes, scores):
-        pen.rectangle(box.tolist(), outline=COLOR, width=line)
-        pen.text((box[0] + line + 1, box[1] + line), f"{value:.2f}", fill=COLOR)
+    for face in faces:
+        # What is listed is what is drawn, in whole pixels: versions of Pillow round broken ones each in their own way.
+        x0, y0, x1, y1 = (int(edge) for edge in face["box"])
+        pen.rectangle((x0, y0, x1, y1), outline=COLOR, width=line)
+        pen.text((x0 + line + 1, y0 + line), f"{face['score']:.2f}", fill=COLOR)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         drawn.save(target)
@@ -187,10 +193,6 @@ def _draw(model: Any, picture: Picture, target: Path, size: int, score: float) -
         raise CannotWrite(
             f"cannot write {target} ({error.strerror or error}): free some disk space or name another folder with --out"
         ) from error
-    faces = [
-        {"box": [round(float(edge), 1) for edge in box], "score": round(float(value), 4)}
-        for box, value in zip(boxes, scores)
-    ]
     return {
         "image": picture.name,
         "width": drawn.width,

@@ -26,9 +26,9 @@ from nni_hyperfd.detection.anchors import (
     priors,
 )
 from nni_hyperfd.detection.evaluation.detections import Batch, evaluation_batches, scaled_sizes
+from nni_hyperfd.detection.network.precision import cpu_autocast
 from nni_hyperfd.detection.network.retinaface import ANCHORS_PER_PIXEL, RetinaFace
 from nni_hyperfd.detection.network.weights import BASES, base_detector, base_id
-from nni_hyperfd.detection.training.fine_tuning import cpu_autocast
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.metafeature.features import CHANNELS, ImageFeatures
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS

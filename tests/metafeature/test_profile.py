@@ -24,7 +24,6 @@ from nni_hyperfd.detection.anchors import (
 )
 from nni_hyperfd.detection.evaluation.detections import Batch, evaluation_batches
 from nni_hyperfd.detection.network.weights import BASES, base_detector
-from nni_hyperfd.detection.training import fine_tuning as training
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.metafeature import profile as module
 from nni_hyperfd.metafeature.features import CHANNELS
@@ -128,7 +127,7 @@ def test_images_are_seen_as_trials_see_them(
     few: FaceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole way of one image, step by step: scaled to the profile's size, through the frozen base, pooled."""
-    monkeypatch.setattr(training, "has_fast_bfloat16", lambda: False)
+    monkeypatch.setenv("HYPERFD_BFLOAT16", "off")
     store = open_pixels(few, 2 * PROFILE_SIZE, tmp_path)
     model = base_detector(BASES["standard"])
     features = profile_images(model, store, store.splits["train"])

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from nni_hyperfd.data.pixels import Faces, PixelStore
 from nni_hyperfd.detection.evaluation.detections import detect, evaluation_batches, scaled_sizes
+from nni_hyperfd.detection.network.precision import cpu_autocast
 from nni_hyperfd.detection.network.retinaface import RetinaFace
-from nni_hyperfd.detection.training.fine_tuning import cpu_autocast
 
 
 def find_faces(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +23,7 @@ from nni_hyperfd.detection.evaluation.detections import (
     ground_truth,
     pooled_ap50,
 )
+from nni_hyperfd.detection.network.precision import cpu_autocast
 from nni_hyperfd.detection.network.retinaface import RetinaFace
 from nni_hyperfd.detection.training.augment import CropPlan, crop_faces, crop_pixels, plan_crops, recolor
 from nni_hyperfd.detection.training.budgets import Budget
@@ -83,21 +82,6 @@ class Engine(Protocol):
 
     def state(self) -> dict[str, Tensor]:
         """A copy of the weights."""
-
-
-@lru_cache
-def has_fast_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware; without it, bfloat16 is slower than float32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
-
-
-def cpu_autocast() -> torch.autocast:
-    """bfloat16 for convolutions on CPUs that are quick at it; nothing on others."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16())
 
 
 def make_optimizer(model: RetinaFace, hyperparameters: HyperParameters) -> torch.optim.Optimizer:

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from nni_hyperfd.data.pixels import Faces, PixelStore, resize
+from nni_hyperfd.detection.network.precision import cpu_autocast
 from nni_hyperfd.detection.network.retinaface import Predictions, RetinaFace
 from nni_hyperfd.detection.training.augment import CropPlan, color_matrices, crop_faces, recolor
 from nni_hyperfd.detection.training.disguise import disguise
 from nni_hyperfd.detection.training.distillation import believe_teacher, distillation_losses, feature_loss
-from nni_hyperfd.detection.training.fine_tuning import NonFiniteLoss, cpu_autocast
+from nni_hyperfd.detection.training.fine_tuning import NonFiniteLoss
 from nni_hyperfd.detection.training.losses import detection_losses
 from nni_hyperfd.detection.training.memory import keep_freed_memory
 from nni_hyperfd.detection.training.mosaic import mosaic_faces, mosaic_pixels

@@ -10,8 +10,8 @@ from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import open_pixels
 from nni_hyperfd.detection.evaluation.detections import detect, evaluation_batches
 from nni_hyperfd.detection.evaluation.single import find_faces
+from nni_hyperfd.detection.network.precision import cpu_autocast
 from nni_hyperfd.detection.network.weights import base_detector
-from nni_hyperfd.detection.training.fine_tuning import cpu_autocast
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 
 

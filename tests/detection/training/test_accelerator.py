@@ -16,7 +16,6 @@ from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection.network.weights import base_detector
 from nni_hyperfd.detection.training import accelerator
-from nni_hyperfd.detection.training import fine_tuning as training
 from nni_hyperfd.detection.training.accelerator import CUDAEngine, Residents
 from nni_hyperfd.detection.training.augment import CropPlan, plan_crops
 from nni_hyperfd.detection.training.budgets import Budget
@@ -37,7 +36,7 @@ SETTINGS = {
 @pytest.fixture(autouse=True)
 def float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both engines in float32, whatever this CPU is quick at."""
-    monkeypatch.setattr(training, "has_fast_bfloat16", lambda: False)
+    monkeypatch.setenv("HYPERFD_BFLOAT16", "off")
 
 
 @pytest.fixture(scope="module")

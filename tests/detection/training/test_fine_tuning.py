@@ -20,9 +20,9 @@ from nni_hyperfd.detection.evaluation.detections import (
     evaluation_batches,
     ground_truth,
 )
+from nni_hyperfd.detection.network.precision import cpu_autocast
 from nni_hyperfd.detection.network.retinaface import RetinaFace
 from nni_hyperfd.detection.network.weights import base_detector
-from nni_hyperfd.detection.training import fine_tuning as training
 from nni_hyperfd.detection.training.augment import CropPlan, plan_crops
 from nni_hyperfd.detection.training.budgets import Budget
 from nni_hyperfd.detection.training.fine_tuning import (
@@ -217,7 +217,7 @@ def test_training_lowers_the_loss_and_reports_every_step(store: PixelStore) -> N
     def look(point: Validation, at: object) -> None:
         assert at is engine
         truth = ground_truth(store, store.splits["val"], TINY.evaluation_size)
-        with training.cpu_autocast():
+        with cpu_autocast():
             batches = evaluation_batches(store, store.splits["val"], TINY.evaluation_size)
             assert ap50(detect(engine.model, batches), truth) == pytest.approx(point.ap)
         points.append(point)
