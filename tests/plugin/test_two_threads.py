@@ -41,7 +41,7 @@ from tests.fixtures.nni_dispatcher import Nni
 
 PATIENCE = 60.0
 """Seconds after which a thread is stuck."""
-EXAMPLES = 30
+EXAMPLES = 20
 CALM = 0.01
 """Seconds for the workers to go as far as they can; no assertion rests on how far that is."""
 A = TypeVar("A")
@@ -317,10 +317,10 @@ class TwoThreads(RuleBasedStateMachine):
             return
         try:
             self.gate.set(open=True)
+            self.wait()
             while self.manager.running() or self.manager.may_start() or any(self.manager.told.values()):
                 self.let_everything_succeed()
                 self.nothing_superfluous()
-            self.wait()
             self.check_the_update()
         finally:
             self.gate.set(open=True)
