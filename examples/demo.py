@@ -12,25 +12,40 @@ import argparse
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from nni_hyperfd.data.reading import Reading, add_reading_options
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.synthetic import generate
 
 ROOT = Path(__file__).resolve().parents[1]
-NNICTL = (sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl")
+PATIENT_NNICTL = """
+import functools
+from nni.experiment import launcher
+from nni.tools.nnictl.nnictl import parse_args
+launcher._check_rest_server = functools.partial(launcher._check_rest_server, retry=60)
+parse_args()
+"""
+"""nnictl gives its manager four seconds to start, which a busy machine may not keep."""
+
+NNICTL = (sys.executable, "-W", "ignore", "-c", PATIENT_NNICTL)
 FINAL_STATES = ("DONE", "ERROR")
 """TUNER_NO_MORE_TRIAL comes while the last trials still run; DONE comes after the platform's update."""
+
+READ_BY_ITSELF = Reading()
+"""The data folder tells how it is to be read."""
 
 LIMIT = 3600.0
 """Seconds after which an experiment is taken to be stuck."""
@@ -43,6 +58,7 @@ class Customer:
     name: str
     data: Path
     space: str
+    reading: Reading = READ_BY_ITSELF
 
 
 @dataclass(frozen=True)
@@ -62,6 +78,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, help="folder of annotated face images to use for both customers")
+    add_reading_options(parser)
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "demo")
     parser.add_argument("--budget", default="smoke", help="paper, short or smoke")
     parser.add_argument("--port", type=int, default=8087)
@@ -69,24 +86,27 @@ def main() -> int:
     out = options.out.resolve()
     platform = out / "platform"
     shutil.rmtree(platform, ignore_errors=True)
-    customers = prepare(options.data, out)
+    out.mkdir(parents=True, exist_ok=True)
+    customers = prepare(options.data, out, Reading.of(options))
     outcomes = []
     for customer in customers:
         print(f"\n{customer.name}: {customer.data}, {customer.space} space", flush=True)
         outcomes.append(run(customer, platform, out, options.budget, free_port(options.port)))
         if not outcomes[-1].trials:
-            log = outcomes[-1].folder / "log" / "dispatcher.log"
-            print(f"no trial gave a result; the reason is at the end of {log}", file=sys.stderr)
+            print(f"no trial gave a result: {reason(outcomes[-1].folder)}", file=sys.stderr)
             return 1
     show(outcomes, out, platform)
     return 0
 
 
-def prepare(data: Path | None, out: Path) -> list[Customer]:
+def prepare(data: Path | None, out: Path, reading: Reading) -> list[Customer]:
     """The two customers; their synthetic images are drawn unless a folder is named."""
     if data is not None:
-        folder = data.resolve()
-        return [Customer("customer 1", folder, "hpo"), Customer("customer 2", folder, "nas")]
+        folder = data.expanduser().resolve()
+        return [
+            Customer("customer 1", folder, "hpo", reading),
+            Customer("customer 2", folder, "nas", reading),
+        ]
     customers = []
     for name, style, space in (
         ("customer 1 (synthetic)", "cartoon", "hpo"),
@@ -113,7 +133,7 @@ def run(customer: Customer, platform: Path, out: Path, budget: str, port: int) -
         text=True,
     )
     found = re.search(r"Experiment ID: (\w+)", re.sub(r"\x1b\[\d+m", "", created.stdout))
-    if not found:
+    if not found or created.returncode:
         raise SystemExit(f"nnictl create failed:\n{created.stdout}{created.stderr}")
     experiment = found.group(1)
     folder = out / "nni-experiments" / experiment
@@ -128,12 +148,23 @@ def run(customer: Customer, platform: Path, out: Path, budget: str, port: int) -
 
 def configuration(customer: Customer, platform: Path, out: Path, budget: str) -> dict:
     """NNI's experiment configuration, as examples/*.yml write it by hand."""
-    command = f"{sys.executable} finetune.py --data {customer.data} --budget {budget} --cache {out / 'cache'}"
+    words = [
+        sys.executable,
+        "finetune.py",
+        "--data",
+        customer.data,
+        "--budget",
+        budget,
+        "--cache",
+        out / "cache",
+        *customer.reading.command_line(),
+    ]
+    chosen = {key: value for key, value in customer.reading.arguments().items() if value is not None}
     return {
         "experimentName": f"hyperfd-demo-{customer.space}",
         "experimentWorkingDirectory": str(out / "nni-experiments"),
         "searchSpaceFile": str(ROOT / "search_spaces" / f"{customer.space}.json"),
-        "trialCommand": command,
+        "trialCommand": shlex.join(map(str, words)),
         "trialCodeDirectory": str(ROOT / "trial_code"),
         "trialConcurrency": max(1, min(4, os.cpu_count() or 1)),
         "maxTrialNumber": 8,
@@ -142,6 +173,7 @@ def configuration(customer: Customer, platform: Path, out: Path, budget: str) ->
             "codeDirectory": str(ROOT),
             "classArgs": {
                 "data": str(customer.data),
+                **{key: list(value) if isinstance(value, tuple) else value for key, value in chosen.items()},
                 "platform": str(platform),
                 "budget": 4,
                 "cache_dir": str(out / "cache"),
@@ -154,16 +186,31 @@ def configuration(customer: Customer, platform: Path, out: Path, budget: str) ->
 def wait(port: int, started: float) -> list[dict]:
     """Waits for the experiment's end, showing results as they come; returns the finished trials."""
     shown: set[str] = set()
+    trials: list[dict] = []
     while True:
         time.sleep(2)
-        status = get(port, "check-status")["status"]
-        trials = finished_trials(port)
+        try:
+            status = get(port, "check-status")["status"]
+            trials = finished_trials(port)
+        except urllib.error.URLError:
+            return trials  # NNI's manager has ended; its logs say why
         for trial in trials:
             if trial["id"] not in shown:
                 shown.add(trial["id"])
                 print(f"  {trial['id']}  AP@50 {trial['val_ap']:.3f}  {trial['text']}", flush=True)
         if status in FINAL_STATES or time.monotonic() - started > LIMIT:
             return trials
+
+
+def reason(folder: Path) -> str:
+    """The last complaint of an experiment's tuner, or else of its trials."""
+    logs = [folder / "log" / "dispatcher.log", *sorted(folder.glob("environments/*/trials/*/trial.stderr"))]
+    for log in logs:
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        told = [line for line in lines if re.search(r"HyperFD: |finetune\.py: ", line)]
+        if told:
+            return re.sub(r".*?(HyperFD|finetune\.py): ", "", told[-1])
+    return f"see {logs[-1]}"
 
 
 def finished_trials(port: int) -> list[dict]:

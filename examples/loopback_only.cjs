@@ -1,6 +1,6 @@
 // Keeps NNI's web page on this machine:
 //
-//     NODE_OPTIONS="--require $PWD/examples/loopback_only.cjs" nnictl create --config examples/hyperfd.yml
+//     NODE_OPTIONS="--require \"$PWD/examples/loopback_only.cjs\"" nnictl create --config examples/hyperfd.yml
 //
 // NNI 3.0 listens on all network interfaces, asks nobody for a password, and has no setting for either. Its manager is
 // a Node.js program, which loads this file first: a server that names no address then gets 127.0.0.1.

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pkgutil import resolve_name
 from typing import Any
 
-__all__ = ["HyperFDAdvisor", "HyperFDTuner"]
+__all__ = ["DYCORSTuner", "HyperFDAdvisor", "HyperFDTuner"]
 
-_HOMES = {"HyperFDTuner": "nni_hyperfd.plugin.tuner", "HyperFDAdvisor": "nni_hyperfd.plugin.advisor"}
+_HOMES = {
+    "DYCORSTuner": "nni_hyperfd.plugin.dycors",
+    "HyperFDAdvisor": "nni_hyperfd.plugin.advisor",
+    "HyperFDTuner": "nni_hyperfd.plugin.tuner",
+}
 
 
 def __getattr__(name: str) -> Any:

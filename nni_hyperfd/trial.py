@@ -8,7 +8,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,30 @@ from tqdm import tqdm
 
 from nni_hyperfd.data.dataset import load_dataset, without
 from nni_hyperfd.data.pixels import PixelStore, open_pixels
-from nni_hyperfd.detection.evaluation.detections import ground_truth
+from nni_hyperfd.data.reading import Reading
+from nni_hyperfd.detection.evaluation.foreign import SCALES, ForeignDetector, reached
 from nni_hyperfd.detection.evaluation.picture import draw_detections
 from nni_hyperfd.detection.network.export import export_onnx
 from nni_hyperfd.detection.network.retinaface import RetinaFace
 from nni_hyperfd.detection.network.weights import base_detector, load_detector, save_detector
 from nni_hyperfd.detection.training.budgets import Budget, get_budget
-from nni_hyperfd.detection.training.fine_tuning import CPUEngine, Engine, TrialOutcome, Validation, fine_tune
+from nni_hyperfd.detection.training.fine_tuning import (
+    CPUEngine,
+    Engine,
+    TrialOutcome,
+    Validation,
+    better,
+    fine_tune,
+    heldout_truth,
+    start_candidate,
+)
 from nni_hyperfd.errors import DataError, TrainingError
+from nni_hyperfd.files import write_file
 from nni_hyperfd.scalars import ScalarLog, show_on_page
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS, HyperParameters
+from nni_hyperfd.spaces.unread import refuse_unread
 
 logger = logging.getLogger(__name__)
 
@@ -38,23 +50,27 @@ TRIAL_BUDGET = "TRIAL_BUDGET"
 
 
 BEST = "best.safetensors"
-"""File of the weights that are best on val; beside it, at the end, the same network as ONNX."""
+"""File of the weights that are best on val, those before the first epoch included; beside it, at the end, as ONNX."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Everything a trial is told. ``config`` None: take the one NNI hands over (the defaults outside NNI)."""
+    """Everything a trial is told. ``config`` None: take the one NNI hands over (the defaults outside NNI).
+
+    ``compare``: an ONNX detector that is measured on the same images (:mod:`evaluation.foreign`).
+    """
 
     data: Path
     budget: str = "short"
     config: Mapping[str, Any] | None = None
-    format: str | None = None
+    reading: Reading = field(default_factory=Reading)
     seed: int = 0
     threads: int = 1
     device: str | None = None
     base: Path | None = None
     out: Path | None = None
     cache: Path | None = None
+    compare: Path | None = None
 
 
 class Reporter:
@@ -87,13 +103,17 @@ class Reporter:
             import nni
 
             nni.report_final_result({"default": result["val_ap"], **numbers})
-        print(json.dumps({"val_ap": result["val_ap"], **numbers}))
+        beside = {key: result[key] for key in ("base", "compared", "kept") if key in result}
+        print(json.dumps({"val_ap": result["val_ap"], **numbers, **beside}))
 
 
 def run_trial(trial: Trial) -> TrialOutcome:
     """Runs one trial; raises an error of this package with one clear sentence when it cannot go on.
 
-    The weights that are best so far are on disk since the validation that found them, whatever ends the trial.
+    The weights that are best so far are on disk since the validation that found them, whatever ends the trial. The first of
+    them are those of the base: training that does not beat them on val changes nothing. What is *reported*, to NNI and as
+    ``val_ap``, is what training with this configuration reached, since configurations are compared by it; what the base
+    reaches stands beside it. It is no point of NNI's curve, whose points multi-fidelity advisors count as epochs.
     """
     reporter = Reporter()
     out = trial.out or reporter.output_folder()
@@ -114,8 +134,13 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
     if TRIAL_BUDGET in parameters:
         budget = shortened(budget, parameters.pop(TRIAL_BUDGET))
     configuration = Configuration.from_parameters(parameters)
+    refuse_unread(
+        configuration.values,
+        "--config" if trial.config is not None else "the parameters that NNI handed over",
+    )
     hyperparameters = configuration.hyperparameters or DEFAULT_HYPERPARAMETERS
-    dataset = load_dataset(trial.data, trial.format)
+    rival = ForeignDetector.read(trial.compare) if trial.compare else None
+    dataset = load_dataset(trial.data, **trial.reading.arguments())
     store = open_pixels(dataset, 2 * max(budget.image_size, budget.evaluation_size), trial.cache)
     # Only now is known which images are broken inside; one summary speaks of them and of everything else.
     logger.info("%s", without(dataset, store.undecodable).report)
@@ -124,9 +149,12 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
         show_on_page(out / "tensorboard")
         notes = {"evaluation_size": str(budget.evaluation_size), "budget": budget.name}
         engine = make_engine(model, store, hyperparameters, budget, trial.device, bar)
+        start = start_candidate(engine, store, budget)
+        save_detector(out / BEST, engine.model, start.state, val_ap=f"{start.val_ap:.4f}", **notes)
+        board.add({"val/ap50": start.val_ap}, 0)
 
         def on_validation(point: Validation, engine: Engine) -> None:
-            if point.improved:
+            if point.improved and point.ap > start.val_ap:
                 # First of all: NNI may stop a trial as soon as it hears of its result.
                 save_detector(out / BEST, engine.model, engine.state(), val_ap=f"{point.ap:.4f}", **notes)
             reporter.intermediate(point.ap)
@@ -136,28 +164,51 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
             bar.update(point.epoch * budget.steps_per_epoch(len(store.splits["train"])) - bar.n)
 
         outcome = fine_tune(engine, store, hyperparameters, budget, trial.seed, on_validation)
+    chosen = better(start, outcome)
     if find_spec("onnx"):
         try:
             export_onnx(load_detector(out / BEST), (out / BEST).with_suffix(".onnx"))
         except TrainingError as error:
             logger.warning("%s", error)  # the weights and their AP are there all the same
-    result = {
+    result: dict[str, Any] = {
         "val_ap": outcome.val_ap,
         "test_ap": outcome.test_ap,
         "heldout_ap": outcome.heldout_ap,
+        "base": {"val_ap": start.val_ap, "test_ap": start.test_ap},
+        "kept": "base" if chosen is start else "trained",
         "seconds": round(outcome.seconds, 2),
         "budget": dataclasses.asdict(budget),
         "seed": trial.seed,
         "parameters": parameters,
         "curve": [[point.epoch, point.ap] for point in outcome.curve],
     }
-    (out / "result.json").write_text(json.dumps(result, indent=1))
-    truth = ground_truth(store, store.splits["test"], budget.evaluation_size)
+    if rival:
+        # Decoded anew at a size that does not blur the largest images which the rival may ask for.
+        sharp = open_pixels(dataset, round(2 * SCALES[-1] * budget.evaluation_size), trial.cache)
+        result["compared"] = {"detector": rival.name, **vars(reached(rival, sharp, budget.evaluation_size))}
+    write_file(out / "result.json", json.dumps(result, indent=1))
+    logger.info("%s", summary(result))
+    truth = heldout_truth(store, budget)["test"]
     draw_detections(
-        out / "detections.png", store, "test", outcome.test_detections, truth, budget.evaluation_size
+        out / "detections.png", store, "test", chosen.test_detections, truth, budget.evaluation_size
     )
     reporter.final(result)
     return outcome
+
+
+def summary(result: Mapping[str, Any]) -> str:
+    """What training brought, for a person to read: AP@50 on val and test beside the base and the rival."""
+    parts = [f"AP@50 on val / test: {_pair(result)} trained", f"{_pair(result['base'])} the base alone"]
+    if "compared" in result:
+        rival = result["compared"]
+        parts.append(f"{_pair(rival)} {rival['detector']} (at {rival['size']} pixels)")
+    if result["kept"] == "base":
+        parts.append(f"training did not beat the base on val, so {BEST} is the base as it was")
+    return "; ".join(parts)
+
+
+def _pair(aps: Mapping[str, float]) -> str:
+    return f"{aps['val_ap']:.3f} / {aps['test_ap']:.3f}"
 
 
 def shortened(budget: Budget, epochs: float) -> Budget:

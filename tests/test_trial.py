@@ -26,10 +26,13 @@ from nni_hyperfd import trial as module
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import open_pixels
 from nni_hyperfd.detection.evaluation.detections import ap50, detect, evaluation_batches, ground_truth
+from nni_hyperfd.detection.network.export import export_onnx
 from nni_hyperfd.detection.network.retinaface import RetinaFace
-from nni_hyperfd.detection.network.weights import load_detector, read_notes, save_detector
+from nni_hyperfd.detection.network.weights import base_detector, load_detector, read_notes, save_detector
+from nni_hyperfd.detection.training.augment import CropPlan
 from nni_hyperfd.detection.training.budgets import BUDGETS, Budget, get_budget
-from nni_hyperfd.detection.training.fine_tuning import cpu_autocast
+from nni_hyperfd.detection.training.fine_tuning import CPUEngine, cpu_autocast
+from nni_hyperfd.detection.training.losses import Losses
 from nni_hyperfd.errors import TrainingError
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.trial import Trial, run_trial, shortened
@@ -130,26 +133,83 @@ def test_a_smoke_trial_from_end_to_end(
     )
     assert 0 < result["test_ap"] <= 1
 
-    # TensorBoard sees the curve.
+    assert result["kept"] == ("trained" if result["val_ap"] > result["base"]["val_ap"] else "base")
+    assert printed["base"] == result["base"]
+    assert f"{result['base']['val_ap']:.3f} / {result['base']['test_ap']:.3f} the base alone" in caplog.text
+
+    # TensorBoard sees the curve, from the base on.
     (events,) = (tmp_path / "out" / "tensorboard").iterdir()
     seen = [event for event in EventFileLoader(str(events)).Load() if event.HasField("summary")]
-    assert [event.step for event in seen] == [epoch for epoch, _ in result["curve"]]
+    assert [event.step for event in seen] == [0, *(epoch for epoch, _ in result["curve"])]
     named = [{value.tag: value for value in event.summary.value} for event in seen]
-    assert named[0].keys() == {"val/ap50", "loss/classification", "loss/boxes", "loss/landmarks"}
+    assert named[1].keys() == {"val/ap50", "loss/classification", "loss/boxes", "loss/landmarks"}
     shown = [make_ndarray(values["val/ap50"].tensor).item() for values in named]
-    assert shown == pytest.approx([ap for _, ap in result["curve"]])
+    assert shown == pytest.approx([result["base"]["val_ap"], *(ap for _, ap in result["curve"])])
 
     # The saved weights are those whose AP was reported.
     store = open_pixels(load_dataset(drawn_faces), 2 * budget.evaluation_size, cache)
     model = load_detector(tmp_path / "out" / "best.safetensors")
+    handed_out = result if result["kept"] == "trained" else result["base"]
     for split, key in (("val", "val_ap"), ("test", "test_ap")):
         indices = store.splits[split]
         with cpu_autocast():
             found = detect(model, evaluation_batches(store, indices, budget.evaluation_size))
         truth = ground_truth(store, indices, budget.evaluation_size)
-        assert ap50(found, truth) == pytest.approx(result[key], abs=1e-6)
+        assert ap50(found, truth) == pytest.approx(handed_out[key], abs=1e-6)
     with Image.open(tmp_path / "out" / "detections.png") as picture:
         assert picture.size == (864, 576)
+
+
+def test_training_that_makes_a_good_start_worse_hands_out_the_start(
+    drawn_faces: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault is put into real training: after every epoch the heads say 'no face' to everything."""
+    train = CPUEngine.train
+
+    def diverge(engine: CPUEngine, plan: CropPlan, rate: float) -> Losses:
+        losses = train(engine, plan, rate)
+        with torch.no_grad():
+            for head in engine.model.heads:
+                head.weight.zero_()
+                head.bias.view(-1, 16)[:, 0] = 10.0
+        return losses
+
+    monkeypatch.setattr(CPUEngine, "train", diverge)
+    outcome = run_trial(Trial(drawn_faces, "tiny", config={}, cache=cache, out=tmp_path / "out"))
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert outcome.val_ap == result["val_ap"] == 0, "configurations are compared by what training reached"
+    assert result["kept"] == "base"
+    assert result["base"]["val_ap"] > 0.2
+    kept, base = load_detector(tmp_path / "out" / "best.safetensors"), base_detector(mobilenet_v2())
+    for name, value in base.state_dict().items():
+        assert torch.equal(value, kept.state_dict()[name]), name
+    assert float(read_notes(tmp_path / "out" / "best.safetensors")["val_ap"]) == pytest.approx(
+        result["base"]["val_ap"], abs=1e-4
+    )
+
+
+def test_another_detector_stands_beside_the_result(
+    drawn_faces: Path, finetune: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other one is the exported base: at the evaluation size it reaches what the base does, and it gets its best size."""
+    export_onnx(base_detector(mobilenet_v2()), tmp_path / "other.onnx")
+    caplog.set_level(logging.INFO)
+    code, out, _ = finetune(drawn_faces, "--compare", str(tmp_path / "other.onnx"))
+    assert code == 0
+    result = json.loads(out.splitlines()[-1])
+    assert result["compared"]["size"] in (96, 144, 192)
+    assert (
+        result["compared"]["val_ap"] >= result["base"]["val_ap"] - 0.02
+    )  # float32 against the CPU's own type
+    assert f"other.onnx (at {result['compared']['size']} pixels)" in caplog.text
+
+
+def test_a_detector_that_cannot_be_read_is_told_before_training(
+    drawn_faces: Path, finetune: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "other.onnx").write_text("no detector")
+    assert "no ONNX model" in refusal(finetune(drawn_faces, "--compare", str(tmp_path / "other.onnx")))
+    assert not (tmp_path / "out" / "best.safetensors").exists()
 
 
 def test_another_architecture_of_the_space(drawn_faces: Path, finetune: Run, tmp_path: Path) -> None:

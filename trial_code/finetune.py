@@ -4,8 +4,9 @@ NNI starts it (``trialCommand: python finetune.py --data FOLDER --budget short``
 
     python trial_code/finetune.py --data FOLDER --config '{"optimizer": "adam", "lr": 0.001}' --budget smoke
 
-Into the output folder go best.safetensors (the weights that are best on val), the same network as best.onnx where the
-package onnx is installed, result.json, detections.png and TensorBoard scalars.
+Into the output folder go best.safetensors (the weights that are best on val; the base itself where training does not beat
+it), the same network as best.onnx where the package onnx is installed, result.json, detections.png and TensorBoard scalars.
+Beside the result stands what the base reaches without training and, with --compare, what another ONNX detector does.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from nni_hyperfd.data.reading import Reading, add_reading_options
 from nni_hyperfd.errors import HyperFDError
 from nni_hyperfd.trial import Trial, run_trial
 
@@ -32,7 +34,7 @@ def main() -> int:
     parser.add_argument(
         "--config", type=configuration, help="configuration as JSON; without it, the one NNI hands over"
     )
-    parser.add_argument("--format", help="annotation format, where it cannot be recognized from the folder")
+    add_reading_options(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--threads", type=int, default=1, help="CPU threads; several one-thread trials do more work"
@@ -41,11 +43,19 @@ def main() -> int:
     parser.add_argument("--base", type=Path, help="folder of base weights other than the shipped ones")
     parser.add_argument("--out", type=Path, help="output folder; by default NNI's, or ./out by hand")
     parser.add_argument("--cache", type=Path, help="folder for decoded images; by default ~/.cache/hyperfd")
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="FILE.onnx",
+        help="a detector to measure beside: RetinaFace, CenterFace or ours",
+    )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, stop)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        run_trial(Trial(**vars(options)))
+        reading = Reading.of(options)
+        others = {key: value for key, value in vars(options).items() if key not in reading.arguments()}
+        run_trial(Trial(reading=reading, **others))
     except HyperFDError as error:
         print(f"finetune.py: {error}", file=sys.stderr)
         return 1

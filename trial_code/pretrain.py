@@ -1,12 +1,13 @@
 """Pretrains a base detector on server images (any folders of annotated faces) and reports its AP@50.
 
-    python trial_code/pretrain.py --data GROUPS WIDER200 --base standard --out bases/ [--report FOLDER ...]
-    python trial_code/pretrain.py --data GROUPS WIDER200 --base largest --start bases/standard.safetensors \\
-        --rounds 16 --rate 1e-3 --out bases/
+    python trial_code/pretrain.py --data GROUPS WIDER200 WIDER2 --teachers --base standard --out bases/
+    python trial_code/pretrain.py --data GROUPS WIDER200 WIDER2 --teachers --base largest \\
+        --start bases/standard.safetensors --steps 800 --rate 1e-3 --features 1 --out bases/
 
-Training starts from random weights, or from other weights by parameter remapping, is resumed from --out when
-interrupted, and writes NAME.safetensors (convolutions as float16) with NAME.json: AP@50 on the held-out server images
-and, with no fine-tuning, on every --report folder.
+With --teachers (pip install 'nni-hyperfd[pretrain]') the standard base begins with half of CenterFace's backbone and the
+neck of RetinaFace-mnet0.25, and learns from the latter's outputs beside the annotations. Without, it begins with random
+weights. Either may begin with other weights by parameter remapping (--start). An interrupted run goes on from --out. Writes
+NAME.safetensors (averaged weights, convolutions as float16) and NAME.json: AP@50 on the held-out server images.
 """
 
 from __future__ import annotations
@@ -17,22 +18,26 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.merge import merge
-from nni_hyperfd.data.pixels import open_pixels
+from nni_hyperfd.data.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection.evaluation.detections import ap50, detect, evaluation_batches, ground_truth
 from nni_hyperfd.detection.network.remap import remap
 from nni_hyperfd.detection.network.retinaface import RetinaFace
 from nni_hyperfd.detection.network.weights import BASES, load_detector, save_detector
 from nni_hyperfd.detection.training.budgets import get_budget
-from nni_hyperfd.detection.training.fine_tuning import CPUEngine
-from nni_hyperfd.detection.training.pretraining import SETTINGS, Schedule, pretrain
-from nni_hyperfd.errors import HyperFDError
+from nni_hyperfd.detection.training.fine_tuning import cpu_autocast
+from nni_hyperfd.detection.training.inheritance import inherit_backbone, inherit_neck
+from nni_hyperfd.detection.training.pretraining import Layout, Pretraining, Schedule, make_batch
+from nni_hyperfd.errors import HyperFDError, TrainingError
 
 MAX_SIDE = 1024
+FIRST_LOOK = Layout(192, 64, False, 1.0)
+"""The pictures whose statistics an inherited network begins with."""
 
 
 def main() -> int:
@@ -42,12 +47,13 @@ def main() -> int:
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="server folders, used together")
     parser.add_argument("--base", choices=BASES, default="standard")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--report", type=Path, nargs="*", default=[], help="folders to evaluate on without fine-tuning"
-    )
-    parser.add_argument("--rounds", type=int, default=Schedule.rounds)
-    parser.add_argument("--rate", type=float, default=Schedule.peak_rate, help="highest learning rate")
+    parser.add_argument("--teachers", action="store_true", help="begin with, and learn from, free detectors")
     parser.add_argument("--start", type=Path, help="weights to start from, of any architecture of the space")
+    parser.add_argument("--steps", type=int, default=Schedule.steps)
+    parser.add_argument("--rate", type=float, default=Schedule.peak_rate, help="highest learning rate")
+    parser.add_argument(
+        "--features", type=float, default=Schedule.feature_weight, help="weight of the teacher's features"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
@@ -62,64 +68,70 @@ def main() -> int:
 def run(options: argparse.Namespace) -> None:
     """Trains, evaluates and saves one base."""
     options.out.mkdir(parents=True, exist_ok=True)
-    budget, schedule = get_budget("short"), Schedule(rounds=options.rounds, peak_rate=options.rate)
     store = open_pixels(merge("server", [load_dataset(folder) for folder in options.data]), MAX_SIDE)
+    teacher = None
+    if options.teachers:
+        from teachers import Teacher  # beside this script; its packages are an extra
+
+        teacher = Teacher()
     model = RetinaFace(BASES[options.base])
+    begin = start(model, store, teacher, options)
+    schedule = Schedule(steps=options.steps, peak_rate=options.rate, feature_weight=options.features)
+    training = Pretraining(model.to(options.device), store, schedule, teacher, options.seed)
+    target = options.out / f"{options.base}.safetensors"
+    images = sum(layout.images * layout.share for layout in schedule.layouts)
+    images /= sum(layout.share for layout in schedule.layouts)
+    note = (
+        f"train splits of {' + '.join(folder.name for folder in options.data)}, {begin}, "
+        f"{'taught by RetinaFace-mnet0.25, ' if teacher else ''}{round(schedule.steps * images)} crops and mosaics"
+    )
+    bar = tqdm(total=schedule.steps, desc=options.base, mininterval=5)
+
+    def on_step(done: int, losses: dict[str, float]) -> None:
+        bar.update(done - bar.n)
+        bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()})
+
+    started = time.monotonic()
+    state = training.run(options.out / f"{options.base}.checkpoint", on_step)
+    save_detector(target, model, state, half=True, trained_on=note)
+    report = {"trained_on": note, "seconds": round(time.monotonic() - started, 1), "steps": schedule.steps}
+    model.load_state_dict(state)
+    for folder in options.data:
+        pixels = open_pixels(load_dataset(folder), MAX_SIDE)
+        report[folder.name] = {
+            split: round(evaluate(model, pixels, split, options.device), 4) for split in ("val", "test")
+        }
+        print(f"{folder.name:14} AP@50 {report[folder.name]}")
+    target.with_suffix(".json").write_text(json.dumps(report, indent=1))
+
+
+def start(model: RetinaFace, store: PixelStore, teacher, options: argparse.Namespace) -> str:  # type: ignore[no-untyped-def]
+    """Fills ``model`` with what it begins with; returns that in words."""
     if options.start:
         source = load_detector(options.start)
         model.load_state_dict(remap(source.state_dict(), source.architecture, model))
-    else:
-        model.reset_parameters(torch.Generator().manual_seed(options.seed))
-    if options.device == "cuda":
-        from nni_hyperfd.detection.training.accelerator import CUDAEngine, Residents
+        return f"remapped from {options.start.stem}"
+    model.reset_parameters(torch.Generator().manual_seed(options.seed))
+    if teacher is None:
+        return "from random weights"
+    if options.base != "standard":
+        raise TrainingError(f"{options.base} has no teacher of its kind: name the standard base with --start")
+    from teachers import centerface_backbone
 
-        device = torch.device("cuda")
-        engine = CUDAEngine(model, budget, device)
-        engine.begin(
-            Residents.load(store, budget, device), SETTINGS, tuple(side for _, side in schedule.sizes)
-        )
-        optimizer = engine.optimizers[SETTINGS.optimizer]
-    else:
-        engine = CPUEngine(model, store, SETTINGS, budget)
-        optimizer = engine.optimizer
-    bar = tqdm(total=schedule.rounds, desc=options.base, mininterval=5)
-
-    def progress(index: int, loss: float) -> None:
-        bar.update(index + 1 - bar.n)
-        bar.set_postfix(loss=f"{loss:.3f}")
-
-    started = time.monotonic()
-    checkpoint = options.out / f"{options.base}.checkpoint"
-    pretrain(engine, optimizer, store, schedule, budget.batch_size, options.seed, checkpoint, progress)
+    pixels, _ = make_batch(store, FIRST_LOOK, np.random.default_rng([options.seed, 2**32]))
     model.eval()
-    report = {
-        "seconds": round(time.monotonic() - started, 1),
-        "rounds": schedule.rounds,
-        "seed": options.seed,
-    }
-    trained = [folder.name for folder in options.data]
-    for folder in [*options.data, *options.report]:
-        pixels = open_pixels(load_dataset(folder), 2 * budget.image_size)
-        report[folder.name] = {
-            split: round(evaluate(model, pixels, split, budget.evaluation_size, options.device), 4)
-            for split in ("val", "test")
-        }
-        print(
-            f"{folder.name:14} AP@50 val {report[folder.name]['val']:.3f} test {report[folder.name]['test']:.3f}"
-        )
-    begin = f"remapped from {options.start.stem}" if options.start else "from random weights"
-    images = schedule.rounds * schedule.steps_per_round * budget.batch_size
-    note = f"train splits of {' + '.join(trained)}, {begin}, {images} crops"
-    target = options.out / f"{options.base}.safetensors"
-    save_detector(target, model, model.state_dict(), half=True, trained_on=note)
-    target.with_suffix(".json").write_text(json.dumps({"trained_on": note, **report}, indent=1))
+    inherit_backbone(model, centerface_backbone(), pixels)
+    inherit_neck(model, teacher.neck(), teacher(pixels).laterals, pixels)
+    return "from half of CenterFace's backbone and RetinaFace-mnet0.25's neck"
 
 
-def evaluate(model: RetinaFace, store, split: str, size: int, device: str) -> float:  # type: ignore[no-untyped-def]
-    """AP@50 of ``model`` on one split."""
-    indices = store.splits[split]
+def evaluate(model: RetinaFace, store: PixelStore, split: str, device: str) -> float:
+    """AP@50 of ``model`` on one split, at the size of the `short` budget."""
+    indices, size = store.splits[split], get_budget("short").evaluation_size
     batches = (batch.to(device) for batch in evaluation_batches(store, indices, size))
-    return ap50(detect(model, batches), ground_truth(store, indices, size))
+    with cpu_autocast():
+        found = detect(model, batches)
+    return ap50(found, ground_truth(store, indices, size))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from nni_hyperfd.cli import (
     cache,
     check,
     customer,
+    data,
     detect,
     finish,
+    init,
     ledger,
     lookup,
     prune,
@@ -29,6 +31,8 @@ from nni_hyperfd.cli import (
 from nni_hyperfd.errors import HyperFDError
 
 COMMANDS = (
+    data,
+    init,
     recommend,
     finish,
     sync,
@@ -56,11 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_to(commands)
-    options = parser.parse_args(arguments)
     # Libraries announce to their own authors what will change; a customer can do nothing about it.
     warnings.simplefilter("ignore", FutureWarning)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
+        options = parser.parse_args(arguments)
         options.run(options)
         sys.stdout.flush()
     except HyperFDError as error:

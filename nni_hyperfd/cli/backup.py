@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from nni_hyperfd.customer.settings import default_platform
+from nni_hyperfd.location import platform_location
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,6 +28,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         parser.add_argument("file", type=Path, metavar="FILE")
         parser.add_argument(
             "--platform",
+            type=platform_location,
             default=default_platform(),
             help="folder or database URL of the platform's state (default: %(default)s)",
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nni_hyperfd.cli.table import table
 from nni_hyperfd.customer.settings import default_platform
+from nni_hyperfd.location import platform_location
 
 if TYPE_CHECKING:
     from nni_hyperfd.platform.state.store import Store
@@ -32,6 +33,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
             action.add_argument("name", metavar="NAME")
         action.add_argument(
             "--platform",
+            type=platform_location,
             default=default_platform(),
             metavar="LOCATION",
             help="folder of the platform's state, or a postgresql:// URL (default: %(default)s)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nni_hyperfd.customer.settings import default_platform
+from nni_hyperfd.location import platform_location
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -17,6 +18,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument("version", type=int, metavar="VERSION")
     parser.add_argument(
         "--platform",
+        type=platform_location,
         default=default_platform(),
         help="folder or database URL of the platform's state (default: %(default)s)",
     )

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from nni_hyperfd.cli.ledger import said
 from nni_hyperfd.cli.table import table
 from nni_hyperfd.customer.http import is_url
-from nni_hyperfd.customer.settings import FORMATS, METHODS, Settings, default_platform
+from nni_hyperfd.customer.settings import METHODS, Settings, default_platform
+from nni_hyperfd.data.reading import add_reading_options
+from nni_hyperfd.location import platform_location
 
 if TYPE_CHECKING:
     from nni_hyperfd.customer.customer import Customer
@@ -46,9 +48,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="sample that is ranked where a space is large (default: 200)",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--format", choices=FORMATS, help="annotation format (default: recognized)")
+    add_reading_options(parser)
     parser.add_argument(
         "--platform",
+        type=platform_location,
         default=default_platform(),
         help="folder of the platform's state, or https://host:port of a server, for which HYPERFD_TOKEN must be set (default: %(default)s)",
     )
@@ -87,6 +90,9 @@ def run(options: argparse.Namespace) -> None:
             "candidates": options.candidates,
             "seed": options.seed,
             "format": options.format,
+            "faces": options.faces,
+            "ignore": options.ignore,
+            "exif": options.exif,
             "cache_dir": options.cache,
             "privacy_noise": options.privacy_noise,
         }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nni_hyperfd.customer.settings import default_platform
 from nni_hyperfd.errors import PluginError
+from nni_hyperfd.location import platform_location
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -18,6 +19,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     parser.add_argument(
         "--platform",
+        type=platform_location,
         default=default_platform(),
         metavar="LOCATION",
         help="folder of the platform's state, or a postgresql:// URL (default: %(default)s)",

@@ -11,6 +11,7 @@ from nni_hyperfd.cli.table import table
 from nni_hyperfd.customer.http import HTTPPlatform, is_url
 from nni_hyperfd.customer.settings import default_platform, default_token
 from nni_hyperfd.errors import PluginError
+from nni_hyperfd.location import platform_location
 from nni_hyperfd.protocol.messages import ReadExtractor
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     parser.add_argument(
         "--platform",
+        type=platform_location,
         default=default_platform(),
         help="folder of the platform's state, or https://host:port of a server, which tells its version (default: %(default)s)",
     )

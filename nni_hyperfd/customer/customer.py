@@ -50,7 +50,7 @@ class Customer:
             )
         self._noise = KeptNoise(settings.privacy_noise) if settings.privacy_noise else None
         # Not the settings' seed: the trials split the data by themselves and must come to the same split.
-        dataset = load_dataset(settings.data, settings.format)
+        dataset = load_dataset(settings.data, **settings.reading().arguments())
         logger.info("%s", dataset.report)
         features = profile_apart(dataset, settings)
         noise = None if self._noise is None else self._noise.noise

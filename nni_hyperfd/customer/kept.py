@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from hashlib import sha256
 from pathlib import Path
 
 from nni_hyperfd.errors import PlatformError
+from nni_hyperfd.files import write_file
 from nni_hyperfd.protocol.messages import ExtractorState, RankerState
 from nni_hyperfd.ranker.ranker import Ranker
 
@@ -49,8 +49,8 @@ class KeptRanker:
             "sha256": sha256(state.tensors).hexdigest(),
         }
         self._folder.mkdir(parents=True, exist_ok=True)
-        _write(self._folder / name, state.tensors)
-        _write(self._folder / ABOUT, json.dumps(about).encode())
+        write_file(self._folder / name, state.tensors)
+        write_file(self._folder / ABOUT, json.dumps(about))
         for other in self._folder.glob("ranker-*.safetensors"):
             if other.name != name:
                 other.unlink(missing_ok=True)
@@ -74,9 +74,3 @@ class KeptRanker:
             return about if {"file", "version", "images", "sha256"} <= about.keys() else None
         except (OSError, ValueError, AttributeError):
             return None
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

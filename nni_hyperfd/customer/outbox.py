@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock
 
 from nni_hyperfd.errors import PlatformError
+from nni_hyperfd.files import write_file
 from nni_hyperfd.protocol.messages import BeginUpdate, OpenTask, TrialRecord, parse
 
 FILE_NAME = "hyperfd.outbox.jsonl"
@@ -84,15 +84,10 @@ class Outbox:
             f'{{"message": "{type(message).__name__}", "content": {message.model_dump_json()}}}\n'
             for message in messages
         ]
-        partial = self._path.with_suffix(".partial")
         try:
             if not lines:
                 self._path.unlink(missing_ok=True)
                 return
-            with open(partial, "w") as file:
-                file.writelines(lines)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self._path)
+            write_file(self._path, "".join(lines))
         except OSError as error:
             raise PlatformError(f"the outbox {self._path} cannot be written ({error.strerror})") from error

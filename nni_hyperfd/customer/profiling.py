@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.data.dataset import FaceDataset, load_dataset
+from nni_hyperfd.data.reading import Reading, add_reading_options
 from nni_hyperfd.errors import DataError, HyperFDError
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.profile import features_path, profile_dataset
@@ -32,8 +33,8 @@ def profile_apart(dataset: FaceDataset, settings: Settings) -> ImageFeatures:
     if not features_path(dataset, settings.cache_dir).exists():
         logger.info("Looking at %d images with the base detector (kept for next time)", len(dataset.images))
         command = [sys.executable, "-W", "ignore", "-m", __name__, str(settings.data)]
-        for option, value in (("--format", settings.format), ("--cache", settings.cache_dir)):
-            command += [] if value is None else [option, str(value)]
+        command += settings.reading().command_line()
+        command += [] if settings.cache_dir is None else ["--cache", str(settings.cache_dir)]
         run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if run.returncode:
             last = (run.stderr.strip() or f"exit status {run.returncode}").splitlines()[-1]
@@ -46,11 +47,11 @@ def main() -> int:
     """Fill the cache, or say in one sentence on stderr why not."""
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=Path)
-    parser.add_argument("--format")
+    add_reading_options(parser)
     parser.add_argument("--cache", type=Path)
     options = parser.parse_args()
     try:
-        profile_dataset(load_dataset(options.data, options.format), options.cache)
+        profile_dataset(load_dataset(options.data, **Reading.of(options).arguments()), options.cache)
     except HyperFDError as error:
         print(error, file=sys.stderr)
         return TOLD

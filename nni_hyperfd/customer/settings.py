@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from nni_hyperfd.data.reading import EXIF, FORMATS, Reading
 from nni_hyperfd.errors import PluginError
+from nni_hyperfd.location import platform_location
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_PLATFORM = "~/.local/share/hyperfd"
-FORMATS = ("wider", "coco", "voc", "yolo", "retinaface", "csv")
 METHODS = ("hyperfd", "hyperfd-gp")
 SPACES = ("hpo", "nas", "joint", "flat")
 
@@ -47,11 +48,17 @@ class Settings:
         candidates: configurations sampled and ranked where a space is too large to rank all of it.
         seed: of everything that recommendation and update draw at random.
         format: annotation format, recognized from the folder when absent.
+        faces: names of the classes that are faces, told by their names when absent. The trial command takes the same names by
+            ``--faces``, as it reads the folder by itself; so with the next two.
+        ignore: names of the classes whose boxes count neither for nor against a detector.
+        exif: upright or stored, how pictures that EXIF turns were annotated, where nothing tells.
         space: kind that the search space must have, as a check: hpo, nas, joint or flat.
         cache_dir: where image-level features are kept between experiments; by default ``HYPERFD_CACHE`` or
             ``~/.cache/hyperfd``. It never leaves this machine.
         privacy_noise: noise multiplier of the Gaussian mechanism on φ and on gradients; 0 sends both as they are. The log says
             which (ε, δ) it amounts to. Needs the extra ``privacy`` of this package.
+        trial_reads: keys of the search space that a trial of the user's own reads; any other key of the space is refused. The
+            shipped trial needs no such list.
     """
 
     data: Path
@@ -62,9 +69,13 @@ class Settings:
     candidates: int = 200
     seed: int = 0
     format: str | None = None
+    faces: tuple[str, ...] | None = None
+    ignore: tuple[str, ...] | None = None
+    exif: str | None = None
     space: str | None = None
     cache_dir: Path | None = None
     privacy_noise: float = 0.0
+    trial_reads: tuple[str, ...] | None = None
     token: str | None = field(default_factory=default_token, repr=False)
 
     @classmethod
@@ -81,16 +92,20 @@ class Settings:
             )
         values: dict[str, Any] = {
             "data": Path(_text(arguments, "data")),
-            "platform": _text(arguments, "platform"),
+            "platform": _platform(arguments),
             "budget": whole_number(arguments, "budget", 1, 1000),
             "method": _one_of(arguments, "method", METHODS),
             "exploration": _number(arguments, "exploration", 1),
             "candidates": whole_number(arguments, "candidates", 1, 100_000),
             "seed": whole_number(arguments, "seed", 0, 2**63 - 1),
             "format": _one_of(arguments, "format", FORMATS),
+            "faces": _names(arguments, "faces"),
+            "ignore": _names(arguments, "ignore"),
+            "exif": _one_of(arguments, "exif", EXIF),
             "space": _one_of(arguments, "space", SPACES),
             "cache_dir": _path(arguments, "cache_dir"),
             "privacy_noise": _number(arguments, "privacy_noise", 1000),
+            "trial_reads": _names(arguments, "trial_reads"),
             "token": _token(arguments),
         }
         return cls(**{key: value for key, value in values.items() if value is not None})
@@ -104,24 +119,38 @@ class Settings:
         return replace(
             self,
             data=_absolute(self.data, base),
-            platform=self.platform if "://" in self.platform else str(_absolute(Path(self.platform), base)),
+            platform=_absolute_platform(self.platform, base),
             cache_dir=None if self.cache_dir is None else _absolute(self.cache_dir, base),
         )
 
     def as_class_args(self) -> dict[str, Any]:
         """Plain values from which :meth:`from_class_args` makes equal settings, but for the token, which is not to be kept."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "token"}
-        return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+        plain = {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+
+    def reading(self) -> Reading:
+        """How the data folder is read."""
+        return Reading.of(self)
+
+
+def _absolute_platform(platform: str, base: Path) -> str:
+    location = platform if "://" in platform else platform_location(_expanded(platform))
+    return location if "://" in location else str(_absolute(Path(location), base))
 
 
 def _absolute(path: Path, base: Path) -> Path:
+    return (base / Path(_expanded(str(path))).expanduser()).resolve()
+
+
+def _expanded(path: str) -> str:
     expanded = os.path.expandvars(path)
     if "$" in expanded:
         raise PluginError(
-            f"classArgs name the path {str(path)!r}, and that environment variable is not set; set it before `nnictl create`, or write "
+            f"classArgs name the path {path!r}, and that environment variable is not set; set it before `nnictl create`, or write "
             "the path itself."
         )
-    return (base / Path(expanded).expanduser()).resolve()
+    return expanded
 
 
 def _refuse_unknown_keys(arguments: Mapping[str, Any], also: tuple[str, ...]) -> None:
@@ -143,6 +172,11 @@ def _text(arguments: Mapping[str, Any], key: str) -> str | None:
     return value
 
 
+def _platform(arguments: Mapping[str, Any]) -> str | None:
+    value = _text(arguments, "platform")
+    return None if value is None else platform_location(value)
+
+
 def _token(arguments: Mapping[str, Any]) -> str | None:
     value = arguments.get("token")
     if value is not None and not (isinstance(value, str) and value.strip()):
@@ -153,6 +187,19 @@ def _token(arguments: Mapping[str, Any]) -> str | None:
             "classArgs hold the platform's token, which NNI shows on its page and writes into its logs; set HYPERFD_TOKEN instead."
         )
     return value
+
+
+def _names(arguments: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
+    value = arguments.get(key)
+    if value is None:
+        return None
+    # Numbers are names where a format numbers its classes; bool is an int to Python, and YAML's "no" a bool.
+    named = isinstance(value, list) and all(
+        isinstance(each, str | int) and not isinstance(each, bool) for each in value
+    )
+    if not named or not value:
+        raise PluginError(f"classArgs: {key} must be a list of names, such as [face], not {value!r}.")
+    return tuple(str(each) for each in value)
 
 
 def _path(arguments: Mapping[str, Any], key: str) -> Path | None:

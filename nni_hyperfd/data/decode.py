@@ -1,4 +1,4 @@
-"""One image file to RGB pixels, whatever its mode; the pixels stay as stored (no EXIF rotation, as in `dataset`)."""
+"""One image file to RGB pixels, whatever its mode, upright as its EXIF orientation asks: the way boxes refer to it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nni_hyperfd.data.orientation import left_to_turn, orientation_of, upright
 from nni_hyperfd.errors import DataError
 
 
@@ -30,8 +31,10 @@ def decode(path: Path, max_side: int) -> NDArray[np.uint8] | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata and large pictures; neither stops us
             with Image.open(BytesIO(content)) as image:
+                orientation = orientation_of(image)
                 image.draft("RGB", (max_side, max_side))
-                rgb = to_rgb(image)
+                image.load()
+                rgb = upright(to_rgb(image), left_to_turn(image, orientation))
     except MemoryError as error:
         raise DataError(
             f"there was not enough memory to decode {path}: let less run beside it, or take a picture of that size away"

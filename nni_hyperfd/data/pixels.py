@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from nni_hyperfd.data import cache
 from nni_hyperfd.data.dataset import FaceDataset
 from nni_hyperfd.data.decode import decode
 from nni_hyperfd.errors import DataError
+from nni_hyperfd.files import replacing, write_file
 
 logger = logging.getLogger(__name__)
 
@@ -133,8 +133,8 @@ def _read_index(index: Path, pixels: Path) -> np.ndarray | None:
 def _write(dataset: FaceDataset, max_side: int, pixels: Path, index: Path) -> np.ndarray:
     """Decodes all images into the two files; returns their sizes ``[N, 2]``, zero where an image cannot be decoded."""
     sizes = []
-    with tempfile.TemporaryDirectory(dir=pixels.parent) as folder:
-        with open(Path(folder) / "pixels", "wb") as out:
+    with replacing(pixels) as partial:
+        with open(partial, "wb") as out:
             for image in dataset.images:
                 decoded = decode(image.path, max_side)
                 sizes.append((0, 0) if decoded is None else decoded.shape[:2])
@@ -144,9 +144,7 @@ def _write(dataset: FaceDataset, max_side: int, pixels: Path, index: Path) -> np
             raise DataError(
                 f"none of the {len(sizes)} images in {dataset.root} can be decoded: check the files"
             )
-        Path(folder, "index").write_text(json.dumps({"sizes": sizes}))
-        os.replace(out.name, pixels)
-        os.replace(Path(folder, "index"), index)
+    write_file(index, json.dumps({"sizes": sizes}))
     return np.asarray(sizes, dtype=np.int64)
 
 

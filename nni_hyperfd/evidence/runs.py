@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.comparison import Outcome, Scenario, expected_at_random, run
 from nni_hyperfd.evidence.methods import Method
 from nni_hyperfd.evidence.rivals.base import Rival
+from nni_hyperfd.files import write_file
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,7 @@ class StoredRuns:
         lines = [f"{json.dumps(name)}: {json.dumps(asdict(found))}" for name, found in self._runs.items()]
         head = f'{{"key": {json.dumps(self.key)}, "absent": {json.dumps(self.absent)}, "runs": {{\n'
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        part.write_text(head + ",\n".join(lines) + "\n}}\n", encoding="utf-8")
-        os.replace(part, self.path)
+        write_file(self.path, head + ",\n".join(lines) + "\n}}\n")
 
     @property
     def seconds(self) -> float:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nni_hyperfd.errors import DataError, HyperFDError
+from nni_hyperfd.files import replacing
 
 _log = logging.getLogger(__name__)
 
@@ -236,10 +237,12 @@ class LookupTable:
 
     def save(self, path: Path) -> None:
         """Writes ``*.csv.gz`` in one step; equal tables give equal bytes."""
-        temporary = path.with_name(path.name + ".part")
-        with temporary.open("wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as packed:
+        with (
+            replacing(path) as partial,
+            partial.open("wb") as raw,
+            gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as packed,
+        ):
             packed.write(self.to_csv().encode())
-        os.replace(temporary, path)
 
     @classmethod
     def load(cls, path: Path) -> LookupTable:

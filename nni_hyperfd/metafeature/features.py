@@ -5,7 +5,6 @@ They are computed once per data set and stay on the disk of whoever owns the ima
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nni_hyperfd.errors import DataError
+from nni_hyperfd.files import replacing
 
 LEVELS = 3
 """Feature maps of the detector: strides 8, 16, 32."""
@@ -98,10 +98,8 @@ class ImageFeatures:
 
     def save(self, path: Path) -> None:
         """Writes a safetensors file; a reader never sees half of it."""
-        # The name differs between processes, so that two of them profiling the same data do not mix their bytes.
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        save_file({name: tensor.contiguous() for name, tensor in self.tensors().items()}, partial)
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            save_file({name: tensor.contiguous() for name, tensor in self.tensors().items()}, partial)
 
     @classmethod
     def load(cls, path: Path) -> ImageFeatures:

@@ -13,6 +13,7 @@ import psutil
 
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.errors import PluginError
+from nni_hyperfd.files import write_file
 
 FILE_NAME = "hyperfd.json"
 FORMAT = 1
@@ -92,10 +93,8 @@ class Presence:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
     try:
-        partial.write_text(json.dumps(content, indent=1))
-        os.replace(partial, path)
+        write_file(path, json.dumps(content, indent=1))
     except OSError as error:
         raise PluginError(
             f"the tuner's notes {path} cannot be written ({error.strerror or error}): see to the disk that they are on"

@@ -19,6 +19,7 @@ from nni_hyperfd.plugin.memo import Memo, Presence
 from nni_hyperfd.plugin.page import Page
 from nni_hyperfd.plugin.records import Records
 from nni_hyperfd.plugin.trials import Job
+from nni_hyperfd.spaces.unread import refuse_unread_space
 
 if TYPE_CHECKING:
     from nni_hyperfd.protocol.messages import Recommendation
@@ -55,6 +56,9 @@ class Session:
             # NNI hands over what was last set on its page.
             say_that_the_space_stays()
             search_space = memo.search_space
+        command = str(self.records.config().get("trialCommand", ""))
+        if isinstance(search_space, Mapping):
+            refuse_unread_space(search_space, command, settings.trial_reads)
         self._customer = Customer(settings, search_space, platform_of(settings, folder))
         self._task = self._customer.open(self.records.experiment_id)
         if memo is None:

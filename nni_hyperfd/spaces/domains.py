@@ -171,7 +171,7 @@ class Number(Domain):
     def draw(self, rng: np.random.Generator, n: int) -> Column:
         if self.kind == "randint":
             return rng.integers(int(self.first), int(self.second), size=n).astype(float)
-        return self._from_unit(rng.random(n) if self.bounded else rng.standard_normal(n))
+        return self.from_unit(rng.random(n) if self.bounded else rng.standard_normal(n))
 
     def all(self) -> Column:
         assert self.step is not None, "only a finite domain can be listed"
@@ -196,15 +196,15 @@ class Number(Domain):
         return number
 
     def moves(self, coordinate: float, rng: np.random.Generator) -> Column:
-        unit = self._to_unit(np.array([coordinate])) + 0.15 * rng.standard_normal(4)
-        near = self._from_unit(np.clip(unit, 0, 1) if self.bounded else unit)
+        unit = self.to_unit(np.array([coordinate])) + 0.15 * rng.standard_normal(4)
+        near = self.from_unit(np.clip(unit, 0, 1) if self.bounded else unit)
         if self.step is not None:
             # Small changes are rounded away, so the next values on both sides are always among the moves.
             near = np.append(near, self._round(coordinate + np.array([-self.step, self.step])))
         return np.unique(near[near != coordinate])
 
     def encode(self, column: Column) -> NDArray[np.float32]:
-        return self._to_unit(column)[:, None].astype(np.float32)
+        return self.to_unit(column)[:, None].astype(np.float32)
 
     def steps(self, features: NDArray[np.float32]) -> Column:
         return _STEPS * features[:, 0].astype(float)
@@ -222,14 +222,16 @@ class Number(Domain):
             (math.log(self.first), math.log(self.second)) if "log" in self.kind else (self.first, self.second)
         )
 
-    def _to_unit(self, column: Column) -> Column:
+    def to_unit(self, column: Column) -> Column:
+        """Numbers [n] as places between the ends, 0 to 1 (of the logarithm for the log types)."""
         low, high = self._ends()
         # A rounded log-normal value can be 0, which has no logarithm: it counts as a tenth of a step.
         floor = self.first if self.bounded else (self.step or 0) / 10
         plain = np.log(np.maximum(column, floor)) if "log" in self.kind else column
         return (plain - low) / (high - low)
 
-    def _from_unit(self, unit: Column) -> Column:
+    def from_unit(self, unit: Column) -> Column:
+        """The reverse of :meth:`to_unit`: the nearest values of the domain."""
         low, high = self._ends()
         plain = low + unit * (high - low)
         return self._round(np.exp(plain) if "log" in self.kind else plain)

@@ -184,3 +184,28 @@ def test_register_and_unregister(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_table_lines_up() -> None:
     assert table(("n", "name"), [(1, "a"), (10, "bc")]) == " n  name\n 1  a\n10  bc"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status"],
+        ["serve"],
+        ["customer", "list"],
+        ["customer", "add", "ada"],
+        ["publish", "1"],
+        ["backup", "file"],
+        ["restore", "file"],
+        ["recommend", "--data", "."],
+    ],
+)
+def test_no_command_takes_an_address_for_a_folder(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*command, "--platform", "platform.example:8600"]) == 1
+    assert "write https://platform.example:8600 for the server" in capsys.readouterr().err
+    monkeypatch.setenv("HYPERFD_PLATFORM", "platform.example:8600")
+    assert main(command) == 1
+    assert "write https://platform.example:8600 for the server" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from pathlib import Path
 
 import pytest
 
 from nni_hyperfd.customer.settings import Settings
+from nni_hyperfd.data.reading import Reading, add_reading_options
 from nni_hyperfd.errors import PluginError
 
 
@@ -41,7 +43,19 @@ def test_a_misspelled_key_is_answered_with_the_nearest_one_and_the_whole_list() 
         ({"data": "d", "seed": -1}, "seed must be a whole number from 0"),
         ({"data": "d", "candidates": 10**6}, "candidates must be a whole number from 1 to 100000"),
         ({"data": "d", "format": "pascal"}, "format must be one of wider, coco, voc"),
+        (
+            {"data": "d", "faces": "face"},
+            r"faces must be a list of class names, such as \[face\], not 'face'",
+        ),
+        ({"data": "d", "ignore": [False]}, "ignore must be a list of class names"),
+        ({"data": "d", "faces": []}, "faces must be a list of class names"),
+        ({"data": "d", "exif": "lying"}, "exif must be one of upright, stored"),
         ({"data": "d", "space": "HPO"}, "space must be one of hpo, nas, joint, flat"),
+        ({"data": "d", "platform": "host:8600"}, "write https://host:8600 for the server, or ./host:8600"),
+        ({"data": "d", "platform": "https:/host:8600"}, "write https://host:8600"),
+        ({"data": "d", "platform": "//host:8600/"}, "write https://host:8600"),
+        ({"data": "d", "platform": "[::1]:8600"}, "write https://"),
+        ({"data": "d", "trial_reads": "lr"}, "trial_reads must be a list of names"),
         ({"data": "d", "cache_dir": 7}, "cache_dir must be a path"),
         ({"data": "d", "privacy_noise": -1}, "privacy_noise must be a number from 0 to 1000, not -1"),
         ({"data": "d", "privacy_noise": True}, "privacy_noise must be a number from 0 to 1000, not True"),
@@ -96,3 +110,44 @@ def test_the_token_is_kept_nowhere(monkeypatch: pytest.MonkeyPatch, caplog: pyte
     with pytest.raises(PluginError) as caught:
         Settings.from_class_args({"data": "/faces", "token": ["me.other"]})
     assert "other" not in str(caught.value)
+
+
+def test_how_the_folder_is_read_goes_through_classargs_and_command_lines() -> None:
+    arguments = {
+        "data": "/faces",
+        "format": "yolo",
+        "faces": ["face", 1],
+        "ignore": ["no mask"],
+        "exif": "stored",
+    }
+    settings = Settings.from_class_args(arguments)
+    assert Settings.from_class_args(settings.as_class_args()) == settings
+    reading = settings.reading()
+    assert reading == Reading("yolo", ("face", "1"), ("no mask",), "stored")
+    parser = argparse.ArgumentParser()
+    add_reading_options(parser)
+    assert Reading.of(parser.parse_args(reading.command_line())) == reading
+    assert Reading.of(parser.parse_args([])) == Reading()
+    assert Reading.of(parser.parse_args(["--faces", "a", "b", "--faces=c"])).faces == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("written", ["./a:8600", "sub/a:8600", "/tmp/a:8600", "plain", "~/a:1"])
+def test_a_folder_whose_name_has_a_colon_is_named_by_its_path(written: str, tmp_path: Path) -> None:
+    settings = Settings.from_class_args({"data": "d", "platform": written}).resolved(tmp_path)
+    assert settings.platform == str((tmp_path / Path(written).expanduser()).resolve())
+
+
+def test_an_address_in_a_variable_is_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHERE", "https://platform.example:8600")
+    settings = Settings.from_class_args({"data": "d", "platform": "$WHERE"})
+    assert settings.resolved(tmp_path).platform == "https://platform.example:8600"
+    monkeypatch.setenv("WHERE", "platform.example:8600")
+    with pytest.raises(PluginError, match=r"write https://platform\.example:8600"):
+        settings.resolved(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_trial_reads_survives_the_notes() -> None:
+    settings = Settings.from_class_args({"data": "/d", "trial_reads": ["lr", "momentum"]})
+    assert settings.trial_reads == ("lr", "momentum")
+    assert Settings.from_class_args(settings.as_class_args()) == settings

@@ -31,8 +31,9 @@ def put(tmp_path: Path, draw_pictures) -> Put:
         good: int = 10,
         splits: object = None,
         draw: Iterable[str] = (),
+        label: str = "",
     ) -> Path:
-        boxes = {**{f"good{number}.jpg": [GOOD] for number in range(good)}, **(boxes or {})}
+        boxes = {**{f"good{number}.jpg": [(*GOOD, label)] for number in range(good)}, **(boxes or {})}
         draw_pictures(
             tmp_path, dict.fromkeys([f"images/{name}" for name in (*boxes, *draw)], (WIDTH, HEIGHT))
         )
@@ -65,6 +66,7 @@ def test_a_good_folder(put):
 
 @pytest.mark.parametrize(
     ("box", "problem", "kept"),
+    # kept None: where the face is cannot be told, so that its image is left out; (): it is too small to be one
     [
         ((10, 10, 20, 20), None, (10, 10, 20, 20)),
         ((-0.4, 0, 100.3, 80.2), None, (0, 0, 100, 80)),
@@ -75,6 +77,10 @@ def test_a_good_folder(put):
         ((20, 10, 10, 20), Problem.EMPTY_BOX, None),
         ((10, 10, 20, 10), Problem.EMPTY_BOX, None),
         ((10, 10, 20, 10.5), Problem.EMPTY_BOX, None),
+        ((10, 10, 12, 10.5), Problem.EMPTY_BOX, ()),
+        ((10, 10, 11, 11), Problem.EMPTY_BOX, ()),
+        ((0, 0, 1, 1), Problem.UNIT_DOUBT, None),
+        ((0.1, 0.1, 0.5, 0.5), Problem.UNIT_DOUBT, None),
         ((99.5, 10, 120, 20), Problem.EMPTY_BOX, None),
         (("nan", 10, 20, 20), Problem.BAD_NUMBER, None),
         ((0, 10, "inf", 20), Problem.BAD_NUMBER, None),
@@ -85,8 +91,10 @@ def test_a_good_folder(put):
 def test_each_kind_of_box(put, box, problem, kept):
     dataset = load_dataset(put({"x.jpg": [box, (50, 40, 60, 60)]}))
     assert dataset.report.counts == ({problem: 1} if problem else {})
-    expected = [kept] if kept else []
-    np.testing.assert_allclose(image_of(dataset, "x.jpg").boxes, [*expected, (50, 40, 60, 60)], rtol=1e-6)
+    assert dataset.report.left_out == ({"images/x.jpg": problem} if kept is None else {})
+    if kept is not None:
+        expected = [kept] if kept else []
+        np.testing.assert_allclose(image_of(dataset, "x.jpg").boxes, [*expected, (50, 40, 60, 60)], rtol=1e-6)
     if problem:
         assert dataset.report.examples[problem] == ("images/x.jpg",)
 
@@ -99,11 +107,17 @@ def test_a_box_given_twice_counts_once(put):
 
 def test_boxes_of_other_classes_are_left_out_only_where_one_class_is_called_face(put):
     boxes = {"x.jpg": [(*GOOD, "Face"), (50, 40, 60, 60, "person"), (70, 40, 80, 60, "face_mask")]}
-    dataset = load_dataset(put(boxes))
+    dataset = load_dataset(put(boxes, label="face"))
     assert dataset.report.counts == {Problem.OTHER_CLASS: 1}
     assert len(image_of(dataset, "x.jpg").boxes) == 2
     boxes = {"x.jpg": [(*GOOD, "with_mask"), (50, 40, 60, 60, "without_mask")]}
-    assert len(image_of(load_dataset(put(boxes)), "x.jpg").boxes) == 2
+    assert len(image_of(load_dataset(put(boxes, label="with_mask")), "x.jpg").boxes) == 2
+
+
+def test_boxes_without_a_class_beside_named_ones_are_ignored(put):
+    dataset = load_dataset(put({"x.jpg": [(*GOOD, "face"), (50, 40, 60, 60)]}, label="face"))
+    assert dataset.report.counts == {Problem.UNKNOWN_CLASS: 1}
+    assert image_of(dataset, "x.jpg").ignored.tolist() == [False, True]
 
 
 def test_every_flaw_of_the_images_is_counted_and_the_rest_is_loaded(put):
@@ -127,16 +141,27 @@ def test_images_of_odd_modes_are_kept_and_counted(put):
     assert report.images == 16
 
 
-def test_boxes_refer_to_the_pixels_as_stored(put):
-    root = put({"turned.jpg": [(10, 10, 95, 20)]})
-    exif = Image.Exif()
-    exif[274] = 6
-    Image.new("RGB", (WIDTH, HEIGHT)).save(root / "images" / "turned.jpg", exif=exif)
-    dataset = load_dataset(root)
+@pytest.mark.parametrize(
+    ("box", "exif", "expected"),
+    [
+        ((10, 10, 95, 20), None, (60, 10, 70, 95)),  # only the picture as stored has room for it
+        ((10, 10, 20, 95), None, (10, 10, 20, 95)),  # only the upright one has
+        ((10, 10, 20, 40), None, (10, 10, 20, 40)),  # nothing tells
+        ((10, 10, 20, 40), "upright", (10, 10, 20, 40)),
+        ((10, 10, 20, 40), "stored", (40, 10, 70, 20)),
+    ],
+)
+def test_boxes_refer_to_the_upright_picture(put, box, exif, expected):
+    root = put({"turned.jpg": [box]})
+    turn = Image.Exif()
+    turn[274] = 6
+    Image.new("RGB", (WIDTH, HEIGHT)).save(root / "images" / "turned.jpg", exif=turn)
+    dataset = load_dataset(root, exif=exif)
     assert dataset.report.counts == {Problem.TURNED: 1}
+    assert any("exif: stored" in note for note in dataset.report.notes) == (exif is None and 95 not in box)
     turned = image_of(dataset, "turned.jpg")
-    assert (turned.width, turned.height) == (WIDTH, HEIGHT)
-    np.testing.assert_array_equal(turned.boxes, [(10, 10, 95, 20)])
+    assert (turned.width, turned.height) == (HEIGHT, WIDTH)
+    np.testing.assert_array_equal(turned.boxes, [expected])
 
 
 def test_images_without_faces_are_kept(put):
@@ -172,7 +197,8 @@ def test_landmarks_of_a_face_cut_by_the_edge_stay(tmp_path, draw_pictures):
     [
         (lambda put: put() / "nowhere", "does not exist"),
         (lambda put: put(good=2), "only 2 usable images with faces, too few"),
-        (lambda put: put({name: [(50, 50, 40, 40)] for name in ("x.jpg", "y.jpg")}, good=0), "no usable face box in"),
+        (lambda put: put({name: [(50, 50, 40, 40)] for name in ("x.jpg", "y.jpg")}, good=0), "no annotated image of .*2 boxes that are inverted"),
+        (lambda put: put({"x.jpg": [(50, 50, 50, 50)], "y.jpg": [("", "", "", "")]}, good=0), "no usable face box in"),
         (lambda put: put(splits="{"), "no valid JSON"),
         (lambda put: put(splits=[]), "no list of file names called 'train'"),
         (lambda put: put(splits={"train": ["good0.jpg"], "val": "good1.jpg", "test": []}), "called 'val'"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from nni_hyperfd.data.decode import decode
 from nni_hyperfd.errors import DataError
@@ -41,10 +41,16 @@ def test_what_is_transparent_is_black(tmp_path):
     np.testing.assert_array_equal(decode(saved(tmp_path, image), 100), [[(200, 100, 50), (0, 0, 0)]])
 
 
-def test_pixels_stay_as_stored_whatever_exif_says(tmp_path):
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["x.png", "x.tif", "x.webp"])
+def test_pixels_are_upright_as_exif_says(tmp_path, orientation, name):
     exif = Image.Exif()
-    exif[274] = 6
-    assert decode(saved(tmp_path, Image.new("RGB", (16, 8)), "x.jpg", exif=exif), 100).shape == (8, 16, 3)
+    exif[274] = orientation
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8))
+    path = saved(tmp_path, image, name, exif=exif, **({"lossless": True} if name == "x.webp" else {}))
+    with Image.open(path) as stored:
+        expected = np.asarray(ImageOps.exif_transpose(stored).convert("RGB"))
+    np.testing.assert_array_equal(decode(path, 100), expected)
 
 
 @pytest.mark.parametrize(

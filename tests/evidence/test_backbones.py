@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.models import MobileNet_V3_Large_Weights, mobilenet_v3_large
+from torchvision.models import (
+    MobileNet_V2_Weights,
+    MobileNet_V3_Large_Weights,
+    mobilenet_v2,
+    mobilenet_v3_large,
+)
 
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.backbones import backbone_features, checkpoints
+from nni_hyperfd.evidence import backbones
+from nni_hyperfd.evidence.backbones import backbone_features, checkpoint, checkpoints
 
 
 @pytest.fixture
@@ -28,6 +34,9 @@ def test_without_weights_there_are_no_features_and_no_download(
     images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("the network was used"))
+    monkeypatch.setattr(
+        backbones, "PACKAGES", {"mobilenet_v2": ("no-such-package", "no_such_package/weights")}
+    )
     assert backbone_features(images, tmp_path / "nowhere") == {}
 
 
@@ -52,3 +61,31 @@ def test_damage_is_named(images: list[Path], tmp_path: Path) -> None:
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(DataError, match="mobilenet_v3_large"):
         backbone_features(images, tmp_path)
+
+
+def test_a_checkpoint_inside_a_package_is_found_and_one_in_the_cache_goes_first(
+    images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    weights = tmp_path / "weights_of_someone" / "inside"
+    weights.mkdir(parents=True)
+    (weights.parent / "__init__.py").write_text("raise RuntimeError('a package of weights need not be run')")
+    name = MobileNet_V2_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[1]
+    torch.save(mobilenet_v2().state_dict(), weights / name)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(
+        backbones, "PACKAGES", {"mobilenet_v2": ("weights-of-someone", "weights_of_someone/inside")}
+    )
+    empty = tmp_path / "hub"
+    assert checkpoint("mobilenet_v2", empty) == weights / name
+    assert backbone_features(images, empty)["mobilenet_v2"].shape == (3, 1280)
+    empty.mkdir()
+    (empty / name).write_bytes(b"")
+    assert checkpoint("mobilenet_v2", empty) == empty / name
+
+
+def test_weights_that_are_absent_are_told_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"resnet50 are not on this machine, and nothing is downloaded: put one of resnet50-"
+    ):
+        checkpoint("resnet50", tmp_path)

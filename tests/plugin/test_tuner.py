@@ -107,7 +107,8 @@ def test_hyperfd_gp_keeps_the_plan_that_is_on_the_disk(
     nni = nni_experiment()
     nni.begin(HyperFDTuner(data="faces", budget=2, method="hyperfd-gp"))
     planned = json.loads((nni.folder / "hyperfd.json").read_text())["ranking"]
-    (nni.folder / "hyperfd.partial").mkdir()
+    (nni.folder / "hyperfd.json").unlink()
+    (nni.folder / "hyperfd.json").mkdir()  # what a file cannot take the place of
     for ap in (0.05, 0.5):
         (trial,) = nni.request()
         nni.report(trial, ap)
@@ -308,6 +309,9 @@ def test_after_a_kill_the_records_are_enough(nni_experiment: Make, platform: Cal
         ({"data": "faces", "space": "nas"}, None, "space: nas"),
         ({"data": "faces"}, {"lr": {"_type": "choice", "_value": ["fast"]}}, "lr"),
         ({"data": "faces", "platform": "broken"}, None, "not a platform state"),
+        ({"data": "faces", "platform": "host:8600"}, None, "write https://host:8600"),
+        ({"data": "faces"}, {"learning_rate": {"_type": "choice", "_value": [0.1]}}, "did you mean 'lr'?"),
+        ({"data": "faces", "trial_reads": ["lr"]}, None, "the trial reads no 'optimizer'"),
     ],
 )
 def test_errors_reach_nnis_manager_as_one_sentence(

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from nni_hyperfd.data.formats import boxes_csv, coco, retinaface_label, voc, wider, yolo
+from nni_hyperfd.data.formats import (
+    boxes_csv,
+    coco,
+    createml,
+    cvat,
+    labelme,
+    retinaface_label,
+    supervisely,
+    via,
+    voc,
+    wider,
+    yolo,
+)
 from nni_hyperfd.data.formats.annotation import Annotations, RawFace, Reader
 from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.errors import DataError
@@ -11,7 +23,19 @@ __all__ = ["READERS", "Annotations", "DataFolder", "RawFace", "Reader", "recogni
 
 READERS: dict[str, Reader] = {
     reader.NAME: reader
-    for reader in (wider, coco, voc, yolo, retinaface_label, boxes_csv)  # type: ignore[misc]
+    for reader in (  # type: ignore[misc]
+        wider,
+        coco,
+        voc,
+        yolo,
+        retinaface_label,
+        boxes_csv,
+        cvat,
+        labelme,
+        createml,
+        via,
+        supervisely,
+    )
 }
 
 
@@ -37,6 +61,11 @@ def recognize(folder: DataFolder, name: str | None = None) -> tuple[Reader, list
     found = [(reader, files) for reader in READERS.values() if (files := reader.find(folder))]
     if not found:
         titles = ", ".join(f"{reader.TITLE} ({key})" for key, reader in READERS.items())
+        tables = boxes_csv.misread(folder)
+        if tables:
+            raise DataError(
+                f"{folder.root / tables[0]} has no columns for an image and its box: add {boxes_csv.NEEDED}, or another annotation ({titles})."
+            )
         raise DataError(f"no annotations of a known format in {folder.root}: add them as one of {titles}.")
     if len(found) > 1:
         what = " and ".join(f"{reader.TITLE} ({files[0]})" for reader, files in found)

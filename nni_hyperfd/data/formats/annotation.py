@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from nni_hyperfd.data.formats.folder import AmbiguousName, DataFolder
+from nni_hyperfd.data.formats.folder import DataFolder
+from nni_hyperfd.data.names import AmbiguousName, canonical
 from nni_hyperfd.data.report import Findings, Problem
+from nni_hyperfd.data.tables import Size, numbers
+
+__all__ = ["NO_POINT", "Annotations", "Box", "Entry", "Points", "RawFace", "Reader", "hull", "numbers"]
 
 Box = tuple[float, float, float, float]
 Points = tuple[tuple[float, float], ...]
@@ -24,13 +28,38 @@ class RawFace:
         ignored: counts neither for nor against the detector.
         landmarks: five (x, y) in pixels in the order left eye, right eye, nose, left and right mouth
             corner as seen in the picture, (nan, nan) where absent; None when there are none.
-        label: name of the class, None when the format has no names.
+        label: name of the class, None when it has none.
+        number: number of a class without a name, in formats that number their classes.
     """
 
     box: Box
     ignored: bool = False
     landmarks: Points | None = None
     label: str | None = None
+    number: str | None = None
+
+
+@dataclass
+class Entry:
+    """What one place of an annotation says of one image.
+
+    Args:
+        image: name relative to the folder.
+        file: the annotation file.
+        faces: the reader appends to it.
+        size: width and height of the picture as the annotation states them; None: it does not.
+        fractions: the boxes were fractions of the picture, so that ``size`` is taken from it and proves nothing.
+        silent: the image is only named here, so that no box need not mean no face.
+        split: "train", "val" or "test" where the annotation says so.
+    """
+
+    image: str
+    file: str
+    faces: list[RawFace] = field(default_factory=list)
+    size: Size | None = None
+    fractions: bool = False
+    silent: bool = False
+    split: str | None = None
 
 
 class Reader(Protocol):
@@ -53,21 +82,53 @@ class Reader(Protocol):
 
 
 class Annotations:
-    """Faces by image, and what was found on the way; a reader calls ``image`` then appends to the list it returns."""
+    """All entries of a folder, and what was found on the way.
 
-    def __init__(self, folder: DataFolder, findings: Findings) -> None:
+    What cannot be read is never background: a reader calls ``unread`` for the image of everything it has to pass over.
+
+    Args:
+        exif: "stored" where pictures that EXIF turns were annotated lying; otherwise upright.
+    """
+
+    def __init__(self, folder: DataFolder, findings: Findings, exif: str | None = None) -> None:
         self.folder = folder
         self.findings = findings
-        self.faces: dict[str, list[RawFace]] = {}
+        self.exif = exif
+        self.groups: dict[str, str] = {}
+        self.orphans: set[str] = set()
+        self.missed: list[tuple[str, Problem, str | None]] = []
+        self._entries: dict[tuple[str, str], Entry] = {}
         self._resolved: dict[tuple[str, str], str | None] = {}
 
-    def image(self, name: str, beside: str) -> list[RawFace] | None:
-        """The list of faces of the image called ``name`` in annotation file ``beside``; None (counted) if it is missing."""
-        found = self.resolve(name, beside)
-        return None if found is None else self.faces.setdefault(found, [])
+    def entries(self) -> Iterator[Entry]:
+        """All entries, in the order of reading."""
+        return iter(self._entries.values())
+
+    @property
+    def faces(self) -> dict[str, list[RawFace]]:
+        """All faces of each image that has an entry."""
+        found: dict[str, list[RawFace]] = {}
+        for entry in self.entries():
+            found.setdefault(entry.image, []).extend(entry.faces)
+        return found
+
+    def entry(self, name: str, file: str, key: str | None = None) -> Entry | None:
+        """The entry of the image that annotation file ``file`` calls ``name``; None (counted) where there is no such image.
+
+        Args:
+            key: tells entries of one file apart; by default the name, so that lines of one image make one entry.
+        """
+        found = self.resolve(name, file)
+        if found is None:
+            return None
+        return self.entry_of(found, file, canonical(name) if key is None else key)
+
+    def entry_of(self, image: str, file: str, key: str = "") -> Entry:
+        """The entry of an image that is known."""
+        return self._entries.setdefault((image, f"{file}\0{key}"), Entry(image, file))
 
     def resolve(self, name: str, beside: str) -> str | None:
-        """Like `DataFolder.resolve`, counting (once each) names that fit none or several images."""
+        """Like `DataFolder.resolve`, counting (once each) names that fit none or several images; the latter are left out."""
         if (name, beside) not in self._resolved:
             self._resolved[name, beside] = self._resolve(name, beside)
         return self._resolved[name, beside]
@@ -75,26 +136,76 @@ class Annotations:
     def _resolve(self, name: str, beside: str) -> str | None:
         try:
             found = self.folder.resolve(name, beside)
-        except AmbiguousName:
+        except AmbiguousName as error:
             self.findings.add(Problem.AMBIGUOUS_IMAGE, name)
+            for image in error.images:
+                self.unread(image, Problem.AMBIGUOUS_IMAGE)
             return None
         if found is None:
             self.findings.add(Problem.MISSING_IMAGE, name)
         return found
 
-    def malformed(self, where: str) -> None:
-        """Count one line or entry that cannot be parsed."""
+    def frame(self, image: str) -> Size | None:
+        """Size of a picture as its annotator saw it, as far as can be known without a stated one; None if it is broken."""
+        header = self.folder.header(image)
+        if header is None:
+            return None
+        return (header.width, header.height) if self.exif == "stored" else header.upright
+
+    def malformed(
+        self,
+        where: str,
+        image: str | None = None,
+        problem: Problem = Problem.MALFORMED_ENTRY,
+        label: str | None = None,
+    ) -> None:
+        """Count one line or entry that cannot be read.
+
+        Its image, where it is known, is left out, unless the class called ``label`` turns out to be no face.
+        """
+        self.findings.add(problem, where)
+        if image is not None:
+            self.missed.append((image, problem, label))
+
+    def malformed_file(self, file: str, *stems: str) -> None:
+        """Count a file that cannot be parsed; the image that is named like it is left out."""
+        self.findings.add(Problem.MALFORMED_FILE, file)
+        for stem in stems:
+            try:
+                image = self.folder.resolve(stem)
+            except AmbiguousName as error:
+                for image in error.images:
+                    self.unread(image, Problem.MALFORMED_FILE)
+            else:
+                if image is not None:
+                    self.unread(image, Problem.MALFORMED_FILE)
+
+    def unread(self, image: str, problem: Problem) -> None:
+        """Something that was said of ``image`` is not understood: it is left out, whatever else is known of it."""
+        self.findings.leave_out(image, problem)
+
+    def orphan(self, file: str, where: str) -> None:
+        """A box of ``file`` belongs to no image of it: one of its images may lack a face."""
         self.findings.add(Problem.MALFORMED_ENTRY, where)
-
-
-def numbers(fields: Sequence[str]) -> list[float] | None:
-    """The fields as floats, or None when one of them is not a number."""
-    try:
-        return [float(field) for field in fields]
-    except ValueError:
-        return None
+        self.orphans.add(file)
 
 
 def from_corner_and_size(x: float, y: float, width: float, height: float) -> Box:
     """xmin, ymin, xmax, ymax of a box given as corner and size."""
     return x, y, x + width, y + height
+
+
+def hull(points: Iterable[tuple[float, float]]) -> Box | None:
+    """The box around points; None where there are fewer than two, or one is not finite."""
+    corners = list(points)
+    if len(corners) < 2 or not all(math.isfinite(x) and math.isfinite(y) for x, y in corners):
+        return None
+    xs, ys = [x for x, _ in corners], [y for _, y in corners]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def turned_hull(x: float, y: float, width: float, height: float, degrees: float) -> Box | None:
+    """The box around a rectangle with the middle ``(x, y)`` that is turned by ``degrees``."""
+    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
+    corners = [(a * width / 2, b * height / 2) for a in (-1, 1) for b in (-1, 1)]
+    return hull((x + u * cosine - v * sine, y + u * sine + v * cosine) for u, v in corners)

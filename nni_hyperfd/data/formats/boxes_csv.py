@@ -1,78 +1,209 @@
-"""A table with a header line: ``image,xmin,ymin,xmax,ymax`` and optionally ``label``, one face a row.
+"""A table with a header line: the image, a box, and optionally a class, one face a row.
 
-Columns may come in any order and others are passed over; ``filename`` and ``class`` serve for ``image`` and
-``label``. A row with a name and empty coordinates stands for an image without faces.
+Columns may come in any order, under the names that Kaggle, Open Images, TensorFlow, RetinaNet and spreadsheets give them
+(`tables`); others are passed over. Delimiter, decimal commas, and fractions or pixels are told by the whole table. A row
+with a name and an empty box stands for an image without faces. Rows without a header, ``image,x1,y1,x2,y2,class``, are
+read where the numbers tell corners from sizes.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from nni_hyperfd.data.formats.annotation import Annotations, RawFace, numbers
-from nni_hyperfd.data.formats.folder import DataFolder
+from nni_hyperfd.data.formats.annotation import Annotations, RawFace
+from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
+from nni_hyperfd.data.names import SPLIT_WORDS, split_of_path
+from nni_hyperfd.data.report import Problem
+from nni_hyperfd.data.tables import (
+    Header,
+    Size,
+    are_fractions,
+    corners_of,
+    delimiter_of,
+    four_in_one,
+    header_of,
+    layout_by_evidence,
+    layouts_that_fit,
+    number,
+    numbers,
+    plain,
+    rows_of,
+)
 from nni_hyperfd.errors import DataError
 
 NAME = "csv"
 TITLE = "boxes.csv"
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
-IMAGE_COLUMNS = ("image", "filename", "file_name")
-LABEL_COLUMNS = ("label", "class")
+SUFFIXES = (".csv", ".tsv")
+HEADERLESS = ("corners", "corner and size")
+NEEDED = "a header line such as image,xmin,ymin,xmax,ymax,label"
 
 
 def find(folder: DataFolder) -> list[str]:
-    """CSV files whose header names an image column and four corners."""
-    return [name for name in folder.with_suffix(".csv") if _columns(folder.head(name)) is not None]
+    """CSV files whose header names an image column and a box, or whose rows are an image name and four numbers."""
+    files = [name for suffix in SUFFIXES for name in folder.with_suffix(suffix)]
+    return [name for name in files if _header(folder.head(name)) is not None]
 
 
-def _columns(text: str) -> dict[str, int] | None:
-    """Position of ``image``, the corners and, where present, ``label``; None when the header does not fit."""
-    lines = text.lstrip().splitlines()
-    header = [field.strip().strip('"').lower() for field in lines[0].split(",")] if lines else []
-    where = {name: header.index(name) for name in CORNERS if name in header}
-    for column, names in (("image", IMAGE_COLUMNS), ("label", LABEL_COLUMNS)):
-        for name in names:
-            if name in header and column not in where:
-                where[column] = header.index(name)
-    return where if {*CORNERS, "image"} <= where.keys() else None
+def misread(folder: DataFolder) -> list[str]:
+    """Tables that are none of ours, for the refusal of a folder in which nothing else is known."""
+    return [name for suffix in SUFFIXES for name in folder.with_suffix(suffix)]
+
+
+def _header(text: str) -> tuple[str, Header] | None:
+    """Delimiter and header of a table; None where it has no box."""
+    for line in text.lstrip().splitlines()[:1]:
+        delimiter = delimiter_of(line)
+        fields = next((row for _, row in rows_of(line, delimiter) if row), None)
+        if not fields or "region_shape_attributes" in fields:
+            return None  # VIA's
+        header = header_of(fields)
+        if header is not None:
+            return delimiter, header
+        values = numbers(fields[1:5])
+        if len(fields) >= 5 and values is not None and is_image_name(fields[0].strip()):
+            return delimiter, Header(
+                0, (1, 2, 3, 4), None, label=5 if len(fields) > 5 else None, named=False, columns=len(fields)
+            )
+    return None
+
+
+@dataclass(frozen=True)
+class _Row:
+    place: str
+    image: str
+    box: tuple[float, ...] | None
+    size: Size | None
+    label: str | None
+    ignored: bool
+    split: str | None
 
 
 def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> None:
     """See `Reader.read`."""
     for file in files:
         text = folder.text(file).lstrip()
-        where = _columns(text)
-        if where is None:
-            raise DataError(
-                f"{folder.root / file} has no header line with image,xmin,ymin,xmax,ymax: add one."
-            )
-        rows = csv.reader(text.splitlines()[1:])
-        number = 1
-        while True:
-            number += 1
-            try:
-                row = next(rows)
-            except StopIteration:
-                break
-            except csv.Error:
-                annotations.malformed(f"{file}:{number}")
-                continue
-            if row:
-                _read_row(row, where, f"{file}:{number}", annotations)
+        found = _header(text)
+        if found is None:
+            raise DataError(f"{folder.root / file} has no columns for an image and its box: add {NEEDED}.")
+        delimiter, header = found
+        rows = [
+            row
+            for place, fields in list(rows_of(text, delimiter))[1 if header.named else 0 :]
+            if (row := _row(fields, header, f"{file}:{place}", file, annotations)) is not None
+        ]
+        _add(rows, header, file, annotations)
 
 
-def _read_row(row: list[str], where: dict[str, int], place: str, annotations: Annotations) -> None:
-    needed = [where[name] for name in ("image", *CORNERS)]
-    if max(needed) >= len(row) or not row[where["image"]].strip():
+def _row(
+    fields: list[str] | None, header: Header, place: str, file: str, annotations: Annotations
+) -> _Row | None:
+    """A row whose image is known; one that cannot be read is counted, and its image left out."""
+    if fields is None or header.image >= len(fields) or not fields[header.image].strip():
         annotations.malformed(place)
-        return
-    corners = [row[where[name]].strip() for name in CORNERS]
-    values = numbers(corners) if any(corners) else []
+        return None
+    name = fields[header.image].strip()
+    image = annotations.resolve(name, file)
+    if image is None:
+        return None
+    annotations.entry(name, file)
+
+    def cell(position: int | None) -> str:
+        return fields[position].strip() if position is not None and position < len(fields) else ""
+
+    if any(field.strip() for field in fields[header.columns :]):
+        annotations.malformed(
+            place, image
+        )  # a decimal comma or a comma in a name: no telling which column is which
+        return None
+    label = cell(header.label) or None
+    cells = [cell(position) for position in header.box]
+    if not any(cells) and max(header.box) < len(fields):
+        values: list[float] | None = []
+    elif len(header.box) == 1:
+        values = four_in_one(cells[0])
+    else:
+        values = numbers(cells)
     if values is None:
-        annotations.malformed(place)
-        return
-    faces = annotations.image(row[where["image"]], place.rsplit(":", 1)[0])
-    if faces is not None and values:
-        position = where.get("label", len(row))
-        label = row[position].strip() if position < len(row) else None
-        faces.append(RawFace((values[0], values[1], values[2], values[3]), label=label or None))
+        annotations.malformed(place, image, label=label)
+        return None
+    sides = numbers([cell(position) for position in header.size]) if header.size else None
+    said = plain(cell(header.split))
+    return _Row(
+        place,
+        name,
+        tuple(values) or None,
+        (sides[0], sides[1]) if sides and min(sides) > 0 else None,
+        label,
+        any(
+            number(cell(position)) not in (None, 0) or plain(cell(position)) in ("true", "yes")
+            for position in header.ignored
+        ),
+        SPLIT_WORDS.get(said),
+    )
+
+
+def _add(rows: Sequence[_Row], header: Header, file: str, annotations: Annotations) -> None:
+    boxes = [row.box for row in rows if row.box is not None]
+    fractions = are_fractions(boxes)
+    sizes = [_shown(row, file, fractions, annotations) for row in rows if row.box is not None]
+    layout = _layout(boxes, sizes, header, file, annotations)
+    if fractions:
+        annotations.findings.note(
+            f"{file}: boxes are fractions of their pictures: none of {4 * len(boxes)} numbers is beyond 1"
+        )
+    for row in rows:
+        entry = annotations.entry(row.image, file)
+        if entry is None:
+            continue
+        entry.split = entry.split or row.split or split_of_path(file)
+        entry.size = entry.size or row.size
+        if row.box is None:
+            continue
+        a, b, c, d = corners_of(row.box, layout)
+        if fractions:
+            frame = entry.size or annotations.frame(entry.image)
+            if frame is None:
+                continue  # a broken image
+            entry.fractions = entry.fractions or entry.size is None
+            entry.size = frame
+            a, b, c, d = a * frame[0], b * frame[1], c * frame[0], d * frame[1]
+        if row.size is not None and entry.size != row.size:
+            annotations.malformed(row.place, entry.image, Problem.WRONG_SIZE)
+        entry.faces.append(RawFace((a, b, c, d), ignored=row.ignored, label=row.label))
+
+
+def _shown(row: _Row, file: str, fractions: bool, annotations: Annotations) -> Size | None:
+    if fractions:
+        return 1.0, 1.0
+    image = annotations.resolve(row.image, file)
+    return row.size or (annotations.frame(image) if image is not None else None)
+
+
+def _layout(
+    boxes: Sequence[tuple[float, ...]],
+    sizes: Sequence[Size | None],
+    header: Header,
+    file: str,
+    annotations: Annotations,
+) -> str:
+    """What the four numbers are: as the header says unless the whole table denies it, else what alone fits.
+
+    Raises:
+        DataError: the numbers fit in several ways, or in none.
+    """
+    where = annotations.folder.root / file
+    if header.layout is not None:
+        layout = layout_by_evidence(boxes, sizes, header.layout) or header.layout
+        if layout != header.layout:
+            annotations.findings.note(
+                f"{file}: boxes are taken as {layout}, which all of them fit, and not as {header.layout}, as its header says"
+            )
+        return layout
+    possible = [layout for layout in layouts_that_fit(boxes, sizes, 0.99) if layout in HEADERLESS]
+    if not boxes or len(possible) == 1:
+        return (possible or ["corners"])[0]
+    raise DataError(
+        f"{where} does not say what the four numbers of a box are, and they fit {' as well as '.join(possible) or 'in no way'}: "
+        f"add {NEEDED} (or x,y,width,height)."
+    )

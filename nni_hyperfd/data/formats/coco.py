@@ -1,128 +1,169 @@
 """COCO json: ``images``, ``annotations`` with ``bbox`` (x, y, width, height), optional 5 ``keypoints``; crowds are ignored.
 
-Keypoints with visibility 0 are absent; sets with another number of keypoints than five are read without them.
+Keypoints with visibility 0 are absent; sets with another number of keypoints than five are read without them. Where there is
+no box, the one around the polygons of ``segmentation`` is taken.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nni_hyperfd.data.formats.annotation import (
     NO_POINT,
     Annotations,
+    Box,
+    Entry,
     Points,
     RawFace,
     from_corner_and_size,
+    hull,
 )
 from nni_hyperfd.data.formats.folder import SPLITS_FILE, DataFolder
+from nni_hyperfd.data.formats.shapes import reals, size
+from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.report import Problem
 from nni_hyperfd.errors import DataError
 
 NAME = "coco"
 TITLE = "COCO json"
 KEYPOINTS = 5
+NAME_KEYS = ("file_name", "filename", "path", "coco_url")
 
 
 def find(folder: DataFolder) -> list[str]:
-    """JSON files that mention both ``images`` and ``annotations``."""
-    return [
-        name
-        for name in folder.with_suffix(".json")
-        if not name.endswith(SPLITS_FILE) and {'"images"', '"annotations"'} <= _mentions(folder, name)
-    ]
-
-
-def _mentions(folder: DataFolder, name: str) -> set[str]:
-    text = folder.text(name)
-    return {word for word in ('"images"', '"annotations"') if word in text}
+    """JSON files that mention ``images`` and ``annotations``, but for captions, which have no shapes."""
+    found = []
+    for name in folder.with_suffix(".json"):
+        if not name.endswith(SPLITS_FILE):
+            text = folder.text(name)
+            if (
+                '"images"' in text
+                and '"annotations"' in text
+                and not ('"caption"' in text and '"bbox"' not in text)
+            ):
+                found.append(name)
+    return found
 
 
 def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> None:
     """See `Reader.read`."""
     for file in files:
         try:
-            document = json.loads(folder.text(file))
-        except (ValueError, RecursionError) as error:
+            document = folder.json(file)
+        except ValueError as error:
             raise DataError(f"{folder.root / file} is no valid JSON ({error}): write it again.") from error
         parts = [document.get(key) for key in ("images", "annotations")] if isinstance(document, dict) else []
         if len(parts) != 2 or not all(isinstance(part, list) for part in parts):
             raise DataError(
                 f"{folder.root / file} lacks the lists 'images' and 'annotations' of the COCO format."
             )
-        names = _category_names(document.get("categories"))
+        names = _category_names(document.get("categories"), annotations)
         images = _read_images(parts[0], file, annotations)
-        for number, entry in enumerate(parts[1]):
-            place = f"{file} annotation {number}"
-            identity = _identity(entry.get("image_id")) if isinstance(entry, dict) else None
-            if identity is None or identity not in images:
-                annotations.malformed(place)
-                continue
-            faces = images[identity]
-            face = _face(entry, names)
-            if face is None:
-                annotations.malformed(place)
-            elif faces is not None:
-                faces.append(face)
+        for place, entry in enumerate(parts[1]):
+            _read_annotation(entry, f"{file} annotation {place}", file, images, names, annotations)
+
+
+def _read_annotation(
+    entry: Any,
+    place: str,
+    file: str,
+    images: Mapping[str, Entry | None],
+    names: Mapping[str, str],
+    annotations: Annotations,
+) -> None:
+    identity = _identity(entry.get("image_id")) if isinstance(entry, dict) else None
+    if identity is None or identity not in images:
+        annotations.orphan(file, place)
+        return
+    image = images[identity]
+    if image is None:
+        return
+    category = _identity(entry.get("category_id"))
+    label = names.get(category) if category is not None else None
+    box = _box(entry)
+    if box is None:
+        shaped = "segmentation" in entry and entry.get("bbox") is None
+        problem = Problem.UNREADABLE_SHAPE if shaped else Problem.MALFORMED_ENTRY
+        annotations.malformed(place, image.image, problem, label)
+        return
+    image.faces.append(
+        RawFace(
+            box,
+            ignored=any(entry.get(key) in (1, True, "1", "true") for key in ("iscrowd", "ignore")),
+            landmarks=_landmarks(reals(entry.get("keypoints"))),
+            label=label,
+            number=category if not names else None,
+        )
+    )
 
 
 def _identity(value: Any) -> str | None:
     """Ids are compared as text, since some writers give numbers in one place and strings in another."""
-    return str(value) if isinstance(value, int | str) else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
 
 
-def _read_images(entries: list[Any], file: str, annotations: Annotations) -> dict[str, list[RawFace] | None]:
-    images: dict[str, list[RawFace] | None] = {}
-    for number, entry in enumerate(entries):
-        name = entry.get("file_name") if isinstance(entry, dict) else None
+def _read_images(entries: list[Any], file: str, annotations: Annotations) -> dict[str, Entry | None]:
+    images: dict[str, Entry | None] = {}
+    for place, entry in enumerate(entries):
+        names = [entry.get(key) for key in NAME_KEYS] if isinstance(entry, dict) else []
+        name = next((each for each in names if isinstance(each, str) and each.strip()), None)
         identity = _identity(entry.get("id")) if isinstance(entry, dict) else None
-        if not isinstance(name, str) or identity is None or identity in images:
-            annotations.malformed(f"{file} image {number}")
+        if name is None or identity is None or identity in images:
+            annotations.malformed(f"{file} image {place}")
+            if name is not None and identity in images:
+                _doubt(annotations, images[identity], name, file)
             continue
-        found = annotations.resolve(name, file)
-        images[identity] = None if found is None else annotations.faces.setdefault(found, [])
-        header = annotations.folder.header(found) if found is not None else None
-        declared = (entry.get("width"), entry.get("height"))
-        if (
-            header
-            and all(isinstance(side, int | float) for side in declared)
-            and declared != (header.width, header.height)
-        ):
-            annotations.findings.add(Problem.WRONG_SIZE, name)
+        found = annotations.entry(name, file, identity)
+        images[identity] = found
+        if found is not None:
+            found.size, found.silent = size(entry.get("width"), entry.get("height")), True
+            found.split = split_of_path(file)
     return images
 
 
-def _category_names(categories: Any) -> dict[str, str]:
+def _doubt(annotations: Annotations, first: Entry | None, name: str, file: str) -> None:
+    """Two images share an id: their faces cannot be told apart."""
+    for image in (first.image if first else None, annotations.resolve(name, file)):
+        if image is not None:
+            annotations.unread(image, Problem.MALFORMED_ENTRY)
+
+
+def _category_names(categories: Any, annotations: Annotations) -> dict[str, str]:
+    """Names by id; supercategories go to ``annotations.groups``, but for those that are the name of the whole project."""
     names: dict[str, str] = {}
-    for category in categories if isinstance(categories, list) else []:
-        if isinstance(category, dict) and isinstance(category.get("name"), str):
-            identity = _identity(category.get("id"))
-            if identity is not None:
-                names[identity] = category["name"]
+    known = [each for each in categories if isinstance(each, dict)] if isinstance(categories, list) else []
+    for category in known:
+        identity = _identity(category.get("id"))
+        if identity is not None and isinstance(category.get("name"), str | int):
+            names[identity] = str(category["name"])
+    for category in known:
+        group = category.get("supercategory")
+        if (
+            isinstance(group, str)
+            and group not in ("", "none", *names.values())
+            and category.get("name") != group
+        ):
+            annotations.groups[str(category.get("name"))] = group
     return names
 
 
-def _face(entry: Mapping[str, Any], names: Mapping[str, str]) -> RawFace | None:
-    box = _floats(entry.get("bbox"))
-    if box is None or len(box) != 4:
+def _box(entry: Mapping[str, Any]) -> Box | None:
+    sides = reals(entry.get("bbox"))
+    if sides is not None and len(sides) == 4:
+        return from_corner_and_size(*sides)
+    if entry.get("bbox") not in (None, []):
         return None
-    category = _identity(entry.get("category_id"))
-    return RawFace(
-        from_corner_and_size(*box),
-        ignored=bool(entry.get("iscrowd", 0)) or bool(entry.get("ignore", 0)),
-        landmarks=_landmarks(_floats(entry.get("keypoints"))),
-        label=names.get(category) if category is not None else None,
-    )
-
-
-def _floats(values: Any) -> list[float] | None:
-    if not isinstance(values, list) or not all(isinstance(value, int | float) for value in values):
+    polygons = entry.get("segmentation")
+    if not isinstance(polygons, list) or not polygons:
         return None
-    try:
-        return [float(value) for value in values]
-    except OverflowError:  # JSON knows integers of any length
+    values = [reals(polygon) for polygon in (polygons if isinstance(polygons[0], list) else [polygons])]
+    if any(part is None or len(part) < 6 or len(part) % 2 for part in values):
         return None
+    flat = [value for part in values if part is not None for value in part]
+    return hull(zip(flat[0::2], flat[1::2]))
 
 
 def _landmarks(values: list[float] | None) -> Points | None:

@@ -2,39 +2,64 @@
 
 from __future__ import annotations
 
+import codecs
+import json
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 from PIL import Image
 
+from nni_hyperfd.data.formats.classes import FACE_WITNESSES
+from nni_hyperfd.data.names import AmbiguousName, ImageNames
+from nni_hyperfd.data.orientation import UPRIGHT, orientation_of, stored_size, upright_size
+from nni_hyperfd.data.text import decode_text, parse_xml
 from nni_hyperfd.errors import DataError
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
-)
+__all__ = ["IMAGE_SUFFIXES", "SPLITS_FILE", "AmbiguousName", "DataFolder", "Header", "is_image_name"]
+
 SPLITS_FILE = "splits.json"
-# Folders that sort files by kind, not by content: images/a/1.jpg and labels/a/1.txt belong together.
-KIND_FOLDERS = frozenset(
-    {"images", "image", "imgs", "jpegimages", "labels", "label", "annotations", "xml", "xmls"}
-)
-EXIF_ORIENTATION = 274
+
+# What Pillow calls by a plugin but cannot decode by itself, or what is no picture of a camera or a scanner.
+NO_PICTURES = frozenset({"BUFR", "EPS", "FITS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"})
+# Pictures that Pillow has no plugin for: seen, and reported as pictures that cannot be opened.
+UNREADABLE_SUFFIXES = frozenset({".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw"})
+
+
+def _image_suffixes() -> frozenset[str]:
+    Image.init()
+    readable = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    return frozenset(
+        {s for s in readable if Image.registered_extensions()[s] not in NO_PICTURES} | UNREADABLE_SUFFIXES
+    )
+
+
+IMAGE_SUFFIXES = _image_suffixes()
 
 
 @dataclass(frozen=True)
 class Header:
-    """Size in pixels as stored, Pillow's mode, and whether EXIF asks viewers to turn the picture."""
+    """Size in pixels as stored, Pillow's mode, and how EXIF asks viewers to turn the picture (1: not at all)."""
 
     width: int
     height: int
     mode: str
     transparent: bool
-    turned: bool
+    orientation: int
 
+    @property
+    def turned(self) -> bool:
+        """Whether EXIF asks viewers to turn the picture."""
+        return self.orientation != UPRIGHT
 
-class AmbiguousName(Exception):
-    """An annotated name that fits several images equally well; readers count it and go on."""
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Width and height of the upright picture."""
+        return upright_size(self.width, self.height, self.orientation)
 
 
 def is_image_name(name: str) -> bool:
@@ -67,14 +92,10 @@ class DataFolder:
             raise DataError(
                 f"no images in {self.root} or below it: put image files ({suffixes}) there, for example in images/."
             )
-        self._exact = set(self.images)
-        self._by_key: dict[tuple[str, ...], list[str]] = {}
-        self._by_last: dict[str, list[str]] = {}
-        for image in self.images:
-            for key in (_key(image), _key(os.path.splitext(image)[0])):
-                self._by_key.setdefault(key, []).append(image)
-                self._by_last.setdefault(key[-1] if key else "", []).append(image)
+        self._names = ImageNames(self.images)
+        self._witnesses = witnesses([*files])
         self._headers: dict[str, Header | None] = {}
+        self._encodings: dict[str, set[str]] = {}
 
     def with_suffix(self, suffix: str) -> list[str]:
         """Relative names of the files that end in ``suffix`` (any case), sorted; images are never among them."""
@@ -84,9 +105,13 @@ class DataFolder:
         """The first ``size`` bytes of a file as text, for recognising its format; empty when it cannot be read."""
         try:
             with open(self.root / name, "rb") as file:
-                return file.read(size).decode("utf-8-sig", errors="replace")
+                content = file.read(size)
         except OSError:
             return ""
+        try:  # the last letter may be cut
+            return codecs.getincrementaldecoder("utf-8-sig")().decode(content)
+        except UnicodeDecodeError:
+            return decode_text(content, self._witnesses)[0]
 
     def bytes(self, name: str) -> bytes:
         """Content of a file.
@@ -102,61 +127,72 @@ class DataFolder:
             ) from error
 
     def text(self, name: str) -> str:
-        """Content of a text file; bytes that are not UTF-8 become replacement characters."""
-        return self.bytes(name).decode("utf-8-sig", errors="replace")
+        """Content of a text file in whatever encoding; see `decode_text`."""
+        text, encoding = decode_text(self.bytes(name), self._witnesses)
+        self._remember(name, encoding)
+        return text
+
+    def xml(self, name: str) -> ElementTree.Element:
+        """Root element of an XML file in whatever encoding.
+
+        Raises:
+            ElementTree.ParseError: it is no well-formed XML.
+        """
+        root, encoding = parse_xml(self.bytes(name), self._witnesses)
+        self._remember(name, encoding)
+        return root
+
+    def json(self, name: str) -> Any:
+        """Content of a JSON file in whatever encoding.
+
+        Raises:
+            ValueError: it is no JSON.
+        """
+        try:
+            return json.loads(self.text(name))
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+
+    def encodings(self) -> dict[str, list[str]]:
+        """Encodings other than UTF-8 that files were read with, and those files."""
+        return {encoding: sorted(files) for encoding, files in sorted(self._encodings.items())}
+
+    def _remember(self, name: str, encoding: str) -> None:
+        if encoding.lower().replace("-", "") not in ("utf8", "utf8sig"):
+            self._encodings.setdefault(encoding, set()).add(name)
 
     def resolve(self, name: str, beside: str = "") -> str | None:
         """The image that an annotation calls ``name``, or None when there is none.
 
         ``name`` may be relative to the folder, to its annotation file ``beside``, to an image folder, or
-        an absolute path of the machine where it was written: what counts is that the shorter of the two
-        paths ends the longer one. Between images that fit equally well, place (below the folder of the
+        an absolute path or an address of the machine where it was written: what counts is that the shorter
+        of the two paths ends the longer one. Between images that fit equally well, place (below the folder of the
         annotation file) and then case decide. A name without
         suffix stands for an image with that stem. Only files below the folder can be meant.
 
         Raises:
             AmbiguousName: several images fit equally well.
         """
-        plain = name.strip().replace("\\", "/")
-        for candidate in (plain, f"{os.path.dirname(beside)}/{plain}"):
-            candidate = os.path.normpath(candidate).lstrip("/").replace(os.sep, "/") if plain else ""
-            if candidate in self._exact:
-                return candidate
-        key = _key(plain)
-        if not key:
-            return None
-        found = self._by_key.get(key)
-        if found is None:
-            found = self._longest_common_end(key, self._by_last.get(key[-1], []))
-        if len(found) > 1 and "/" in beside:
-            near = os.path.dirname(beside) + "/"
-            found = [image for image in found if image.startswith(near)] or found
-        if len(found) > 1:
-            last = plain.rsplit("/", 1)[-1]
-            found = [image for image in found if os.path.basename(image) == last] or found
-        if len(found) > 1:
-            raise AmbiguousName(name)
-        return found[0] if found else None
+        return self._names.find(name, beside)
 
-    @staticmethod
-    def _longest_common_end(key: tuple[str, ...], candidates: list[str]) -> list[str]:
-        best, found = 0, []
-        for image in candidates:
-            parts = _key(image)
-            if parts[-1] != key[-1]:
-                parts = _key(os.path.splitext(image)[0])
-            shorter = min(len(parts), len(key))
-            if parts[-shorter:] != key[-shorter:] or shorter < best:
-                continue
-            found = [*found, image] if shorter == best else [image]
-            best = shorter
-        return found
+    def fits(self, name: str) -> bool:
+        """Whether ``name`` means one image or several."""
+        try:
+            return self.resolve(name) is not None
+        except AmbiguousName:
+            return True
 
     def header(self, image: str) -> Header | None:
         """Size and mode of an image from its header alone, or None when the file is no readable image."""
         if image not in self._headers:
             self._headers[image] = _read_header(self.root / image)
         return self._headers[image]
+
+
+def witnesses(files: Sequence[str]) -> list[str]:
+    """Words that annotation files in an old encoding must hold: names of files with other letters than ASCII ones."""
+    parts = {os.path.splitext(part)[0] for name in files for part in name.split("/") if not part.isascii()}
+    return [*sorted(parts)[:50], *FACE_WITNESSES]
 
 
 def _walk(root: Path) -> list[str]:
@@ -175,12 +211,6 @@ def _walk(root: Path) -> list[str]:
     return found
 
 
-def _key(path: str) -> tuple[str, ...]:
-    """Path components that tell images apart: lower case, without kind folders such as ``images``."""
-    parts = [part for part in path.casefold().split("/") if part not in ("", ".", "..")]
-    return tuple(part for part in parts[:-1] if part not in KIND_FOLDERS) + tuple(parts[-1:])
-
-
 def _read_header(path: Path) -> Header | None:
     try:
         with warnings.catch_warnings():
@@ -189,17 +219,7 @@ def _read_header(path: Path) -> Header | None:
             )  # Pillow warns of odd metadata and of large pictures; neither stops us
             with Image.open(path) as image:
                 transparent = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
-                turned = _orientation(image) not in (None, 0, 1)
-                return Header(image.width, image.height, image.mode, transparent, turned)
+                return Header(*stored_size(image), image.mode, transparent, orientation_of(image))
     except Exception:
         # Pillow's decoders answer damaged files with almost any exception type; all mean the same here.
         return None
-
-
-def _orientation(image: Image.Image) -> int | None:
-    if "exif" not in image.info and image.format != "TIFF":
-        return None  # asking Pillow further would decode a whole PNG
-    try:
-        return image.getexif().get(EXIF_ORIENTATION)
-    except Exception:
-        return None  # damaged metadata say nothing about the pixels

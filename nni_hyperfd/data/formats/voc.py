@@ -1,7 +1,8 @@
 """Pascal VOC: one XML file an image, ``object/bndbox`` with corners in pixels; difficult objects are ignored.
 
 Coordinates are taken as written (the 1-based pixels of the original challenge differ by less than a labeler's hand).
-The image is the one named by ``filename``, else the one with the name of the XML file.
+Three names say which image is meant: ``filename``, ``path`` and that of the XML file. Where they mean different images that
+are all there, the size that the file states decides; where it cannot, none of them gets the boxes.
 """
 
 from __future__ import annotations
@@ -10,20 +11,31 @@ import os
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from nni_hyperfd.data.formats.annotation import Annotations, RawFace, numbers
-from nni_hyperfd.data.formats.folder import AmbiguousName, DataFolder
-from nni_hyperfd.data.report import Problem
+from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace, hull, numbers, turned_hull
+from nni_hyperfd.data.formats.beside import image_beside
+from nni_hyperfd.data.formats.folder import DataFolder
+from nni_hyperfd.data.tables import Size
 from nni_hyperfd.errors import DataError
 
 NAME = "voc"
 TITLE = "Pascal VOC xml"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+TURNED = ("cx", "cy", "w", "h", "angle")
 
 
 def find(folder: DataFolder) -> list[str]:
-    """All XML files, when the first of them holds an ``annotation``."""
+    """All XML files, when one of the first holds an ``annotation``."""
     files = folder.with_suffix(".xml")
-    return files if any("<annotation" in folder.head(name) for name in files[:20]) else []
+    return (
+        files
+        if any(
+            "<annotation>" in folder.head(name)
+            or "<annotation " in folder.head(name)
+            or "<annotation/" in folder.head(name)
+            for name in files[:20]
+        )
+        else []
+    )
 
 
 def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> None:
@@ -31,45 +43,62 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
     parsed = 0
     for file in files:
         try:
-            root = ElementTree.fromstring(folder.bytes(file))
-        except (ElementTree.ParseError, ValueError, LookupError):
-            annotations.findings.add(Problem.MALFORMED_FILE, file)
+            root = folder.xml(file)
+        except (ElementTree.ParseError, ValueError):
+            annotations.malformed_file(file, os.path.splitext(file)[0])
             continue
         if root.tag != "annotation":
-            annotations.findings.add(Problem.MALFORMED_FILE, file)
+            annotations.malformed_file(file, os.path.splitext(file)[0])
             continue
         parsed += 1
         _read_image(root, file, annotations)
     if not parsed:
         raise DataError(
-            f"none of the {len(files)} XML files in {folder.root} is a Pascal VOC annotation: check how they were written."
+            f"none of the {len(files)} XML files in {folder.root} is a Pascal VOC annotation that can be parsed "
+            "(well-formed, in the encoding that it declares): check how they were written."
         )
 
 
 def _read_image(root: ElementTree.Element, file: str, annotations: Annotations) -> None:
-    image = _image(root, file, annotations)
+    size = _size(root)
+    names = [(root.findtext(tag) or "").strip() for tag in ("filename", "path")]
+    image = image_beside(annotations, file, os.path.splitext(file)[0], names, size)
     if image is None:
         return
-    faces = annotations.faces.setdefault(image, [])
-    declared = numbers([(root.findtext(f"size/{side}") or "0") for side in ("width", "height")])
-    header = annotations.folder.header(image)
-    if declared and all(declared) and header and declared != [header.width, header.height]:
-        annotations.findings.add(Problem.WRONG_SIZE, image)
+    entry = annotations.entry_of(image, file)
+    entry.size = size
     for item in root.iter("object"):
-        values = numbers([item.findtext(f"bndbox/{corner}") or "" for corner in CORNERS])
-        if values is None:
-            annotations.malformed(file)
+        box = _box(item)
+        if box is None:
+            annotations.malformed(file, image)
             continue
-        difficult = (item.findtext("difficult") or "0").strip() not in ("0", "")
+        difficult = (item.findtext("difficult") or "0").strip().casefold() not in (
+            "0",
+            "",
+            "false",
+            "unspecified",
+        )
         label = (item.findtext("name") or "").strip() or None
-        faces.append(RawFace((values[0], values[1], values[2], values[3]), ignored=difficult, label=label))
+        entry.faces.append(RawFace(box, ignored=difficult, label=label))
 
 
-def _image(root: ElementTree.Element, file: str, annotations: Annotations) -> str | None:
-    named = (root.findtext("filename") or "").strip()
-    stem = os.path.splitext(file)[0]
-    try:
-        found = annotations.folder.resolve(named, file) if named else None
-    except AmbiguousName:
-        found = None
-    return found if found is not None else annotations.resolve(stem, "")
+def _size(root: ElementTree.Element) -> Size | None:
+    values = numbers([root.findtext(f"size/{side}") or "" for side in ("width", "height")])
+    return (values[0], values[1]) if values and min(values) > 0 else None
+
+
+def _box(item: ElementTree.Element) -> Box | None:
+    corners = numbers([item.findtext(f"bndbox/{corner}") or "" for corner in CORNERS])
+    if corners is not None:
+        return corners[0], corners[1], corners[2], corners[3]
+    turned = numbers([item.findtext(f"robndbox/{name}") or "" for name in TURNED])
+    if turned is not None:
+        x, y, width, height, radians = turned
+        return turned_hull(x, y, width, height, radians * 57.29577951308232)
+    polygon = item.find("polygon")
+    if item.find("bndbox") is not None or polygon is None:
+        return None
+    values = numbers(
+        [child.text or "" for child in polygon.iter() if child.tag[0] in "xy" and child.tag[1:].isdigit()]
+    )
+    return hull(zip(values[0::2], values[1::2])) if values and len(values) >= 6 else None

@@ -1,7 +1,8 @@
 """YOLO text: one file an image, lines ``class x_center y_center width height`` as fractions of the image.
 
-Lines of 20 columns carry five landmarks ``x y visibility`` behind the box. As the format has it, an image
-without a text file, or with an empty one, is an image without faces. Class names come from ``classes.txt``.
+Behind the box may stand a confidence, or five landmarks ``x y`` or ``x y visibility``; in place of a box, a polygon, of
+which the surrounding box is taken. An image with an empty text file is one without faces; one without a text file is not
+annotated. Class names: see `yolo_names`.
 """
 
 from __future__ import annotations
@@ -9,22 +10,29 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from nni_hyperfd.data.formats import retinaface_label, wider
-from nni_hyperfd.data.formats.annotation import NO_POINT, Annotations, Points, RawFace, numbers
-from nni_hyperfd.data.formats.folder import AmbiguousName, DataFolder, Header
+from nni_hyperfd.data.formats.annotation import NO_POINT, Annotations, Points, RawFace, hull, numbers
+from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
+from nni_hyperfd.data.formats.yolo_names import ClassNames, is_class_file
+from nni_hyperfd.data.names import split_word
+from nni_hyperfd.data.report import Problem
+from nni_hyperfd.data.tables import Size, corners_of, fits
+from nni_hyperfd.errors import DataError
 
 NAME = "yolo"
 TITLE = "YOLO txt"
-CLASS_FILES = ("classes.txt", "obj.names")
-BOX_COLUMNS, LANDMARK_COLUMNS = 5, 20
+LANDMARKS = 5
+OUTSIDE = 0.1  # fraction of the picture by which a box may stick out and still be one in fractions
+MOST = 0.9  # share of the lines of one length that decides what they are
 
 
 def find(folder: DataFolder) -> list[str]:
     """Text files that are called like an image, and lists of numbers beside them; no list of another format."""
     others = {*wider.find(folder), *retinaface_label.find(folder)}
-    files = [name for name in folder.with_suffix(".txt") if name not in others]
-    named = {name for name in files if _fits_an_image(folder, name)}
+    files = [name for name in folder.with_suffix(".txt") if name not in others and not is_class_file(name)]
+    named = {name for name in files if folder.fits(os.path.splitext(name)[0]) and not _is_list(folder, name)}
     label_folders = {os.path.dirname(name) for name in named} or {
         os.path.dirname(name) for name in files if "labels" in name.split("/")[:-1]
     }
@@ -35,63 +43,196 @@ def find(folder: DataFolder) -> list[str]:
     ]
 
 
-def _fits_an_image(folder: DataFolder, file: str) -> bool:
-    try:
-        return folder.resolve(os.path.splitext(file)[0]) is not None
-    except AmbiguousName:
-        return True
+def _is_list(folder: DataFolder, file: str) -> bool:
+    """A list of image names for a split, which an image may happen to be called like."""
+    first = folder.head(file).strip().splitlines()[:1]
+    return split_word(os.path.basename(file)) is not None and bool(first) and is_image_name(first[0].strip())
 
 
 def _looks_like(head: str) -> bool:
-    lines = head.split("\n", 1)
-    values = numbers(lines[0].split())
-    return values is not None and len(values) in (BOX_COLUMNS, LANDMARK_COLUMNS)
+    values = numbers(head.split("\n", 1)[0].split())
+    return values is not None and len(values) >= 5
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One line that consists of numbers: where it stands, its class, the numbers behind it, and its image."""
+
+    place: str
+    image: str
+    file: str
+    number: str
+    values: tuple[float, ...]
+    frame: Size
 
 
 def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> None:
     """See `Reader.read`."""
-    names = _class_names(folder)
-    for image in folder.images:
-        annotations.faces.setdefault(image, [])
-    for file in files:
-        image = annotations.resolve(os.path.splitext(file)[0], "")
-        header = folder.header(image) if image is not None else None
-        if image is None or header is None:
-            continue  # a broken image is counted once, by whoever checks all images
-        for number, line in enumerate(folder.text(file).splitlines(), start=1):
-            fields = line.split()
-            if fields:
-                values = numbers(fields[1:])
-                if values is None or len(fields) not in (BOX_COLUMNS, LANDMARK_COLUMNS):
-                    annotations.malformed(f"{file}:{number}")
-                else:
-                    annotations.faces[image].append(_face(values, header, names.get(fields[0])))
+    names = ClassNames(folder)
+    lines = [line for file in files for line in _lines(file, annotations, names)]
+    shapes = {
+        count: _shape([line.values for line in lines if len(line.values) == count], names.keypoints)
+        for count in {len(line.values) for line in lines}
+    }
+    if any(shape is not None and shape.startswith("points") for shape in shapes.values()):
+        # No tool mixes them: a polygon among landmarks is a line that lacks a number.
+        shapes = {count: None if shape == "polygon" else shape for count, shape in shapes.items()}
+    _refuse_pixels([line for line in lines if shapes[len(line.values)] is not None], folder)
+    for line in lines:
+        entry = annotations.entry_of(line.image, line.file)
+        label = names.label(line.number, line.file)
+        face = _face(line, shapes[len(line.values)], label)
+        if face is None:
+            annotations.malformed(line.place, line.image, label=label)
+        elif _beyond(line, shapes[len(line.values)]):
+            annotations.malformed(line.place, line.image, Problem.UNIT_DOUBT, label=label)
+        else:
+            entry.faces.append(face)
+    pointed = sum((shapes[len(line.values)] or "").startswith("points") for line in lines)
+    if pointed:
+        annotations.findings.note(f"{pointed} faces have landmarks behind their boxes")
+    polygons = sum(shapes[len(line.values)] == "polygon" for line in lines)
+    if polygons:
+        annotations.findings.note(
+            f"{polygons} faces are polygons (of a segmentation export), taken as the boxes around them"
+        )
 
 
-def _face(values: list[float], header: Header, label: str | None) -> RawFace:
-    x, y, width, height = values[:4]
-    box = (
-        (x - width / 2) * header.width,
-        (y - height / 2) * header.height,
-        (x + width / 2) * header.width,
-        (y + height / 2) * header.height,
-    )
-    return RawFace(box, landmarks=_landmarks(values[4:], header), label=label)
+def _lines(file: str, annotations: Annotations, names: ClassNames) -> list[_Line]:
+    image = annotations.resolve(os.path.splitext(file)[0], "")
+    frame = annotations.frame(image) if image is not None else None
+    if image is None or frame is None:
+        return []  # a broken image is counted once, by whoever checks all images
+    entry = annotations.entry_of(image, file)
+    entry.size, entry.fractions = frame, True
+    found = []
+    for number, line in enumerate(annotations.folder.text(file).splitlines(), start=1):
+        fields = line.split()
+        if len(fields) < 5 and line.count(",") >= 4:
+            fields = line.replace(",", " ").split()
+        if not fields:
+            continue
+        values = numbers(fields[1:])
+        index = numbers(fields[:1])
+        if values is None or len(values) < 4 or index is None or index[0] % 1 or index[0] < 0:
+            known = names.label(fields[0], file) if index is not None else None
+            annotations.malformed(f"{file}:{number}", image, label=known)
+            continue
+        found.append(_Line(f"{file}:{number}", image, file, f"{index[0]:.0f}", tuple(values), frame))
+    return found
 
 
-def _landmarks(values: list[float], header: Header) -> Points | None:
-    if not values:
+def _shape(lines: Sequence[tuple[float, ...]], keypoints: tuple[int, int] | None) -> str | None:
+    """What lines of one length are: "box", "polygon", or "box and points" with two or three numbers a point; None: nothing known."""
+    count = len(lines[0])
+    if count in (4, 5):
+        return "box"
+    if keypoints is not None and count == 4 + keypoints[0] * keypoints[1]:
+        return f"points {keypoints[1]}"
+    for dimension in (3, 2):
+        extra = count - 4 - LANDMARKS * dimension
+        if extra in (0, 1) and _are_landmarks(lines, dimension):
+            return f"points {dimension}"
+    if count % 2 == 0 and count >= 6:
+        return "polygon"
+    if (count - 4) % 3 == 0 and all(value in (0, 1, 2) for values in lines for value in values[6::3]):
+        return "points 3"  # of a whole body, say: their boxes can be read
+    return None
+
+
+def _are_landmarks(lines: Sequence[tuple[float, ...]], dimension: int) -> bool:
+    """Whether lines of one length are a box and five points in it, rather than a polygon.
+
+    Five points of a face lie as two lines of the same direction, eyes and mouth; a polygon goes round, there and back.
+    """
+    found = [_points(values, dimension) for values in lines]
+    inside = sum(points is not None for points in found)
+    whole = [points for points in found if points is not None and not any(math.isnan(x) for x, _ in points)]
+    alike = sum(_same_direction(points) for points in whole)
+    return inside >= MOST * len(lines) and alike >= len(whole) / 2
+
+
+def _points(values: Sequence[float], dimension: int) -> Points | None:
+    """Five points behind a box as fractions, NaN where absent; None if there are none that lie in the box or near it."""
+    left, top, right, bottom = corners_of(values[:4], "centre and size")
+    if not (-OUTSIDE <= left < right <= 1 + OUTSIDE and -OUTSIDE <= top < bottom <= 1 + OUTSIDE):
         return None
-    points = zip(values[0::3], values[1::3], values[2::3])
-    return tuple(
-        (x * header.width, y * header.height) if seen > 0 and math.isfinite(x + y) else NO_POINT
-        for x, y, seen in points
-    )
+    tail = values[4 : 4 + LANDMARKS * dimension]
+    flags = tail[2::3] if dimension == 3 else [1.0] * LANDMARKS
+    if any(flag not in (-1, 0, 1, 2) for flag in flags):
+        return None
+    room_x, room_y = (right - left) / 2, (bottom - top) / 2
+    points = []
+    for start, flag in zip(range(0, len(tail), dimension), flags):
+        x, y = tail[start : start + 2]
+        if flag <= 0 or x < 0 or y < 0 or not math.isfinite(x + y) or not (x or y):
+            points.append(NO_POINT)
+        elif left - room_x <= x <= right + room_x and top - room_y <= y <= bottom + room_y:
+            points.append((x, y))
+        else:
+            return None
+    return tuple(points)
 
 
-def _class_names(folder: DataFolder) -> dict[str, str]:
-    """Class number (as text) to name, empty when the set does not name its classes."""
-    for file in [*folder.with_suffix(CLASS_FILES[0]), *folder.with_suffix(CLASS_FILES[1])]:
-        if os.path.basename(file) in CLASS_FILES:
-            return {str(number): line.strip() for number, line in enumerate(folder.text(file).splitlines())}
-    return {}
+def _same_direction(points: Points) -> bool:
+    eyes = (points[1][0] - points[0][0], points[1][1] - points[0][1])
+    mouth = (points[4][0] - points[3][0], points[4][1] - points[3][1])
+    return eyes[0] * mouth[0] + eyes[1] * mouth[1] > 0
+
+
+def _refuse_pixels(lines: Sequence[_Line], folder: DataFolder) -> None:
+    """YOLO knows fractions only; a whole set of pixels, or of corners, is no YOLO and is asked about."""
+    boxes = [line for line in lines if len(line.values) in (4, 5)]
+    beyond = [line for line in boxes if max(line.values[:4]) > 1 + 5 * OUTSIDE]
+    if beyond and len(beyond) > len(boxes) / 2:
+        raise DataError(
+            f"{len(beyond)} of {len(boxes)} boxes in the text files of {folder.root} have numbers beyond 1 ({beyond[0].place}), while YOLO "
+            "has fractions of the picture (class x_center y_center width height): divide by width and height, or export another format."
+        )
+    as_corners = [fits(line.values[:4], "corners", (1.0, 1.0)) for line in boxes]
+    sticking = [line for line in boxes if not _inside(line.values)]
+    if len(boxes) >= 4 and all(as_corners) and len(sticking) > len(boxes) / 4:
+        raise DataError(
+            f"{len(sticking)} of {len(boxes)} boxes in the text files of {folder.root} lead outside their pictures ({sticking[0].place}), "
+            "and all of them fit as corners: YOLO has class x_center y_center width height; write them like that."
+        )
+
+
+def _inside(values: Sequence[float]) -> bool:
+    left, top, right, bottom = corners_of(values[:4], "centre and size")
+    return min(left, top) >= -OUTSIDE and max(right, bottom) <= 1 + OUTSIDE
+
+
+def _beyond(line: _Line, shape: str | None) -> bool:
+    """Whether a line has numbers that are no fractions."""
+    values = line.values if shape == "polygon" else line.values[:4]
+    return any(math.isfinite(value) and not -5 * OUTSIDE <= value <= 1 + 5 * OUTSIDE for value in values)
+
+
+def _face(line: _Line, shape: str | None, label: str | None) -> RawFace | None:
+    width, height = line.frame
+    number = line.number
+    if shape is None:
+        return None
+    if shape == "polygon":
+        box = hull((x * width, y * height) for x, y in zip(line.values[0::2], line.values[1::2]))
+        return None if box is None else RawFace(box, label=label, number=number)
+    left, top, right, bottom = corners_of(line.values[:4], "centre and size")
+    box = (left * width, top * height, right * width, bottom * height)
+    return RawFace(box, landmarks=_landmarks(line, shape), label=label, number=number)
+
+
+def _landmarks(line: _Line, shape: str) -> Points | None:
+    if not shape.startswith("points"):
+        return None
+    dimension = int(shape[-1])
+    tail = line.values[4 : 4 + LANDMARKS * dimension]
+    if (len(line.values) - 4) // dimension != LANDMARKS:
+        return None
+    width, height = line.frame
+    points = []
+    for start in range(0, len(tail), dimension):
+        x, y = tail[start : start + 2]
+        seen = tail[start + 2] > 0 if dimension == 3 else x >= 0 and y >= 0
+        points.append((x * width, y * height) if seen and math.isfinite(x + y) else NO_POINT)
+    return tuple(points)

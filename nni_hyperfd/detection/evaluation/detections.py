@@ -103,16 +103,24 @@ def ground_truth(store: PixelStore, indices: Tensor, evaluation_size: int) -> Gr
 
 
 def select_detections(predictions: Predictions, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Decoded boxes after NMS: (row ``[n]``, boxes ``[n, 4]``, scores ``[n]``).
+    """Decoded boxes after NMS: (row ``[n]``, boxes ``[n, 4]``, scores ``[n]``)."""
+    height, width = batch.images.shape[-2:]
+    anchors = priors(height, width, batch.images.device)
+    scores, index = strongest(torch.sigmoid(predictions.logits[..., 1] - predictions.logits[..., 0]))
+    offsets = predictions.boxes.gather(1, index.unsqueeze(-1).expand(-1, -1, 4))
+    return suppress(scores, decode_boxes(offsets, anchors[index]), batch)
+
+
+def strongest(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """The candidates of every image that enter NMS: of ``[B, A]``, scores and positions ``[B, at most MAX_CANDIDATES]``."""
+    return scores.topk(min(MAX_CANDIDATES, scores.shape[1]), dim=1)
+
+
+def suppress(scores: Tensor, boxes: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """NMS over candidates, scores ``[B, K]`` and corner boxes ``[B, K, 4]``; returns what :func:`select_detections` does.
 
     Boxes are clipped to the image; of a box that lies in the padding nothing is left, so it is dropped.
     """
-    height, width = batch.images.shape[-2:]
-    anchors = priors(height, width, batch.images.device)
-    scores = torch.sigmoid(predictions.logits[..., 1] - predictions.logits[..., 0])
-    scores, index = scores.topk(min(MAX_CANDIDATES, scores.shape[1]), dim=1)
-    offsets = predictions.boxes.gather(1, index.unsqueeze(-1).expand(-1, -1, 4))
-    boxes = decode_boxes(offsets, anchors[index])
     limit = batch.size.flip(1).repeat(1, 2).unsqueeze(1).to(boxes)
     boxes = torch.minimum(boxes.clamp(min=0), limit)
     solid = (boxes[..., 2:] > boxes[..., :2]).all(-1)
@@ -129,6 +137,11 @@ def detect(model: RetinaFace, batches: list[Batch] | Iterator[Batch]) -> Detecti
     model.eval()
     parts = [select_detections(model(batch.images), batch) for batch in batches]
     model.train(training)
+    return gathered(parts)
+
+
+def gathered(parts: list[tuple[Tensor, Tensor, Tensor]]) -> Detections:
+    """Detections of all batches of a split, each as :func:`select_detections` returns them."""
     image, boxes, scores = (torch.cat(column).float().cpu().numpy() for column in zip(*parts))
     return Detections(image.astype(np.int64), boxes, scores)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from copy import deepcopy
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from nni_hyperfd.detection.anchors import SIZES, STRIDES, decode_boxes, decode_landmarks
 from nni_hyperfd.detection.network.retinaface import RetinaFace
 from nni_hyperfd.errors import DataError, TrainingError
+from nni_hyperfd.files import write_file
 
 OPSET = 17
 INPUT = "images"
@@ -47,7 +47,7 @@ def grid(level: Tensor, stride: int, sizes: tuple[int, ...]) -> Tensor:
 def export_onnx(model: RetinaFace, path: Path) -> None:
     """Writes ``model`` to ``path``; needs the package ``onnx``. A reader never sees half a file.
 
-    The input is one RGB image, ``images`` float32 ``[1, 3, H, W]`` in 0..255, H and W multiples of 32, at any size;
+    The input is one RGB image, upright as EXIF asks viewers to turn it, ``images`` float32 ``[1, 3, H, W]`` in 0..255, H and W multiples of 32, at any size;
     the outputs are those of :class:`Decoded`.
 
     Raises:
@@ -76,13 +76,9 @@ def export_onnx(model: RetinaFace, path: Path) -> None:
         raise TrainingError(
             f"torch {torch.__version__} cannot export the detector as ONNX: {error!r}"
         ) from error
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(content.getvalue())
-        os.replace(partial, path)
+        write_file(path, content.getvalue())
     except OSError as error:
         raise DataError(
             f"cannot write {path} ({error.strerror or error}): free some disk space or name another folder"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)

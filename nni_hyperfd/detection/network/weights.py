@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import lru_cache
 from hashlib import sha256
 from importlib.resources import files
@@ -17,6 +16,7 @@ from torch import Tensor
 from nni_hyperfd.detection.network.remap import remap
 from nni_hyperfd.detection.network.retinaface import RetinaFace
 from nni_hyperfd.errors import DataError, SpaceError
+from nni_hyperfd.files import replacing
 from nni_hyperfd.spaces.architecture import Architecture, Block, largest, mobilenet_v2
 
 BASES = {"standard": mobilenet_v2(), "largest": largest()}
@@ -56,17 +56,13 @@ def save_detector(
         for name, value in state.items()
     }
     stages = [[[block.kernel, block.expand] for block in stage] for stage in model.architecture.stages]
-    # The name differs between processes, so that two of them writing one file do not mix their bytes.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        save_file(tensors, partial, metadata={"architecture": json.dumps(stages), **notes})
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            save_file(tensors, partial, metadata={"architecture": json.dumps(stages), **notes})
     except (OSError, SafetensorError) as error:
         raise DataError(
             f"cannot write the weights {path} ({error}): free some disk space or name another folder"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_detector(path: Path) -> RetinaFace:

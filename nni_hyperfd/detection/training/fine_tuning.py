@@ -18,6 +18,7 @@ from nni_hyperfd.detection.evaluation.detections import (
     IGNORED_SIDE,
     REFERENCE_SIDE,
     Detections,
+    GroundTruth,
     ap50,
     detect,
     evaluation_batches,
@@ -50,17 +51,22 @@ class Validation:
 
 
 @dataclass(frozen=True)
-class TrialOutcome:
-    """What a fine-tuning gives: AP@50 (0..1) of the best weights on val, on test and on both pooled; the curve; the
-    best weights; wall-clock seconds."""
+class Candidate:
+    """Weights that a trial may hand out, with their AP@50 (0..1) on val, on test and on both pooled."""
 
     val_ap: float
     test_ap: float
     heldout_ap: float
-    curve: tuple[Validation, ...]
-    seconds: float
     state: dict[str, Tensor] = field(repr=False)
     test_detections: Detections = field(repr=False)
+
+
+@dataclass(frozen=True)
+class TrialOutcome(Candidate):
+    """What a fine-tuning gives: of all weights on its way those that are best on val; the curve; wall-clock seconds."""
+
+    curve: tuple[Validation, ...]
+    seconds: float
 
 
 class Engine(Protocol):
@@ -192,15 +198,7 @@ def fine_tune(
     rng = np.random.default_rng(seed)
     train, rate = store.splits["train"], hyperparameters.learning_rate
     samples = budget.steps_per_epoch(len(train)) * budget.batch_size
-    truth = {
-        split: ground_truth(store, store.splits[split], budget.evaluation_size) for split in ("val", "test")
-    }
-    for split, faces in truth.items():
-        if faces.ignored.all():
-            raise DataError(
-                f"none of the {len(faces.ignored)} faces of the {split} split counts in AP@50 (marked as ignored, or under "
-                f"{IGNORED_SIDE} pixels where the short side is {REFERENCE_SIDE}): put images with larger faces into it"
-            )
+    truth = heldout_truth(store, budget)
     best, state, val_detections = -1.0, engine.state(), None
     curve: list[Validation] = []
     since: list[Losses] = []
@@ -228,18 +226,55 @@ def fine_tune(
         if stale and stale % budget.patience == 0:
             rate *= RATE_DECAY
     engine.model.load_state_dict(state)
+    reached = _candidate(engine, store, truth, val_detections or engine.detect("val"))
+    return TrialOutcome(**vars(reached), curve=tuple(curve), seconds=time.monotonic() - started)
+
+
+def start_candidate(engine: Engine, store: PixelStore, budget: Budget) -> Candidate:
+    """The weights that ``engine`` holds before the first epoch: what a customer has without training.
+
+    It costs one pass over the val and the test split, so a lookup table, which asks what training gives, leaves it out.
+
+    Raises:
+        DataError: as :func:`fine_tune`.
+    """
+    return _candidate(engine, store, heldout_truth(store, budget), engine.detect("val"))
+
+
+def better(start: Candidate, trained: Candidate) -> Candidate:
+    """Which of the two a customer gets: the start, unless training beats it on val."""
+    return trained if trained.val_ap > start.val_ap else start
+
+
+def heldout_truth(store: PixelStore, budget: Budget) -> dict[str, GroundTruth]:
+    """Faces of the val and the test split.
+
+    Raises:
+        DataError: one of them has no face that counts, so that its AP@50 would be 0 whatever is trained.
+    """
+    truth = {
+        split: ground_truth(store, store.splits[split], budget.evaluation_size) for split in ("val", "test")
+    }
+    for split, faces in truth.items():
+        if faces.ignored.all():
+            raise DataError(
+                f"none of the {len(faces.ignored)} faces of the {split} split counts in AP@50 (marked as ignored, or under "
+                f"{IGNORED_SIDE} pixels where the short side is {REFERENCE_SIDE}): put images with larger faces into it"
+            )
+    return truth
+
+
+def _candidate(
+    engine: Engine, store: PixelStore, truth: dict[str, GroundTruth], val_detections: Detections
+) -> Candidate:
+    """The weights that ``engine`` holds, measured."""
     test_detections = engine.detect("test")
-    parts = [
-        (found, truth[split], len(store.splits[split]))
-        for split, found in (("val", val_detections), ("test", test_detections))
-        if found is not None
-    ]
-    return TrialOutcome(
-        best,
+    found = {"val": val_detections, "test": test_detections}
+    parts = [(found[split], truth[split], len(store.splits[split])) for split in found]
+    return Candidate(
+        ap50(val_detections, truth["val"]),
         ap50(test_detections, truth["test"]),
         pooled_ap50(parts),
-        tuple(curve),
-        time.monotonic() - started,
-        state,
+        engine.state(),
         test_detections,
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
 
 AXES = 8
 """Principal axes over the offline sets that data sets are compared on."""
+FLAT = 1e-9
+"""An axis along which the offline sets vary less than this, in units of the first, says nothing."""
 
 
 class Places:
@@ -19,16 +20,15 @@ class Places:
     """
 
     def __init__(self, looks: FloatArray) -> None:
-        self._axes: PCA | None = None
-        self.known = looks
+        self._center, self._scale = looks.mean(axis=0), np.maximum(looks.std(axis=0), 1e-6)
+        _, deviations, axes = np.linalg.svd((looks - self._center) / self._scale, full_matrices=False)
+        deviations /= np.sqrt(max(1, len(looks) - 1))
+        telling = np.flatnonzero(deviations > FLAT * deviations.max(initial=0.0))
+        kept = telling[: min(AXES, len(looks) - 1)]
+        self._axes = axes[kept].T / deviations[kept]
+        self.known = ((looks - self._center) / self._scale) @ self._axes
         """``[S, D]`` places of the offline sets."""
-        if looks.shape[1]:
-            self._center, self._scale = looks.mean(axis=0), np.maximum(looks.std(axis=0), 1e-6)
-            self._axes = PCA(min(AXES, len(looks) - 1, looks.shape[1]), whiten=True, random_state=0)
-            self.known = self._axes.fit_transform((looks - self._center) / self._scale)
 
     def of(self, looks: FloatArray) -> FloatArray:
         """``[D]`` of a further data set that looks like this, ``[F]``."""
-        if self._axes is None:
-            return looks
-        return self._axes.transform(((looks - self._center) / self._scale)[None])[0]
+        return ((looks - self._center) / self._scale) @ self._axes

@@ -78,7 +78,8 @@ def test_several_files_each_with_their_own_ids_and_images_beside_them(read):
     [
         {"image_id": 1},
         {"image_id": 1, "bbox": [1, 2, 3]},
-        {"image_id": 1, "bbox": [1, 2, 3, "4"]},
+        {"image_id": 1, "bbox": [1, 2, 3, "four"]},
+        {"image_id": 1, "bbox": [1, 2, 3, True]},
         {"image_id": 1, "bbox": {"x": 1}},
         {"image_id": 1, "bbox": [10**400, 0, 1, 1]},
         {"image_id": 99, "bbox": [1, 2, 3, 4]},
@@ -100,10 +101,31 @@ def test_bad_image_entries_are_counted(read):
     assert found.findings.counts == {Problem.MALFORMED_ENTRY: 4}
 
 
-def test_a_size_that_is_not_the_images_is_reported(read):
-    images = [{"id": 1, "file_name": "a.jpg", "width": 200, "height": 160}]
-    found = read("coco", document({"image_id": 1, "bbox": [1, 2, 3, 4]}, images=images))
-    assert found.findings.counts == {Problem.WRONG_SIZE: 1}
+def test_the_stated_size_is_handed_over_and_a_senseless_one_is_none(read):
+    images = [
+        {"id": 1, "file_name": "a.jpg", "width": 200, "height": 160},
+        {"id": 2, "file_name": "b.jpg", "width": 0},
+    ]
+    entries = read("coco", document({"image_id": 1, "bbox": [1, 2, 3, 4]}, images=images)).entries()
+    assert [entry.size for entry in entries] == [(200, 160), None]
+
+
+def test_numbers_between_quotes_are_numbers(read):
+    faces = read("coco", document({"image_id": 1, "bbox": ["10", "20.5", "1e1", "4"]})).faces
+    assert faces["images/a.jpg"][0].box == (10, 20.5, 20, 24.5)
+
+
+def test_polygons_stand_for_the_box_around_them_and_masks_for_none(read):
+    polygon = [[10, 10, 30, 10, 30, 40], [5, 20, 12, 20, 12, 30]]
+    found = read(
+        "coco",
+        document(
+            {"image_id": 1, "bbox": None, "segmentation": polygon},
+            {"image_id": 2, "segmentation": {"counts": "abc", "size": [80, 100]}},
+        ),
+    )
+    assert [face.box for face in found.faces["images/a.jpg"]] == [(5, 10, 30, 40)]
+    assert found.missed == [("images/b.jpg", Problem.UNREADABLE_SHAPE, None)]
 
 
 @pytest.mark.parametrize(

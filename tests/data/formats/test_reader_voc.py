@@ -57,12 +57,12 @@ def test_no_good_file_at_all_is_refused(read):
         read("voc", {"annotations/a.xml": "<annotation>"})
 
 
-def test_a_size_that_is_not_the_images_is_reported_and_no_size_is_fine(read):
+def test_the_stated_size_is_handed_over_and_no_size_is_fine(read):
     files = {
         "annotations/a.xml": page("a.jpg", size=(50, 40)),
         "annotations/b.xml": "<annotation><filename>b.jpg</filename></annotation>",
     }
-    assert read("voc", files).findings.counts == {Problem.WRONG_SIZE: 1}
+    assert [entry.size for entry in read("voc", files).entries()] == [(50, 40), None]
 
 
 def test_an_xml_file_cannot_blow_up_the_memory(read):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nni_hyperfd.data.formats import READERS, DataFolder, recognize
+from nni_hyperfd.data.reading import FORMATS as READING_FORMATS
 from nni_hyperfd.errors import DataError
 
 FILES = {
@@ -18,6 +19,11 @@ FILES = {
     "yolo": {"labels/a.txt": "0 0.5 0.5 0.1 0.1\n"},
     "retinaface": {"label.txt": "# a.jpg\n1 2 3 4\n"},
     "csv": {"boxes.csv": "image,xmin,ymin,xmax,ymax,label\n"},
+    "cvat": {"annotations.xml": "<annotations></annotations>"},
+    "labelme": {"a.json": json.dumps({"shapes": [], "imagePath": "a.jpg"})},
+    "createml": {"faces.json": json.dumps([{"image": "a.jpg", "annotations": [{"coordinates": {}}]}])},
+    "via": {"via.json": json.dumps({"a.jpg1": {"filename": "a.jpg", "regions": [{"shape_attributes": {}}]}})},
+    "supervisely": {"ann/a.jpg.json": json.dumps({"size": {}, "objects": []})},
 }
 
 Put = Callable[..., DataFolder]
@@ -56,6 +62,17 @@ def test_two_formats_are_refused_unless_one_is_named(put):
 def test_nothing_known_is_refused_with_the_list_of_formats(put):
     with pytest.raises(DataError, match=r"no annotations of a known format in .*COCO json \(coco\)"):
         recognize(put(notes="hello"))
+
+
+def test_a_table_without_a_box_is_named_with_what_it_lacks(put):
+    with pytest.raises(
+        DataError, match=r"faces\.csv has no columns for an image and its box: add a header line"
+    ):
+        recognize(put(**{"faces.csv": "name,age\na.jpg,31\n"}))
+
+
+def test_every_reader_is_a_format_that_settings_know():
+    assert set(READERS) == set(READING_FORMATS) == set(FILES)
 
 
 def test_a_named_format_must_be_known_and_there(put):

@@ -26,11 +26,14 @@ from nni_hyperfd.detection.training import fine_tuning as training
 from nni_hyperfd.detection.training.augment import CropPlan, plan_crops
 from nni_hyperfd.detection.training.budgets import Budget
 from nni_hyperfd.detection.training.fine_tuning import (
+    Candidate,
     CPUEngine,
     NonFiniteLoss,
     Validation,
+    better,
     fine_tune,
     make_optimizer,
+    start_candidate,
 )
 from nni_hyperfd.detection.training.losses import Losses
 from nni_hyperfd.errors import DataError
@@ -147,6 +150,26 @@ def test_a_detector_that_never_finds_a_face_has_an_ap_of_zero(ten_faces: PixelSt
     _, outcome = play(ten_faces, [0, 0, 0], replace(LONG, epochs=9))
     assert (outcome.val_ap, outcome.test_ap, outcome.heldout_ap) == (0, 0, 0)
     assert float(outcome.state["weight"]) == 3
+
+
+def test_the_start_is_a_candidate_that_only_a_gain_replaces(ten_faces: PixelStore) -> None:
+    budget = replace(LONG, epochs=6, evaluation_size=100)
+
+    def candidates(script: Sequence[int]) -> tuple[Candidate, Candidate]:
+        # Untrained, the engine detects the last number of its script.
+        engine = ScriptedEngine(ten_faces.faces.boxes[0].numpy(), 3, script)
+        start = start_candidate(engine, ten_faces, budget)
+        return start, fine_tune(engine, ten_faces, SGD, budget, seed=0)
+
+    start, trained = candidates([4, 6, 7])
+    assert start.val_ap == start.test_ap == start.heldout_ap == pytest.approx(0.7)
+    assert (float(start.state["weight"]), float(trained.state["weight"])) == (0, 2 * 3)
+    assert trained.val_ap == pytest.approx(0.6), "what training reached, as bad as it is"
+    assert better(start, trained) is start
+    start, trained = candidates([4, 6, 6])
+    assert better(start, trained) is start, "an equal AP is no gain"
+    start, trained = candidates([4, 8, 7])
+    assert better(start, trained) is trained
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])

@@ -1,127 +1,163 @@
-"""Pretraining: its schedule, and that an interrupted run goes on as if nothing had happened."""
+"""Pretraining: its crops, its schedule, its averaged weights, and that an interrupted run goes on as if nothing had been."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from nni_hyperfd.data.dataset import load_dataset
-from nni_hyperfd.data.pixels import PixelStore, open_pixels
-from nni_hyperfd.detection.network.retinaface import RetinaFace
-from nni_hyperfd.detection.training.accelerator import CUDAEngine, Residents
-from nni_hyperfd.detection.training.budgets import Budget
-from nni_hyperfd.detection.training.fine_tuning import CPUEngine, Engine, NonFiniteLoss
-from nni_hyperfd.detection.training.pretraining import SETTINGS, Schedule, pretrain
+from nni_hyperfd.data.pixels import PixelStore
+from nni_hyperfd.detection.network.retinaface import Predictions, RetinaFace
+from nni_hyperfd.detection.training.fine_tuning import NonFiniteLoss
+from nni_hyperfd.detection.training.pretraining import (
+    LARGEST_SHARE,
+    MOST_MAGNIFIED,
+    SMALLEST_FACE,
+    Average,
+    Layout,
+    Pretraining,
+    Schedule,
+    make_batch,
+    plan_faces,
+)
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 
-BUDGET = Budget("tiny", 32, 96, 1, 4, 1, 1, 1, batch_size=4)
-SHORT = Schedule(rounds=5, steps_per_round=1, sizes=((0.5, 32), (1.0, 64)), warm_up_rounds=2)
-Made = tuple[Engine, torch.optim.Optimizer]
+LAYOUTS = (Layout(64, 2, False, 0.5), Layout(64, 2, True, 0.5))
+SHORT = Schedule(steps=4, warm_up=2, layouts=LAYOUTS)
 
 
 @pytest.fixture(scope="module")
-def store(drawn_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> PixelStore:
-    return open_pixels(load_dataset(drawn_faces), 128, tmp_path_factory.mktemp("cache"))
+def store(store_of: Callable[..., PixelStore]) -> PixelStore:
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (90 + 10 * i, 120, 3), dtype=np.uint8) for i in range(4)]
+    faces = [
+        [(10, 20, 40, 60, False), (70, 10, 110, 52, False), (5, 70, 12, 78, True)],
+        [(30, 30, 90, 95, False)],
+        [],
+        [(100, 90, 110, 102, False)],
+    ]
+    return store_of(pictures, faces, {"train": [0, 2, 3], "val": [1], "test": [1]})
 
 
-def plain(store: PixelStore, seed: int) -> Made:
+class Lesson(NamedTuple):
+    predictions: Predictions
+    laterals: list[Tensor]
+
+
+def teacher(pixels: Tensor) -> Lesson:
+    """Knows nothing, but the same for the same pictures."""
+    anchors = 2 * sum((pixels.shape[-1] // stride) ** 2 for stride in (8, 16, 32))
+    mean = pixels.float().mean((1, 2, 3)).view(-1, 1, 1) / 255
+    outputs = (torch.ones(len(pixels), anchors, width) * mean for width in (2, 4, 10))
+    maps = [
+        torch.randn(len(pixels), 64, side, side, generator=torch.Generator().manual_seed(side))
+        for side in (8, 4, 2)
+    ]
+    return Lesson(Predictions(*outputs), maps)
+
+
+def make(store: PixelStore, seed: int, taught: bool = True, schedule: Schedule = SHORT) -> Pretraining:
     model = RetinaFace(mobilenet_v2())
     model.reset_parameters(torch.Generator().manual_seed(seed))
-    engine = CPUEngine(model, store, SETTINGS, BUDGET)
-    return engine, engine.optimizer
+    return Pretraining(model, store, schedule, teacher if taught else None, 7)
 
 
-def accelerated(store: PixelStore, seed: int) -> Made:
-    model = RetinaFace(mobilenet_v2())
-    model.reset_parameters(torch.Generator().manual_seed(seed))
-    cpu = torch.device("cpu")
-    engine = CUDAEngine(model, BUDGET, cpu, torch.float32)
-    engine.begin(Residents.load(store, BUDGET, cpu), SETTINGS, (64,))
-    return engine, engine.optimizers[SETTINGS.optimizer]
-
-
-def run(
-    made: Made, store: PixelStore, checkpoint: Path, stop_at: int | None = None, schedule: Schedule = SHORT
-) -> list[int]:
-    rounds = []
-
-    def on_round(index: int, loss: float) -> None:
-        rounds.append(index)
-        if index == stop_at:
+def interrupt_at(step: int) -> Callable[[int, dict[str, float]], None]:
+    def on_step(done: int, losses: dict[str, float]) -> None:
+        if done == step:
             raise KeyboardInterrupt
 
-    pretrain(*made, store, schedule, 4, 7, checkpoint, on_round)
-    return rounds
+    return on_step
 
 
-@dataclass(frozen=True)
-class Story:
-    """A whole run, and the checkpoint that an interrupted one left behind."""
-
-    make: Callable[[PixelStore, int], Made]
-    whole: dict[str, torch.Tensor]
-    checkpoint: bytes
-
-
-@pytest.fixture(scope="module", params=[plain, accelerated], ids=["plain", "accelerated"])
-def story(
-    request: pytest.FixtureRequest, store: PixelStore, tmp_path_factory: pytest.TempPathFactory
-) -> Story:
-    folder, make = tmp_path_factory.mktemp("story"), request.param
-    whole = make(store, 0)
-    assert run(whole, store, folder / "whole") == list(range(5))
-    with pytest.raises(KeyboardInterrupt):
-        run(make(store, 0), store, folder / "parts", stop_at=3)
-    return Story(make, whole[0].state(), (folder / "parts").read_bytes())
-
-
-def test_going_on_equals_never_having_stopped(story: Story, store: PixelStore, tmp_path: Path) -> None:
-    (tmp_path / "parts").write_bytes(story.checkpoint)
-    resumed = story.make(store, 99)  # other start weights: the checkpoint's are the ones that count
-    assert run(resumed, store, tmp_path / "parts") == [4]
-    for name, value in story.whole.items():
-        assert torch.equal(value, resumed[0].state()[name]), name
-    assert run(story.make(store, 3), store, tmp_path / "parts") == []
-
-
-def test_an_engine_that_has_already_trained_goes_on_as_well(
-    story: Story, store: PixelStore, tmp_path: Path
+@pytest.mark.parametrize("taught", [True, False])
+def test_going_on_equals_never_having_stopped(
+    store: PixelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taught: bool
 ) -> None:
-    """A captured graph knows the optimizer's tensors by address, so they are filled and not exchanged."""
-    (tmp_path / "parts").write_bytes(story.checkpoint)
-    used = story.make(store, 5)
-    run(used, store, tmp_path / "other", schedule=replace(SHORT, rounds=1))
-    addresses = [value["exp_avg"].data_ptr() for value in used[1].state.values()]
-    assert run(used, store, tmp_path / "parts") == [4]
-    assert [value["exp_avg"].data_ptr() for value in used[1].state.values()] == addresses
-    for name, value in story.whole.items():
-        assert torch.equal(value, used[0].state()[name]), name
+    monkeypatch.setattr("nni_hyperfd.detection.training.pretraining.SAVE_EVERY", 2)
+    seen: list[int] = []
+    whole = make(store, 0, taught).run(tmp_path / "whole", lambda done, losses: seen.append(done))
+    with pytest.raises(KeyboardInterrupt):
+        make(store, 0, taught).run(
+            tmp_path / "parts", interrupt_at(3)
+        )  # the last checkpoint is that of step 2
+    other = make(store, 99, taught)  # other start weights: the checkpoint's are the ones that count
+    resumed = other.run(tmp_path / "parts", lambda done, losses: seen.append(done))
+    assert seen == [1, 2, 3, 4, 3, 4]
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+    assert not torch.equal(whole["heads.0.weight"], make(store, 0).model.state_dict()["heads.0.weight"])
 
 
 def test_a_loss_that_is_not_finite_stops_it_and_keeps_the_last_checkpoint(
-    story: Story, store: PixelStore, tmp_path: Path
+    store: PixelStore, tmp_path: Path
 ) -> None:
-    (tmp_path / "spoilt").write_bytes(story.checkpoint)
-    saved = torch.load(tmp_path / "spoilt", weights_only=True)
-    saved["model"]["heads.0.bias"].fill_(torch.nan)
-    torch.save(saved, tmp_path / "spoilt")
-    before = (tmp_path / "spoilt").read_bytes()
+    training = make(store, 0)
+    with torch.no_grad():
+        training.model.heads[0].bias.fill_(torch.nan)
     with pytest.raises(NonFiniteLoss):
-        run(story.make(store, 0), store, tmp_path / "spoilt")
-    assert (tmp_path / "spoilt").read_bytes() == before
+        training.run(tmp_path / "checkpoint", lambda done, losses: None)
+    assert not (tmp_path / "checkpoint").exists()
 
 
-def test_sizes_grow_and_the_rate_warms_up_and_falls() -> None:
-    schedule = Schedule(
-        rounds=20, sizes=((0.5, 96), (0.9, 128), (1.0, 160)), warm_up_rounds=4, peak_rate=1e-2
-    )
-    assert [schedule.size(index) for index in range(20)] == [96] * 10 + [128] * 8 + [160] * 2
-    rates = [schedule.rate(index) for index in range(20)]
-    assert rates[:4] == pytest.approx([0.25e-2, 0.5e-2, 0.75e-2, 1e-2])
-    assert rates[4] == pytest.approx(1e-2)
+def test_the_rate_warms_up_and_falls_and_features_fade() -> None:
+    schedule = Schedule(steps=20, warm_up=4, peak_rate=1e-2, feature_weight=2.0)
+    rates = [schedule.rate(step) for step in range(20)]
+    assert rates[:5] == pytest.approx([0.25e-2, 0.5e-2, 0.75e-2, 1e-2, 1e-2])
     assert rates[4:] == sorted(rates[4:], reverse=True)
     assert 1e-4 < rates[-1] < 1e-3
+    assert [schedule.features(step) for step in (0, 10, 14, 19)] == pytest.approx([2.0, 0.5, 0.0, 0.0])
+    assert [schedule.decay(step) for step in (0, 89, 10**6)] == pytest.approx([0.1, 90 / 99, 0.999])
+
+
+def test_layouts_come_as_often_as_they_should() -> None:
+    schedule = Schedule(layouts=(Layout(64, 2, False, 0.6), Layout(96, 1, True, 0.2)))
+    rng = np.random.default_rng(0)
+    drawn = [schedule.layout(rng).side for _ in range(400)]
+    assert drawn.count(64) == pytest.approx(300, abs=40)
+
+
+def test_the_average_forgets_at_the_rate_it_is_told() -> None:
+    model = RetinaFace(mobilenet_v2())
+    average = Average(model)
+    first = model.heads[0].bias.detach().clone()
+    for _ in range(2):
+        with torch.no_grad():
+            model.heads[0].bias += 1
+        average.update(model, 0.75)
+    # after one step 0.25 of the way to first + 1; then 0.25 of the way from there to first + 2
+    torch.testing.assert_close(average.state["heads.0.bias"], first + 0.25 + 0.25 * 1.75)
+
+
+def test_crops_show_a_face_at_a_wanted_size(store: PixelStore) -> None:
+    side, samples = 64, 500
+    plan = plan_faces(store, store.splits["train"], samples, side, np.random.default_rng(0))
+    assert set(plan.image.tolist()) == {0, 3}  # image 2 has no face
+    sizes = store.sizes[plan.image]
+    x0, y0, length = plan.crop.T
+    assert ((x0 >= 0) & (y0 >= 0) & (x0 + length <= sizes[:, 1]) & (y0 + length <= sizes[:, 0])).all()
+    assert (length * MOST_MAGNIFIED >= side - MOST_MAGNIFIED).all()
+    boxes = store.faces.boxes[plan.image]
+    center = (boxes[..., :2] + boxes[..., 2:]) / 2 - plan.crop[:, None, :2]
+    usable = (store.faces.valid & ~store.faces.ignored)[plan.image]
+    inside = ((center >= 0) & (center <= length.view(-1, 1, 1))).all(-1) & usable
+    assert inside.any(1).all()
+    shown = (boxes[..., 2:] - boxes[..., :2]).prod(-1).sqrt() * side / length.unsqueeze(1)
+    best = torch.where(inside, shown, torch.inf).amin(1)
+    assert best.min() < 2 * SMALLEST_FACE
+    assert best.max() > 0.7 * LARGEST_SHARE * side
+
+
+def test_a_batch_has_its_layouts_shape_and_no_empty_columns(store: PixelStore) -> None:
+    for layout in (Layout(64, 3, False, 1), Layout(64, 3, True, 1)):
+        pixels, faces = make_batch(store, layout, np.random.default_rng(1))
+        assert pixels.shape == (3, 3, 64, 64)
+        assert pixels.dtype == torch.uint8
+        assert faces.valid.any(0).all()
+        assert faces.valid.sum() >= (12 if layout.tiled else 3)
+        assert (faces.boxes[faces.valid] <= 64).all()

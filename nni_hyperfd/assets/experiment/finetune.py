@@ -1,0 +1,1 @@
+../../../trial_code/finetune.py

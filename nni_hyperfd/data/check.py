@@ -1,0 +1,371 @@
+"""From what annotations say to images with faces: classes, sizes, orientation, units and every box are checked.
+
+What cannot be believed is never background: its image is left out, with the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nni_hyperfd.data.formats.annotation import Annotations, Entry, RawFace
+from nni_hyperfd.data.formats.classes import decide
+from nni_hyperfd.data.formats.folder import Header
+from nni_hyperfd.data.orientation import SIDEWAYS, UPRIGHT, upright_boxes, upright_landmarks
+from nni_hyperfd.data.report import ClassCount, Findings, Problem, Role
+from nni_hyperfd.data.tables import Size, are_fractions
+
+LANDMARKS = 5
+SMALLEST_SIDE = 1.0  # pixels; thinner boxes have no meaningful logarithm of their size
+NO_FACE = 1.05  # pixels; what is not larger either way is a slip
+SPECK = 4.0  # pixels; a slip that is longer may have been a face that one can see
+TOLERANCE = 0.5  # pixels; rounding in annotation files moves edges by less
+SIZE_TOLERANCE = 1.0  # pixels; between a stated size and the picture's
+
+
+@dataclass(frozen=True, eq=False)
+class FaceImage:
+    """One image and its faces.
+
+    Args:
+        path: the image file.
+        width, height: size in pixels, upright (as EXIF asks viewers to turn it).
+        boxes: [n, 4] float32, xmin ymin xmax ymax in pixels, inside the image, each side at least one pixel.
+        landmarks: [n, 5, 2] float32, x y in pixels, NaN where absent.
+        ignored: [n] bool, faces that count neither for nor against a detector.
+        orientation: EXIF's, 1 where the file stores the picture upright.
+    """
+
+    path: Path
+    width: int
+    height: int
+    boxes: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
+    ignored: NDArray[np.bool_]
+    orientation: int = UPRIGHT
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Names (relative to the folder) and images, sorted by name, and the classes of all boxes."""
+
+    names: list[str]
+    images: list[FaceImage]
+    classes: tuple[ClassCount, ...]
+
+
+def check(
+    annotations: Annotations, faces: Iterable[str] | None = None, ignore: Iterable[str] | None = None
+) -> Checked:
+    """Everything that `load_dataset` checks about single images.
+
+    Raises:
+        DataError: it cannot be told which classes are faces.
+    """
+    findings = annotations.findings
+    classes = _classes(annotations, faces, ignore)
+    merged = _one_entry_an_image(annotations)
+    merged = _in_pixels(merged, annotations)
+    stored = _annotated_as_stored(merged, annotations)
+    names: list[str] = []
+    images: list[FaceImage] = []
+    for name in annotations.folder.images:
+        header = annotations.folder.header(name)
+        if header is None:
+            findings.add(Problem.BROKEN_IMAGE, name)
+            findings.left_out[name] = Problem.BROKEN_IMAGE
+            continue
+        if name in findings.left_out:
+            continue
+        if name not in merged:
+            findings.add(Problem.UNANNOTATED_IMAGE, name)
+            findings.leave_out(name, Problem.UNANNOTATED_IMAGE)
+            continue
+        entry = merged[name]
+        if not entry.fractions and entry.size and not _is_size_of(entry.size, header):
+            findings.add(Problem.WRONG_SIZE, name)
+            findings.leave_out(name, Problem.WRONG_SIZE)
+            continue
+        chosen = _chosen(entry.faces, classes, name, findings)
+        image = _check_faces(annotations.folder.root / name, header, chosen, name in stored, name, findings)
+        if image is None:
+            continue
+        _note_kind(header, name, findings)
+        names.append(name)
+        images.append(image)
+        if not len(image.boxes):
+            findings.add(Problem.NO_FACES, name)
+    for encoding, files in annotations.folder.encodings().items():
+        findings.note(
+            f"{len(files)} annotation files are not UTF-8, read with the encoding {encoding}, such as {files[0]}"
+        )
+    return Checked(names, images, tuple(sorted(classes.values(), key=lambda each: -each.boxes)))
+
+
+def _classes(
+    annotations: Annotations, faces: Iterable[str] | None, ignore: Iterable[str] | None
+) -> dict[str | None, ClassCount]:
+    """The role of every class; then images that lack an unreadable face, rather than something else, are left out."""
+    found = [face for entry in annotations.entries() for face in entry.faces]
+    named = any(face.label is not None for face in found)
+    numbers = {face.number for face in found if face.number is not None}
+    if not named and numbers and (len(numbers) > 1 or faces is not None or ignore is not None):
+        for entry in annotations.entries():
+            entry.faces = [replace(face, label=face.number) for face in entry.faces]
+        found = [face for entry in annotations.entries() for face in entry.faces]
+    counts = Counter(face.label for face in found)
+    missed = Counter(label for _, _, label in annotations.missed if label is not None and label not in counts)
+    where = str(annotations.folder.root)
+    classes = decide(counts | missed, annotations.groups, where, faces, ignore) if counts | missed else {}
+    for image, problem, label in annotations.missed:
+        if label is None or classes[label].role is not Role.OTHER:
+            annotations.unread(image, problem)
+    return {name: replace(each, boxes=counts[name]) for name, each in classes.items()}
+
+
+def _chosen(
+    faces: Sequence[RawFace], classes: Mapping[str | None, ClassCount], name: str, findings: Findings
+) -> list[RawFace]:
+    chosen = []
+    for face in faces:
+        role = classes[face.label].role
+        if role is Role.OTHER:
+            findings.add(Problem.OTHER_CLASS, name)
+            continue
+        if role is Role.IGNORED and face.label is None:
+            findings.add(Problem.UNKNOWN_CLASS, name)
+        chosen.append(replace(face, ignored=True) if role is Role.IGNORED else face)
+    return chosen
+
+
+def _one_entry_an_image(annotations: Annotations) -> dict[str, Entry]:
+    """Entries by image; images of which entries disagree, or are named without being spoken of, are left out."""
+    findings = annotations.findings
+    by_image: dict[str, list[Entry]] = {}
+    spoken: set[str] = set()
+    for entry in annotations.entries():
+        by_image.setdefault(entry.image, []).append(entry)
+        if entry.faces or not entry.silent:
+            spoken.add(entry.file)
+    merged = {}
+    for image, entries in by_image.items():
+        problem = None
+        telling = [entry for entry in entries if not entry.silent or entry.faces or entry.file in spoken]
+        if not telling:
+            problem = Problem.SILENT_FILE
+        elif any(entry.silent and not entry.faces and entry.file in annotations.orphans for entry in telling):
+            problem = Problem.ORPHANS
+        elif (
+            len({_said(entry) for entry in telling}) > 1
+            or len({entry.size for entry in telling if entry.size}) > 1
+        ):
+            problem = Problem.CONTRADICTION
+        if problem is None:
+            merged[image] = next((entry for entry in telling if entry.size), telling[0])
+        elif image not in findings.left_out:
+            findings.add(problem, image)
+            findings.leave_out(image, problem)
+    return merged
+
+
+def _said(entry: Entry) -> frozenset[tuple[object, ...]]:
+    return frozenset(
+        (tuple(round(value, 1) for value in face.box), face.ignored, face.label) for face in entry.faces
+    )
+
+
+def _in_pixels(entries: dict[str, Entry], annotations: Annotations) -> dict[str, Entry]:
+    """Boxes that are fractions of their pictures, though the format has pixels, become pixels; told by the whole set."""
+    asked = {name: entry for name, entry in entries.items() if not entry.fractions and entry.faces}
+    boxes = [face.box for entry in asked.values() for face in entry.faces]
+    if are_fractions(boxes):
+        annotations.findings.note(
+            f"boxes are taken as fractions of their pictures: none of {4 * len(boxes)} numbers is beyond 1"
+        )
+        return {**entries, **{name: _scaled(entry, annotations) for name, entry in asked.items()}}
+    for name, entry in asked.items():
+        doubtful = sum(max(map(abs, face.box)) <= 1 and any(face.box) for face in entry.faces)
+        if doubtful:
+            annotations.findings.add(Problem.UNIT_DOUBT, name, doubtful)
+            annotations.findings.leave_out(name, Problem.UNIT_DOUBT)
+    return entries
+
+
+def _scaled(entry: Entry, annotations: Annotations) -> Entry:
+    width, height = entry.size or annotations.frame(entry.image) or (1.0, 1.0)
+    faces = [
+        replace(
+            face,
+            box=(face.box[0] * width, face.box[1] * height, face.box[2] * width, face.box[3] * height),
+            landmarks=None
+            if face.landmarks is None
+            else tuple((x * width, y * height) for x, y in face.landmarks),
+        )
+        for face in entry.faces
+    ]
+    return replace(entry, faces=faces, size=entry.size or (width, height), fractions=entry.size is None)
+
+
+def _is_size_of(size: Size, header: Header) -> bool:
+    return any(
+        abs(size[0] - width) <= SIZE_TOLERANCE and abs(size[1] - height) <= SIZE_TOLERANCE
+        for width, height in ((header.width, header.height), header.upright)
+    )
+
+
+def _annotated_as_stored(entries: Mapping[str, Entry], annotations: Annotations) -> set[str]:
+    """Images whose boxes refer to the picture as the file stores it, lying, rather than upright.
+
+    Told by the size that the annotation states, or by boxes that only one of the two pictures has room for. The others
+    are taken like those that tell, as one tool made them all; else as the settings say; else upright.
+    """
+    stored: set[str] = set()
+    upright: set[str] = set()
+    unclear: list[str] = []
+    for name, entry in entries.items():
+        header = annotations.folder.header(name)
+        if header is None or not header.turned:
+            continue
+        annotations.findings.add(Problem.TURNED, name)
+        sizes = [(header.width, header.height), header.upright]
+        fitting = [size for size in sizes if _seen_at(size, entry)]
+        if (
+            header.orientation in SIDEWAYS
+            and header.width != header.height
+            and not entry.fractions
+            and len(fitting) == 1
+        ):
+            (stored if fitting[0] == sizes[0] else upright).add(name)
+        else:
+            unclear.append(name)
+    if not unclear:
+        return stored
+    if annotations.exif is None and bool(stored) != bool(upright):
+        how = "stored" if stored else "upright"
+        annotations.findings.note(
+            f"{len(unclear)} pictures that EXIF turns are taken as {how}, like those whose annotations tell"
+        )
+    else:
+        how = annotations.exif or "upright"
+        if annotations.exif is None:
+            annotations.findings.note(
+                f"{len(unclear)} pictures that EXIF turns, such as {unclear[0]}, are taken as annotated upright, which nothing tells; "
+                "if their boxes lie beside the faces, say exif: stored in classArgs or --exif stored"
+            )
+    return stored | {*unclear} if how == "stored" else stored
+
+
+def _seen_at(size: Size, entry: Entry) -> bool:
+    if entry.size is not None:
+        return (
+            abs(entry.size[0] - size[0]) <= SIZE_TOLERANCE and abs(entry.size[1] - size[1]) <= SIZE_TOLERANCE
+        )
+    return all(face.box[2] <= size[0] + 1 and face.box[3] <= size[1] + 1 for face in entry.faces)
+
+
+def _note_kind(header: Header, name: str, findings: Findings) -> None:
+    if header.mode == "P":
+        findings.add(Problem.PALETTE, name)
+    elif header.mode in ("1", "L", "LA", "La"):
+        findings.add(Problem.GRAYSCALE, name)
+    elif header.mode.startswith(("I", "F")):
+        findings.add(Problem.DEEP, name)
+    if header.transparent:
+        findings.add(Problem.ALPHA, name)
+
+
+def _check_faces(
+    path: Path, header: Header, faces: Sequence[RawFace], stored: bool, name: str, findings: Findings
+) -> FaceImage | None:
+    """The image with the faces that can be believed; None (counted) where a face that must be there cannot."""
+    kept: dict[tuple[float, ...], tuple[NDArray[np.float32], bool]] = {}
+    reason: Problem | None = None
+    specks = 0
+    for face in faces:
+        face = _turned(face, header) if stored else face
+        box = _check_box(face, header.upright, name, findings)
+        if box is Problem.EMPTY_BOX and _is_speck(face):
+            specks += 1
+        elif isinstance(box, Problem):
+            reason = reason or box
+        elif box in kept:
+            findings.add(Problem.REPEATED_BOX, name)
+            kept[box] = (kept[box][0], kept[box][1] and face.ignored)
+        else:
+            kept[box] = (_check_landmarks(face, header.upright, name, findings), face.ignored)
+    if reason is None and specks and not kept:
+        reason = Problem.EMPTY_BOX
+    if reason is not None:
+        findings.leave_out(name, reason)
+        return None
+    count = len(kept)
+    return FaceImage(
+        path=path,
+        width=header.upright[0],
+        height=header.upright[1],
+        boxes=np.array(list(kept), dtype=np.float32).reshape(count, 4),
+        landmarks=np.array([points for points, _ in kept.values()], dtype=np.float32).reshape(
+            count, LANDMARKS, 2
+        ),
+        ignored=np.array([ignored for _, ignored in kept.values()], dtype=bool),
+        orientation=header.orientation,
+    )
+
+
+def _turned(face: RawFace, header: Header) -> RawFace:
+    size = (header.width, header.height, header.orientation)
+    a, b, c, d = upright_boxes(np.array([face.box], dtype=np.float64), *size)[0].tolist()
+    landmarks = face.landmarks
+    if landmarks is not None:
+        points = upright_landmarks(np.array(landmarks, dtype=np.float64), *size)
+        landmarks = tuple((float(x), float(y)) for x, y in points)
+    return replace(face, box=(a, b, c, d), landmarks=landmarks)
+
+
+def _is_speck(face: RawFace) -> bool:
+    left, top, right, bottom = face.box
+    return 0 <= right - left < SPECK and 0 <= bottom - top < SPECK
+
+
+def _check_box(face: RawFace, size: Size, name: str, findings: Findings) -> tuple[float, ...] | Problem:
+    def refuse(problem: Problem) -> Problem:
+        findings.add(problem, name)
+        return problem
+
+    if not all(math.isfinite(value) for value in face.box):
+        return refuse(Problem.BAD_NUMBER)
+    left, top, right, bottom = face.box
+    if right <= left or bottom <= top or max(right - left, bottom - top) <= NO_FACE:
+        return refuse(Problem.EMPTY_BOX)
+    clipped = (max(left, 0.0), max(top, 0.0), min(right, float(size[0])), min(bottom, float(size[1])))
+    if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
+        return refuse(Problem.OUTSIDE_BOX)
+    if clipped[2] - clipped[0] < SMALLEST_SIDE or clipped[3] - clipped[1] < SMALLEST_SIDE:
+        return refuse(Problem.EMPTY_BOX)
+    if max(abs(after - before) for after, before in zip(clipped, face.box)) > TOLERANCE:
+        findings.add(Problem.CLIPPED_BOX, name)
+    return clipped
+
+
+def _check_landmarks(face: RawFace, size: Size, name: str, findings: Findings) -> NDArray[np.float32]:
+    points = np.full((LANDMARKS, 2), np.nan, dtype=np.float32)
+    if face.landmarks is None:
+        return points
+    # The box as annotated, since the landmarks of a face cut by the edge may lie outside the image as well.
+    sides = np.array(size, dtype=np.float64)
+    low, high = np.clip(np.reshape(face.box, (2, 2)), -sides, 2 * sides)
+    for index, point in enumerate(np.asarray(face.landmarks)):
+        if np.isnan(point).any():
+            continue
+        # An eye more than a face away from its face is a slip of the pen that would spoil the regression.
+        if (point >= low - (high - low)).all() and (point <= high + (high - low)).all():
+            points[index] = point
+        else:
+            findings.add(Problem.STRAY_LANDMARK, name)
+    return points

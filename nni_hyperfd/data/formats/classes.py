@@ -1,0 +1,348 @@
+"""Which classes of an annotation are faces, told by their names in the languages that annotators write.
+
+In this order: what the customer says; classes that are called a face; heads, where no class is called a face; states of
+masks and moods, which only a face has; a single class that says nothing, such as "object". Everything else is asked about:
+persons must not become faces, nor faces background, without a word.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from nni_hyperfd.data.report import ClassCount, Role, printable
+from nni_hyperfd.errors import DataError
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+FACE_WORDS = _words(
+    "face faces human_face humanface facial gesicht gesichter visage visages cara caras rostro rostros rosto rostos viso visi "
+    "volto volti faccia facce gezicht gezichten ansikte ansikten ansikt ansigt ansigter kasvot kasvo twarz twarze obličej tvář "
+    "lice arc față fata yüz yuz wajah muka mặt лицо лица обличчя лице πρόσωπο وجه פנים चेहरा ใบหน้า"
+)
+FACE_SYLLABLES = ("人脸", "人臉", "脸", "臉", "面部", "面孔", "顔", "얼굴", "ใบหน้า", "चेहरा")
+HEAD_WORDS = _words(
+    "head heads human_head kopf köpfe kopfe tête tete têtes cabeza cabezas cabeça cabeca testa teste hoofd huvud hode hoved głowa "
+    "голова kepala"
+)
+HEAD_SYLLABLES = ("人头", "人頭", "头部", "頭部", "머리")
+NO_WORDS = _words(
+    "no non not none without wo w/o un ohne kein keine keinen nicht pas sans sin sem senza nessun zonder geen uten utan ingen bez "
+    "absent missing negative neg anti не без нет hayır değil yok tanpa bukan nie nem δεν"
+)
+NO_SYLLABLES = ("非", "无", "無", "不是", "没有", "沒有", "なし", "없음", "아님")
+UNSURE_WORDS = _words(
+    "ignore ignored ignoring dontcare unsure uncertain maybe doubtful unklar ignorieren ignorer ignorar"
+)
+FILLERS = _words("a an the de la le el der die das ein eine einen un une una is any visible real human clear")
+MASK_WORDS = _words(
+    "mask masks masked unmasked nomask facemask maske masken masque masques mascarilla tapabocas cubrebocas máscara mascara "
+    "mascherina mondkapje munskydd maseczka маска masker"
+)
+MASK_SYLLABLES = ("口罩", "マスク", "마스크")
+MOOD_WORDS = _words(
+    "happy happiness sad sadness angry anger neutral surprise surprised surprise fear fearful disgust disgusted contempt smile smiling "
+    "laughing crying spoof real fake live"
+)
+OBJECTS_AFTER_FACE = _words("shield shields guard guards recognition id book paint cream cloth towel")
+OTHER_FACES = _words("animal dog cat pet monkey horse statue doll toy mannequin dummy clock watch")
+NOT_THE_WORD = re.compile(
+    r"sur|inter|type|pre|bore|out|pro"
+)  # surface, interface, typeface, preface: no faces
+NOTHING_SAID = _words(
+    "object objects obj item target roi region box bbox bndbox rect rectangle label labels default class class0 annotation instance "
+    "foreground positive detection objekt objet objeto"
+)
+OPEN_IMAGES = {
+    "/m/0dzct": "Human face", "/m/04hgtk": "Human head", "/m/01g317": "Person", "/m/04yx4": "Man", "/m/03bt1vf": "Woman",
+    "/m/05r655": "Girl", "/m/01bl7v": "Boy", "/m/02p0tk3": "Human body", "/m/014sv8": "Human eye", "/m/0k0pj": "Human nose",
+    "/m/0283dt1": "Human mouth", "/m/039xj_": "Human ear",
+}  # fmt: skip
+FACE_WITNESSES = tuple(
+    word
+    for word in (*FACE_SYLLABLES, *NO_SYLLABLES, *MASK_SYLLABLES, *sorted(FACE_WORDS | HEAD_WORDS))
+    if not word.isascii()
+)
+SAID = "as the settings say"
+
+
+def normal(name: str) -> str:
+    """A class name without case, outer blanks and differences that only Unicode sees."""
+    return unicodedata.normalize("NFKC", name).strip().casefold()
+
+
+def words_of(name: str) -> list[str]:
+    """Words of a class name: "humanFace_2", "human-face" and "Human Face" say the same."""
+    apart = re.sub(
+        r"(?<=[a-zß-ÿ])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", unicodedata.normalize("NFKC", name)
+    )
+    return [word for word in re.split(r"[\W\d_]+", apart.replace("'", "").casefold()) if word]
+
+
+def _is_face_word(word: str) -> bool:
+    if word in FACE_WORDS or any(syllable in word for syllable in FACE_SYLLABLES):
+        return True
+    # Compounds: catface, faceimage, Babygesicht; not surface, facade or facet.
+    for end in ("face", "faces", "gesicht", "gesichter"):
+        if word.endswith(end) and not NOT_THE_WORD.fullmatch(word[: -len(end)]):
+            return True
+    return word.startswith("face") and word[4:] in MASK_WORDS | {
+        "image",
+        "box",
+        "bbox",
+        "region",
+        "area",
+        "front",
+        "side",
+        "s",
+    }
+
+
+def _is_mask_word(word: str) -> bool:
+    return word in MASK_WORDS or any(part in word for part in (*MASK_SYLLABLES, "mask", "masque"))
+
+
+def _is_head_word(word: str) -> bool:
+    return word in HEAD_WORDS or any(syllable in word for syllable in HEAD_SYLLABLES)
+
+
+def _negates_face(words: Sequence[str]) -> bool:
+    """Whether the words say that something is no face; "face without mask" and "no_mask" do not."""
+    if any(mark in word for word in words for mark in NO_SYLLABLES):
+        return not any(_is_mask_word(word) for word in words)
+    for position, word in enumerate(words):
+        glued = next(
+            (
+                no
+                for no in ("non", "no", "not", "un", "kein")
+                if word.startswith(no) and _is_face_word(word[len(no) :])
+            ),
+            "",
+        )
+        if glued or word in ("faceless", "gesichtslos"):
+            return not any(_is_mask_word(other) for other in words)
+        if word in NO_WORDS:
+            rest = [other for other in words[position + 1 :] if other not in FILLERS]
+            if not rest or _is_face_word(rest[0]):
+                return not any(_is_mask_word(other) for other in rest)
+            if any(_is_face_word(other) for other in words[:position]) and rest[0] in (
+                "found",
+                "present",
+                "detected",
+                "there",
+                "face",
+            ):
+                return True
+    return False
+
+
+def _kind(name: str) -> str:
+    """What a class name says: face, face mask, other face, unsure, no face, head, mask, mood, nothing, or something else."""
+    words = words_of(OPEN_IMAGES.get(name, name))
+    if not words:
+        return "nothing"
+    if UNSURE_WORDS & {*words, "".join(words)} or normal(name) in ("don't care", "dont care"):
+        return "unsure"
+    if _negates_face(words):
+        return "no face" if any(_is_face_word(w) or _is_face_word(re.sub("^(non|not|no|un|kein)", "", w)) for w in words) else (
+            "something else" if not any(_is_mask_word(w) for w in words) else "mask"
+        )  # fmt: skip
+    if any(map(_is_face_word, words)):
+        if OBJECTS_AFTER_FACE & {*words}:
+            return "something else"
+        if any(map(_is_mask_word, words)) and {*words} <= {
+            "face",
+            "faces",
+            "mask",
+            "masks",
+            "facemask",
+            "gesichtsmaske",
+        }:
+            return "face mask"
+        return "other face" if OTHER_FACES & {*words} else "face"
+    if any(map(_is_mask_word, words)):
+        return "mask"
+    if any(map(_is_head_word, words)):
+        return "head"
+    if {*words} <= MOOD_WORDS:
+        return "mood"
+    if {"background", "hintergrund", "fond", "fondo"} & {*words}:
+        return "no face"
+    return "nothing" if {*words} <= NOTHING_SAID else "something else"
+
+
+def decide(
+    counts: Mapping[str | None, int],
+    groups: Mapping[str, str],
+    where: str,
+    faces: Iterable[str] | None = None,
+    ignore: Iterable[str] | None = None,
+) -> dict[str | None, ClassCount]:
+    """The role of every class.
+
+    Args:
+        counts: boxes of each class; None: boxes whose class has no name.
+        groups: class to the group that the annotation puts it in (COCO's supercategory).
+        where: the folder, for messages.
+        faces, ignore: names (or numbers) that the customer has chosen.
+
+    Raises:
+        DataError: a chosen name does not occur, or no name says which class is a face.
+    """
+    names = [name for name in counts if name is not None]
+    kinds = {name: _kind(name) for name in names}
+    if faces is not None or ignore is not None:
+        chosen = _chosen(counts, where, faces, ignore)
+        if faces is not None:
+            return {
+                name: ClassCount(
+                    name,
+                    count,
+                    chosen.get(name, Role.OTHER),
+                    SAID if name in chosen else "not among the classes chosen",
+                )
+                for name, count in counts.items()
+            }
+        rest = {name: count for name, count in counts.items() if name not in chosen}
+        decided = decide(rest, groups, where) if rest else {}
+        return decided | {name: ClassCount(name, counts[name], Role.IGNORED, SAID) for name in chosen}
+    if not names:
+        return (
+            {None: ClassCount(None, counts.get(None, 0), Role.FACE, "no class has a name")} if counts else {}
+        )
+    role: dict[str | None, tuple[Role, str]] = {}
+    for name in names:
+        if kinds[name] == "unsure":
+            role[name] = (Role.IGNORED, "its name says so")
+        elif kinds[name] == "no face":
+            role[name] = (Role.OTHER, "its name says that it is no face")
+    best = _best(kinds, groups)
+    if best is None and len(names) - len(role) == 0:
+        raise DataError(_question(counts, where))
+    for name in names:
+        if name in role:
+            continue
+        kind = kinds[name]
+        if best == "face":
+            role[name] = {
+                "face": (Role.FACE, "its name says so"),
+                "face mask": (Role.FACE, "its name says so"),
+                "other face": (Role.IGNORED, "a face, but of a kind that another class is not"),
+                "mask": (
+                    Role.IGNORED,
+                    "a masked face or a mask beside classes of faces; choose it by faces if it is one",
+                ),
+            }.get(kind, (Role.OTHER, "another class is called a face"))
+        elif best == "other face":
+            role[name] = (
+                (Role.FACE, "its name says so")
+                if kind == "other face"
+                else (Role.OTHER, "another class is called a face")
+            )
+        elif best == "group":
+            of = _kind(groups[name]) == "face" if name in groups else False
+            role[name] = (
+                (Role.FACE, "its group is called a face")
+                if of
+                else (Role.OTHER, "another group is called a face")
+            )
+        elif best == "mask":
+            role[name] = (
+                (Role.FACE, "with or without, a mask is on a face")
+                if kind in ("mask", "mood", "face mask")
+                else (Role.OTHER, "faces are those with and without a mask")
+            )
+        elif best == "head":
+            role[name] = (
+                (Role.FACE, "a head, and no class is called a face")
+                if kind == "head"
+                else (Role.OTHER, "heads stand for faces")
+            )
+        elif best == "mood":
+            role[name] = (Role.FACE, "only a face has it")
+        elif best == "nothing":
+            role[name] = (Role.FACE, "the only class, and its name says nothing")
+        else:
+            raise DataError(_question(counts, where))
+    if None in counts:
+        role[None] = (Role.IGNORED, "no name, while other classes have one")
+    return {name: ClassCount(name, count, *role[name]) for name, count in counts.items()}
+
+
+def _best(kinds: Mapping[str, str], groups: Mapping[str, str]) -> str | None:
+    """By what the faces of a set are told."""
+    found = Counter(kinds.values())
+    if found["face"]:
+        return "face"
+    if found["other face"]:
+        return "other face"
+    # A group that is also the name of the whole project says nothing of its members.
+    said = {groups[name] for name in kinds if name in groups and _kind(groups[name]) == "face"}
+    if said and (
+        {*groups.values()} - said
+        or len(kinds) == 1
+        or all(_may_be_faces(kinds[name]) for name in kinds if name in groups)
+    ):
+        return "group"
+    found["mask"] += found.pop("face mask", 0)
+    if found["mask"] > 1 or (
+        found["mask"] and found["mask"] + found["mood"] + found["no face"] + found["unsure"] == len(kinds)
+    ):
+        return "mask"
+    if found["head"]:
+        return "head"
+    if found["mask"]:
+        return None
+    meaningful = [kind for kind in kinds.values() if kind not in ("unsure", "no face")]
+    if meaningful and all(kind == "mood" for kind in meaningful):
+        return "mood"
+    return "nothing" if meaningful == ["nothing"] else None
+
+
+def _may_be_faces(kind: str) -> bool:
+    return kind in ("mood", "nothing", "mask")
+
+
+def _chosen(
+    counts: Mapping[str | None, int], where: str, faces: Iterable[str] | None, ignore: Iterable[str] | None
+) -> dict[str | None, Role]:
+    by_normal: dict[str, list[str]] = {}
+    for name in counts:
+        if name is not None:
+            by_normal.setdefault(normal(name), []).append(name)
+            by_normal.setdefault(normal(OPEN_IMAGES.get(name, name)), [name])
+    chosen: dict[str | None, Role] = {}
+    for setting, wanted, role in (("faces", faces, Role.FACE), ("ignore", ignore, Role.IGNORED)):
+        for one in wanted or ():
+            found = by_normal.get(normal(str(one)))
+            if found is None:
+                raise DataError(
+                    f"{setting} names {str(one)!r}, which is no class of {where}: its classes are {_listed(counts)}."
+                )
+            for name in found:
+                if chosen.get(name, role) is not role:
+                    raise DataError(
+                        f"{str(one)!r} is among the faces and among the classes to ignore: take it out of one of them."
+                    )
+                chosen[name] = role
+    return chosen
+
+
+def _listed(counts: Mapping[str | None, int]) -> str:
+    shown = sorted(
+        ((name, count) for name, count in counts.items() if name is not None), key=lambda item: -item[1]
+    )
+    text = ", ".join(f"{printable(name)} ({count} boxes)" for name, count in shown[:12])
+    return (text or "without names") + (", ..." if len(shown) > 12 else "")
+
+
+def _question(counts: Mapping[str | None, int], where: str) -> str:
+    return (
+        f"no class of {where} is called a face: they are {_listed(counts)}; say which are faces by faces: [names] in classArgs or "
+        "--faces NAME (and by ignore which count for nothing)."
+    )

@@ -1,0 +1,245 @@
+"""Tables of boxes as spreadsheets, scripts and annotation tools write them: delimiter, header, numbers."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+DELIMITERS = (",", ";", "\t", "|")
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?|[-+]?(nan|inf(inity)?)", re.IGNORECASE)
+DECIMAL_COMMA = re.compile(r"[-+]?[0-9]*,[0-9]+")
+
+IMAGE = (
+    "image", "filename", "imagename", "imagefilename", "file", "imagefile", "imagepath", "filepath", "path", "imageid",
+    "img", "imgname", "imgpath", "imgid", "imgfile", "imageurl", "url", "picture", "photo", "frame", "frameid", "bild", "name", "id",
+)  # fmt: skip
+LABEL = (
+    "label", "class", "classname", "labelname", "category", "categoryname", "object", "objectname", "type", "cls", "tag",
+    "classid", "categoryid", "labelid", "target", "name", "klasse",
+)  # fmt: skip
+SPLIT = ("split", "subset", "set", "partition", "usage", "mode", "fold", "dataset")
+IGNORED = ("ignore", "ignored", "iscrowd", "crowd", "isgroupof", "difficult", "invalid")
+BOX = ("bbox", "box", "boundingbox", "boxes", "bboxes", "facebox", "rect", "rectangle", "coordinates")
+IMAGE_SIZE = (
+    *((f"{of}width", f"{of}height") for of in ("image", "img", "frame", "picture", "orig", "original")),
+    ("imagew", "imageh"),
+    ("imgw", "imgh"),
+)
+_PREFIXES = ("", "bbox", "box", "face", "rect", "boundingbox", "region")
+CORNERS = tuple(
+    (f"{p}{a}", f"{p}{b}", f"{p}{c}", f"{p}{d}")
+    for p in _PREFIXES
+    for a, b, c, d in (
+        ("xmin", "ymin", "xmax", "ymax"),
+        ("x0", "y0", "x1", "y1"),
+        ("x1", "y1", "x2", "y2"),
+        ("left", "top", "right", "bottom"),
+        ("xtl", "ytl", "xbr", "ybr"),
+        ("minx", "miny", "maxx", "maxy"),
+        ("xleft", "ytop", "xright", "ybottom"),
+        ("xstart", "ystart", "xend", "yend"),
+        ("startx", "starty", "endx", "endy"),
+        ("topleftx", "toplefty", "bottomrightx", "bottomrighty"),
+        ("x", "y", "x2", "y2"),
+    )
+)  # fmt: skip
+CENTRES = tuple(
+    (f"{p}{a}", f"{p}{b}", f"{q}{c}", f"{q}{d}")
+    for p in _PREFIXES
+    for q in dict.fromkeys((p, ""))
+    for a, b in (
+        ("cx", "cy"),
+        ("xcenter", "ycenter"),
+        ("centerx", "centery"),
+        ("xcentre", "ycentre"),
+        ("xc", "yc"),
+    )
+    for c, d in (("w", "h"), ("width", "height"))
+)
+SIZES = tuple(
+    (f"{p}{a}", f"{p}{b}", f"{q}{c}", f"{q}{d}")
+    for p in _PREFIXES
+    for q in dict.fromkeys((p, "", "bbox", "box"))
+    for a, b in (
+        ("x", "y"),
+        ("xmin", "ymin"),
+        ("left", "top"),
+        ("x1", "y1"),
+        ("x0", "y0"),
+        ("topleftx", "toplefty"),
+    )
+    for c, d in (("w", "h"), ("width", "height"), ("wid", "hei"))
+)
+LAYOUTS = ("corners", "corner and size", "centre and size")
+
+
+@dataclass(frozen=True)
+class Header:
+    """Where a table has what.
+
+    Args:
+        image: position of the name of the picture.
+        box: positions of four numbers, or of one cell that holds all four.
+        layout: one of ``LAYOUTS``; None: not told by the header, to be found from the numbers.
+        size: positions of the picture's width and height.
+        label, split: positions, None where there is none.
+        ignored: positions of marks for faces that do not count.
+        named: whether the first line is this header, rather than the first face.
+        columns: how many there are.
+    """
+
+    image: int
+    box: tuple[int, ...]
+    layout: str | None
+    size: tuple[int, int] | None = None
+    label: int | None = None
+    split: int | None = None
+    ignored: tuple[int, ...] = field(default=())
+    named: bool = True
+    columns: int = 0
+
+
+def plain(name: str) -> str:
+    """A column's name without case, blanks and marks: "X_Min" and "xmin" are the same."""
+    return re.sub(r"[\W_]+", "", name).casefold()
+
+
+def delimiter_of(line: str) -> str:
+    """What separates the columns of a header line: the delimiter that makes most of them."""
+    return max(DELIMITERS, key=lambda mark: len(next(csv.reader([line], delimiter=mark), [])))
+
+
+def header_of(fields: Sequence[str]) -> Header | None:
+    """What a header line says, None where it names no picture or no box."""
+    where: dict[str, int] = {}
+    for position, name in enumerate(fields):
+        where.setdefault(plain(name), position)
+    image = next((where[name] for name in IMAGE if name in where), None)
+    if image is None:
+        return None
+    box, layout, taken = _box(where)
+    if box is None:
+        return None
+    used = {image, *box}
+    size = next((pair for pair in IMAGE_SIZE if {*pair} <= where.keys()), None)
+    if size is None and {"width", "height"} <= where.keys() - {*taken}:
+        size = ("width", "height")
+    label = next((where[name] for name in LABEL if name in where and where[name] not in used), None)
+    split = next((where[name] for name in SPLIT if name in where), None)
+    return Header(
+        image,
+        box,
+        layout,
+        (where[size[0]], where[size[1]]) if size else None,
+        label,
+        split,
+        tuple(where[name] for name in IGNORED if name in where),
+        columns=len(fields),
+    )
+
+
+def _box(where: Mapping[str, int]) -> tuple[tuple[int, ...] | None, str | None, tuple[str, ...]]:
+    for layout, choices in zip(LAYOUTS, (CORNERS, SIZES, CENTRES)):
+        for names in choices:
+            if {*names} <= where.keys():
+                return tuple(where[name] for name in names), layout, names
+    one = next((name for name in BOX if name in where), None)
+    return ((where[one],), None, (one,)) if one else (None, None, ())
+
+
+def rows_of(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | None]]:
+    """Line number and fields of every row that is not empty; None for one that is no row of a table."""
+    lines = text.splitlines()
+    rows = csv.reader(lines, delimiter=delimiter)
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield rows.line_num, None
+            continue
+        if any(cell.strip() for cell in row):
+            yield rows.line_num, row
+
+
+def number(text: str) -> float | None:
+    """A number as programs or, with a decimal comma, as spreadsheets write it; None where it is none."""
+    word = text.strip()
+    if DECIMAL_COMMA.fullmatch(word):
+        word = word.replace(",", ".")
+    # Not everything that Python takes: "1_000" and digits of other scripts are slips here.
+    return float(word) if NUMBER.fullmatch(word) else None
+
+
+def numbers(fields: Sequence[str]) -> list[float] | None:
+    """The fields as numbers, or None when one of them is none."""
+    values = [number(field) for field in fields]
+    return (
+        None if any(value is None for value in values) else [value for value in values if value is not None]
+    )
+
+
+def four_in_one(cell: str) -> list[float] | None:
+    """Four numbers of one cell: "[10, 20, 30, 40]", "10 20 30 40"."""
+    words = re.split(r"[\s,;]+", cell.strip().strip("[](){}").strip())
+    values = numbers(words)
+    return values if values is not None and len(values) == 4 else None
+
+
+Size = tuple[float, float]
+Four = Sequence[float]
+ENOUGH = 3  # boxes: fewer prove nothing against what a format says
+ROOM = 0.02  # of the picture: how far rounding and boxes over the edge may lead outside
+
+
+def are_fractions(boxes: Sequence[Four]) -> bool:
+    """Whether the numbers of a whole table are fractions of the picture: none beyond 1, and not all of them whole."""
+    values = [value for box in boxes for value in box if math.isfinite(value)]
+    return bool(values) and max(map(abs, values)) <= 1 + 5 * ROOM and any(value % 1 for value in values)
+
+
+def corners_of(box: Four, layout: str) -> tuple[float, float, float, float]:
+    """xmin, ymin, xmax, ymax of a box in one of the ``LAYOUTS``."""
+    a, b, c, d = box
+    if layout == "corners":
+        return a, b, c, d
+    return (
+        (a, b, a + c, b + d) if layout == "corner and size" else (a - c / 2, b - d / 2, a + c / 2, b + d / 2)
+    )
+
+
+def fits(box: Four, layout: str, size: Size | None) -> bool:
+    """Whether a box that is read in ``layout`` has sides and lies in a picture of ``size`` (None: anywhere right of 0)."""
+    left, top, right, bottom = corners_of(box, layout)
+    width, height = size or (math.inf, math.inf)
+    room_x, room_y = (ROOM * width + 1, ROOM * height + 1) if size else (1.0, 1.0)
+    return (
+        right > left
+        and bottom > top
+        and left >= -room_x
+        and top >= -room_y
+        and right <= width + room_x
+        and bottom <= height + room_y
+    )
+
+
+def layouts_that_fit(boxes: Sequence[Four], sizes: Sequence[Size | None], share: float = 1.0) -> list[str]:
+    """The layouts in which at least ``share`` of the boxes of a table fit their pictures."""
+    finite = [(box, size) for box, size in zip(boxes, sizes) if all(map(math.isfinite, box))]
+    return [
+        layout
+        for layout in LAYOUTS
+        if finite and sum(fits(box, layout, size) for box, size in finite) >= share * len(finite)
+    ]
+
+
+def layout_by_evidence(boxes: Sequence[Four], sizes: Sequence[Size | None], expected: str) -> str | None:
+    """``expected`` if at least half of the boxes of a table fit their pictures so, else corners for sizes, or the other way round, if all fit."""
+    if not boxes or expected in layouts_that_fit(boxes, sizes, 0.5):
+        return expected
+    other = "corner and size" if expected == "corners" else "corners"
+    return other if len(boxes) >= ENOUGH and other in layouts_that_fit(boxes, sizes) else None

@@ -1,0 +1,137 @@
+"""Charts as inline SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from nni_hyperfd.pages.html import Markup, element
+
+COLORS = ("#1f77ff", "#e4572e", "#2a9d5c", "#9a5bd1", "#c9971c", "#17a2b8", "#d6408c", "#6b7280")
+WIDTH, HEIGHT = 620, 260
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 38
+
+Points = Sequence[tuple[float, float]]
+
+
+def lines(
+    series: Mapping[str, Points],
+    x_title: str,
+    y_title: str,
+    x_range: tuple[float, float] | None = None,
+    y_range: tuple[float, float] = (0.0, 1.0),
+    dots: bool = False,
+) -> Markup:
+    """One line for each of ``series``, with a legend below."""
+    xs = [x for points in series.values() for x, _ in points]
+    low, high = x_range or (min(xs, default=0.0), max(xs, default=1.0))
+    if high <= low:
+        high = low + 1
+    frame = _Frame((low, high), y_range)
+    parts = [*frame.axes(x_title, y_title)]
+    for number, (name, points) in enumerate(series.items()):
+        color = COLORS[number % len(COLORS)]
+        path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in points)
+        line = element("polyline", points=path, fill="none", stroke=color, stroke_width=2)
+        marks = [
+            element("circle", cx=f"{frame.x(x):.1f}", cy=f"{frame.y(y):.1f}", r=3, fill=color)
+            for x, y in points
+        ]
+        parts.append(element("g", element("title", name), line, *(marks if dots else ())))
+    legend = [
+        element("g", _swatch(number), element("text", name, x=LEFT + 16, y=HEIGHT + 15 + 18 * number))
+        for number, name in enumerate(series)
+    ]
+    return _svg(HEIGHT + 18 * len(series) + 8, *parts, *legend)
+
+
+def histogram(
+    values: Sequence[float], marks: Mapping[str, float], x_title: str, y_title: str, bins: int = 28
+) -> Markup:
+    """How often values occur, on a logarithmic axis of doublings, with dashed lines at ``marks``."""
+    ends = [*values, *marks.values()]
+    low, high = (math.log2(edge) for edge in (min(ends) * 0.9, max(ends) * 1.1))
+    counts = [0] * bins
+    for value in values:
+        counts[min(bins - 1, int((math.log2(value) - low) / (high - low) * bins))] += 1
+    frame = _Frame((low, high), (0, max(1, *counts)))
+    step = (high - low) / bins
+    bars = [
+        element(
+            "rect",
+            element("title", f"{2 ** (low + i * step):.0f} to {2 ** (low + (i + 1) * step):.0f}: {count}"),
+            x=f"{frame.x(low + i * step):.1f}",
+            y=f"{frame.y(count):.1f}",
+            width=f"{frame.x(low + step) - frame.x(low) - 1:.1f}",
+            height=f"{frame.y(0) - frame.y(count):.1f}",
+            fill="#9dbff5",
+        )
+        for i, count in enumerate(counts)
+        if count
+    ]
+    lines_at = [
+        element(
+            "g",
+            element("title", f"{name}: {value:g}"),
+            element(
+                "line",
+                x1=f"{frame.x(math.log2(value)):.1f}",
+                x2=f"{frame.x(math.log2(value)):.1f}",
+                y1=TOP,
+                y2=HEIGHT - BOTTOM,
+                stroke="#b3261e" if name.startswith("!") else "#66707f",
+                stroke_dasharray="4 4",
+            ),
+            element("text", name.lstrip("!"), x=f"{frame.x(math.log2(value)) + 3:.1f}", y=TOP + 9),
+        )
+        for name, value in marks.items()
+    ]
+    doublings = [2.0**power for power in range(math.ceil(low), math.floor(high) + 1)]
+    ticks = [(math.log2(value), f"{value:g}") for value in doublings]
+    return _svg(HEIGHT, *frame.axes(x_title, y_title, ticks, whole=True), *bars, *lines_at)
+
+
+class _Frame:
+    """Values to places."""
+
+    def __init__(self, x_range: tuple[float, float], y_range: tuple[float, float]) -> None:
+        self.x_range, self.y_range = x_range, y_range
+
+    def x(self, value: float) -> float:
+        low, high = self.x_range
+        return LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        low, high = self.y_range
+        return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
+
+    def axes(
+        self, x_title: str, y_title: str, x_ticks: list[tuple[float, str]] | None = None, whole: bool = False
+    ) -> list[Markup]:
+        parts = [element("title", f"{y_title} against {x_title}")]
+        low, high = self.y_range
+        for i in range(5):
+            value = low + (high - low) * i / 4
+            label = f"{value:.0f}" if whole else f"{value:.2f}"
+            y = f"{self.y(value):.1f}"
+            parts.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, stroke="#e8ebef"))
+            parts.append(element("text", label, x=LEFT - 6, y=self.y(value) + 4, text_anchor="end"))
+        start, end = self.x_range
+        ticks = x_ticks or [
+            (start + (end - start) * i / 4, f"{start + (end - start) * i / 4:.3g}") for i in range(5)
+        ]
+        for value, label in ticks:
+            place = f"{self.x(value):.1f}"
+            parts.append(element("text", label, x=place, y=HEIGHT - BOTTOM + 16, text_anchor="middle"))
+        middle = (LEFT + WIDTH - RIGHT) / 2
+        parts.append(element("text", x_title, x=middle, y=HEIGHT - 4, text_anchor="middle"))
+        return parts
+
+
+def _swatch(number: int) -> Markup:
+    y = HEIGHT + 5 + 18 * number
+    return element("rect", x=LEFT, y=y, width=11, height=11, fill=COLORS[number % len(COLORS)])
+
+
+def _svg(height: int, *content: Markup) -> Markup:
+    return element("svg", *content, viewBox=f"0 0 {WIDTH} {height}", width=WIDTH, _class="chart", role="img")

@@ -1,0 +1,75 @@
+"""Parameters that no trial reads: a misspelt one would be trained as the default, and told as experience."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections.abc import Collection, Iterable
+from pathlib import PurePath
+
+from nni_hyperfd.errors import SpaceError
+from nni_hyperfd.spaces.configuration import NETWORK_KEY
+from nni_hyperfd.spaces.hyperparameters import FIELDS
+
+__all__ = ["SCRIPT", "refuse_unread", "refuse_unread_space", "runs_the_shipped_trial"]
+
+SCRIPT = "finetune.py"
+"""The shipped trial."""
+
+TRIAL_BUDGET = "TRIAL_BUDGET"
+"""Key by which NNI's multi-fidelity advisors say how long a trial may train."""
+
+
+def runs_the_shipped_trial(command: str) -> bool:
+    """Whether a trial command starts the shipped trial, wherever it lies."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # NNI hands the command to a shell, which may understand more than this does
+        words = command.split()
+    return any(PurePath(word).name == SCRIPT for word in words)
+
+
+def refuse_unread(keys: Iterable[str], where: str) -> None:
+    """Refuse parameters that the shipped trial would not look at.
+
+    Args:
+        where: beginning of the sentence, such as ``"--config"``.
+
+    Raises:
+        SpaceError: names the first such key and the nearest one that is read.
+    """
+    for key in keys:
+        if key not in FIELDS and key != TRIAL_BUDGET and not NETWORK_KEY.fullmatch(key):
+            # People write the long names as well, or something near to them.
+            names = {**{name: name for name in FIELDS}, **{long: short for short, long in FIELDS.items()}}
+            near = difflib.get_close_matches(key.lower(), names, n=1, cutoff=0.7)
+            hint = f"did you mean {names[near[0]]!r}? " if near else ""
+            raise SpaceError(
+                f"{where}: {SCRIPT} reads no {key!r}; {hint}It reads {', '.join(FIELDS)} and the architecture's keys, such as "
+                "s2_depth and s2_b1."
+            )
+
+
+def refuse_unread_space(keys: Iterable[str], command: str, reads: Collection[str] | None) -> None:
+    """Refuse a search space with keys that the experiment's trial does not read.
+
+    Args:
+        keys: of the space.
+        command: NNI's ``trialCommand``.
+        reads: what the trial reads, as the experiment's config says it; None where it says nothing. What a trial of the
+            user's own reads is then taken to be right.
+
+    Raises:
+        SpaceError: names the first such key and the nearest one that is read.
+    """
+    if reads is None:
+        if runs_the_shipped_trial(command):
+            refuse_unread(keys, "The search space")
+        return
+    for key in keys:
+        if key not in reads:
+            near = difflib.get_close_matches(key, reads, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise SpaceError(
+                f"The search space: the trial reads no {key!r}; {hint}The config says that it reads {', '.join(reads)}."
+            )
