@@ -31,8 +31,8 @@ from nni_hyperfd.platform.state.pruning import AT_ONCE, Keeping, prune
 from nni_hyperfd.platform.state.records import NewTask, NewVersion, Trial
 from nni_hyperfd.platform.state.schema import LOCAL, OwnEncoderRow
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
-from nni_hyperfd.protocol.blobs import pack
 from nni_hyperfd.protocol.messages import VALUES_LIMIT, RecommendRequest
+from nni_hyperfd.protocol.tensors import to_blob
 from nni_hyperfd.ranker.batch import list_loss
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import encode
@@ -294,7 +294,7 @@ def _live(store: Store, experiments: int, keep_all: bool = False) -> None:
     state = read_assets()
     offline = OfflineData.from_bytes(state.offline)
     rng = np.random.default_rng(0)
-    features = pack("offline features", {"phi": torch.randn(len(offline), 64)}, {})
+    features = to_blob("offline features", {"phi": torch.randn(len(offline), 64)}, {})
     space = standard_space("hpo")
     points = [space.parameters(each) for each in space.enumerate()[:4]]
     begun = store.newest().number

@@ -25,9 +25,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("evidence", "platform", "customer"),
     ("recommendation",),
     ("ranker",),
-    ("trial", "metafeature"),
+    ("trial", "metafeature", "pages"),
     ("detection", "synthetic", "protocol"),
     ("data", "spaces"),
+    ("location", "files"),
     ("errors", "scalars"),
 )
 """Top to bottom: a room may import rooms of lower floors, and none of its own floor or above."""
@@ -83,7 +84,8 @@ class House:
     """
 
     def __init__(self, root: Path, *folders: str) -> None:
-        files = [path for folder in folders for path in sorted((root / folder).rglob("*.py"))]
+        found = [path for folder in folders for path in sorted((root / folder).rglob("*.py"))]
+        files = [path for path in found if not path.is_symlink()]  # read where they lie
         self.files = {module_name(path, root): path for path in files}
         self.imports = {name: imports(name, path) for name, path in self.files.items()}
 

@@ -37,9 +37,9 @@ from nni_hyperfd.platform.past import OFFLINE_FEATURES
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.schema import LOCAL, Base, FeatureRow, TaskRow, TrialRow, VersionRow, now
 from nni_hyperfd.platform.state.store import Store
-from nni_hyperfd.protocol.blobs import pack
 from nni_hyperfd.protocol.calls import CALLS
 from nni_hyperfd.protocol.messages import FindTask, Question
+from nni_hyperfd.protocol.tensors import to_blob
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.server.limits import Limits
 from nni_hyperfd.server.serve import ServerSettings, make_server
@@ -240,7 +240,7 @@ def fill(store: Store, offline: OfflineData, tasks: int) -> None:
         for number in range(begin, min(begin + 200, tasks)):
             generator = torch.Generator().manual_seed(number)
             turned = phi @ (torch.eye(64) + 0.01 * torch.randn(64, 64, generator=generator)).T
-            blob = pack(OFFLINE_FEATURES, {"phi": turned}, {})
+            blob = to_blob(OFFLINE_FEATURES, {"phi": turned}, {})
             last, name = last + 1, f"past{number}"
             # Only the newest ranker is ever read; a stored one takes 2.4 MB more.
             kept = ranker if number == tasks - 1 else b""

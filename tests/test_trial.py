@@ -430,3 +430,22 @@ def test_a_shortened_budget_ends_with_a_validation_and_is_never_longer() -> None
         with pytest.raises(TrainingError, match="number of epochs"):
             shortened(budget, wrong)
     assert module.TRIAL_BUDGET == "TRIAL_BUDGET"
+
+
+def test_a_trial_reads_the_folder_as_it_is_told(drawn_faces: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        str(Path(__file__).parents[1] / "trial_code" / "finetune.py"),
+        "--data",
+        str(drawn_faces),
+        "--out",
+        str(tmp_path),
+    ]
+    run = subprocess.run(
+        [*command, "--faces", "smile", "--config", "{}"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert run.returncode == 1
+    assert "faces names 'smile', which is no class of" in run.stderr.splitlines()[-1]

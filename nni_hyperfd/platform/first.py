@@ -11,7 +11,7 @@ from typing import Any
 
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.platform.state.records import FirstState
-from nni_hyperfd.protocol.blobs import pack
+from nni_hyperfd.protocol.tensors import to_blob
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 
@@ -32,7 +32,7 @@ def first_state(ranker: Ranker, offline: OfflineData, base_id: str) -> FirstStat
         PlatformError: The offline data has experience in a space that the ranker does not know.
     """
     _check(ranker, offline)
-    return FirstState(ranker.to_bytes(), pack(IMPORTANCE, {}, {}), offline.to_bytes(), base_id)
+    return FirstState(ranker.to_bytes(), to_blob(IMPORTANCE, {}, {}), offline.to_bytes(), base_id)
 
 
 def write_assets(folder: Path, state: FirstState, about: Mapping[str, Any]) -> None:
@@ -54,7 +54,7 @@ def read_assets(folder: Path | Traversable | None = None) -> FirstState:
         about = json.loads((place / ABOUT).read_text())
         ranker, offline = (place / RANKER).read_bytes(), (place / OFFLINE).read_bytes()
         _check(Ranker.from_bytes(ranker), OfflineData.from_bytes(offline))
-        return FirstState(ranker, pack(IMPORTANCE, {}, {}), offline, str(about["base_id"]))
+        return FirstState(ranker, to_blob(IMPORTANCE, {}, {}), offline, str(about["base_id"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PlatformError(
             f"the first state in {place} is missing or damaged ({error}); install the package again"

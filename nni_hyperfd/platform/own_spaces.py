@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from nni_hyperfd.platform.state.store import Store
-from nni_hyperfd.protocol.blobs import pack, unpack
+from nni_hyperfd.protocol.tensors import from_blob, to_blob
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.recommendation.ranking import add_space
@@ -50,7 +50,7 @@ class OwnSpaces:
         if blob is None:
             add_space(ranker, space)
             return {}
-        tensors, shape = unpack(ENCODER, blob)
+        tensors, shape = from_blob(ENCODER, blob)
         ranker.add_encoder(space.key, EncoderShape(**shape), _under(tensors, "state."))
         return {f"{ranker.prefix(space.key)}{name}": t for name, t in _under(tensors, "importance.").items()}
 
@@ -81,7 +81,7 @@ class OwnSpaces:
             tensors = {f"state.{name}": t for name, t in ranker.encoder(key).state_dict().items()}
             for name in [name for name in rest if name.startswith(prefix)]:
                 tensors[f"importance.{name.removeprefix(prefix)}"] = rest.pop(name)
-            blobs[key] = pack(ENCODER, tensors, ranker.shapes[key].to_json())
+            blobs[key] = to_blob(ENCODER, tensors, ranker.shapes[key].to_json())
         return ranker.to_bytes(leaving_out=own), rest, blobs
 
 

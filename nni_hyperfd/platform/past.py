@@ -10,7 +10,7 @@ import torch
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.platform.state.records import TaskRecord, Trial
 from nni_hyperfd.platform.state.store import Store
-from nni_hyperfd.protocol.blobs import unpack
+from nni_hyperfd.protocol.tensors import from_blob
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import RankedList
 from nni_hyperfd.ranker.update import PastTask
@@ -58,14 +58,14 @@ class StoredTasks(Sequence[PastTask]):
             raise PlatformError(f"the finished task {task.id} has no meta-feature; restore a backup")
         if self._meet is not None:
             self._meet(read_space(task.space, task.flops_limit))
-        offline_phi, _ = unpack(OFFLINE_FEATURES, self._store.features(task.id))
+        offline_phi, _ = from_blob(OFFLINE_FEATURES, self._store.features(task.id))
         stored = self._store.transformation(task.id)
         return PastTask(
             key=task.id,
             trials=ranked_list(task, self._store.results(task.id, most)),
             phi=torch.tensor(task.final_phi),
             offline_phi=offline_phi["phi"],
-            transform=None if stored is None else unpack(TRANSFORMATION, stored)[0]["z"],
+            transform=None if stored is None else from_blob(TRANSFORMATION, stored)[0]["z"],
         )
 
 

@@ -36,7 +36,7 @@ class UpdateOrigin:
     trials_failed: int
 
 
-class UpdateSession:
+class Update:
     """An update, one message at a time.
 
     Each message may come twice, as when an answer was lost on its way: the repetition gets the same answer and moves

@@ -16,12 +16,11 @@ from dataclasses import asdict
 from nni_hyperfd.errors import PlatformAwayError, PlatformError, UpdateLostError
 from nni_hyperfd.platform.first import IMPORTANCE
 from nni_hyperfd.platform.past import OFFLINE_FEATURES, TRANSFORMATION, StoredTasks, ranked_list
-from nni_hyperfd.platform.session import UpdateOrigin, UpdateSession
+from nni_hyperfd.platform.session import Update, UpdateOrigin
 from nni_hyperfd.platform.shelf import WORKING, Shelf
 from nni_hyperfd.platform.state.pruning import AT_ONCE, prune
 from nni_hyperfd.platform.state.records import NewVersion, TaskRecord, Trial
 from nni_hyperfd.platform.state.store import Store
-from nni_hyperfd.protocol.blobs import pack, unpack
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,
     CommitUpdate,
@@ -33,6 +32,7 @@ from nni_hyperfd.protocol.messages import (
     UpdateWait,
     build,
 )
+from nni_hyperfd.protocol.tensors import from_blob, to_blob
 from nni_hyperfd.ranker.guard import GuardReport
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.settings import RankerSettings
@@ -65,7 +65,7 @@ class Updates:
     def __init__(self, store: Store, shelf: Shelf, settings: RankerSettings, lease_seconds: float) -> None:
         self._store, self._shelf, self._settings = store, shelf, settings
         self._lease_seconds = lease_seconds
-        self._session: UpdateSession | None = None
+        self._session: Update | None = None
         self._begun = self._renewed = 0.0
 
     def close(self) -> None:
@@ -150,9 +150,11 @@ class Updates:
             ranker, importance, own_encoders = self._shelf.own_spaces.parted(session.ranker, state.importance)
             made = NewVersion(
                 ranker=ranker,
-                omega=pack(IMPORTANCE, importance, {}),
-                features=pack(OFFLINE_FEATURES, {"phi": state.offline_phi}, {}),
-                transformations={t: pack(TRANSFORMATION, {"z": z}, {}) for t, z in state.transforms.items()},
+                omega=to_blob(IMPORTANCE, importance, {}),
+                features=to_blob(OFFLINE_FEATURES, {"phi": state.offline_phi}, {}),
+                transformations={
+                    t: to_blob(TRANSFORMATION, {"z": z}, {}) for t, z in state.transforms.items()
+                },
                 settings=asdict(self._settings) | {"seed": origin.seed},
                 final_phi=tuple(state.phi.tolist()),
                 trials_used=origin.trials_used,
@@ -168,10 +170,10 @@ class Updates:
         self._prune()
         return receipt
 
-    def _start(self, session_id: str, task: TaskRecord, trials: Sequence[Trial], seed: int) -> UpdateSession:
+    def _start(self, session_id: str, task: TaskRecord, trials: Sequence[Trial], seed: int) -> Update:
         parent = self._store.newest().number
         ranker = self._shelf.copy(parent)
-        importance, _ = unpack(IMPORTANCE, self._store.omega(parent))
+        importance, _ = from_blob(IMPORTANCE, self._store.omega(parent))
 
         def meet(space: Space) -> None:
             importance.update(self._shelf.own_spaces.give(ranker, parent, space))
@@ -190,7 +192,7 @@ class Updates:
         )
         used = len(current.aps)
         origin = UpdateOrigin(task.id, parent, seed, used, len(trials) - used)
-        return UpdateSession(session_id, origin, ranker, update, self._settings.images)
+        return Update(session_id, origin, ranker, update, self._settings.images)
 
     def _judge(self, made: Ranker, parent: int) -> GuardReport:
         """Compare a new version with its parent and with the best published one."""
@@ -227,7 +229,7 @@ class Updates:
             _log.warning("old rankers are still there: %s", error)
 
     @contextmanager
-    def _held_session(self, message: FeatureStep | GradientStep | CommitUpdate) -> Iterator[UpdateSession]:
+    def _held_session(self, message: FeatureStep | GradientStep | CommitUpdate) -> Iterator[Update]:
         """The session under way. A message that it waits for renews its turn, before the work and after it.
 
         A refused message leaves it as it was; a failure of the work itself ends it.

@@ -192,6 +192,8 @@ class HyperFDAdvisor(MsgDispatcherBase):
         """Every configuration that was tried, with the result and the epochs of its longest training."""
         known: dict[int, tuple[int, Result | None, int]] = {}
         for rung in [*self._below, *([self._rung] if self._rung else [])]:
+            # A job may have run what a failed one of an earlier rung left behind, so there may be news of any of them.
+            self._see(rung)
             for place in rung.trials.failures:
                 known.setdefault(rung.population[place], (rung.population[place], None, rung.epochs))
             for place, result in rung.trials.results.items():
@@ -199,21 +201,18 @@ class HyperFDAdvisor(MsgDispatcherBase):
         return [known[place] for place in sorted(known)]
 
     def _finish(self, session: Session, reason: str) -> None:
-        outcomes = self._outcomes()
         if self._rung is not None:
             self._below.append(self._rung)
             self._rung = None
+        outcomes = self._outcomes()
         if session.end(reason, outcomes):
             self.send(CommandType.NoMoreTrialJobs, "")
             session.say_done()
 
     def _stop(self) -> None:
-        if self._session is None:
-            return
-        if self._rung is not None:
-            self._see(self._rung)
-        if any(result for _, result, _ in self._outcomes()):
-            self._session.end("it was stopped", self._outcomes())
+        outcomes = self._outcomes()
+        if self._session is not None and any(result for _, result, _ in outcomes):
+            self._session.end("it was stopped", outcomes)
 
     def _guard(self, action: Callable[[], None]) -> None:
         try:

@@ -12,7 +12,7 @@ from torch import Tensor
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.extractor import dataset_statistics, sample_indices
 from nni_hyperfd.metafeature.features import ImageFeatures
-from nni_hyperfd.protocol.blobs import pack, unpack
+from nni_hyperfd.protocol.tensors import from_blob, to_blob
 from nni_hyperfd.ranker.encodings import Encodings, from_tensors, to_tensors
 
 REFERENCE_SEED = 0
@@ -149,7 +149,7 @@ class OfflineData:
             }
             columns |= {f"encodings/{name}": t for name, t in to_tensors(experience.encodings).items()}
             tensors |= {f"experience/{key}/{name}": tensor for name, tensor in columns.items()}
-        return pack("set of offline data", tensors, {"spaces": list(self.experience)})
+        return to_blob("set of offline data", tensors, {"spaces": list(self.experience)})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> OfflineData:
@@ -158,7 +158,7 @@ class OfflineData:
         Raises:
             PlatformError: the bytes are damaged or of another kind.
         """
-        tensors, information = unpack("set of offline data", data)
+        tensors, information = from_blob("set of offline data", data)
         try:
             experience = {}
             for key in information["spaces"]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nni_hyperfd.errors import PlatformError, SpaceError
 from nni_hyperfd.metafeature.extractor import MetaFeatureExtractor, Variant
-from nni_hyperfd.protocol.blobs import pack, unpack
+from nni_hyperfd.protocol.tensors import from_blob, to_blob
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import Encodings
 from nni_hyperfd.ranker.seeding import seeded
@@ -137,12 +137,12 @@ class Ranker(nn.Module):
             del description["encoders"][key]
         names = tuple(map(self.prefix, leaving_out))
         state = {name: t for name, t in self.state_dict().items() if not name.startswith(names)}
-        return pack("ranker", state, description)
+        return to_blob("ranker", state, description)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Ranker:
         """Inverse of :meth:`to_bytes`."""
-        state, description = unpack("ranker", data)
+        state, description = from_blob("ranker", data)
         return cls.from_description(description, state)
 
 

@@ -17,7 +17,6 @@ from nni_hyperfd.metafeature.sending import received_extractor
 from nni_hyperfd.metafeature.view import ExactView
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
-from nni_hyperfd.protocol.blobs import unpack
 from nni_hyperfd.protocol.messages import (
     KEYS_LIMIT,
     VALUES_LIMIT,
@@ -26,6 +25,7 @@ from nni_hyperfd.protocol.messages import (
     ReadRanker,
     RecommendRequest,
 )
+from nni_hyperfd.protocol.tensors import from_blob
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.recommendation.ranking import rank, read_space
@@ -177,7 +177,7 @@ def test_encoders_in_the_ranker_of_the_last_release_are_found_and_move_out(tmp_p
     receipt = client.update(task)
     assert receipt.version_after == 2
     assert space.key not in platform.ranker(2).shapes
-    tensors, _ = unpack("encoder of a search space", store.own_encoder(space.key, 2))
+    tensors, _ = from_blob("encoder of a search space", store.own_encoder(space.key, 2))
     before = {
         n.removeprefix(f"encoders.{space.key}."): t for n, t in old.state_dict().items() if space.key in n
     }

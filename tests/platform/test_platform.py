@@ -19,7 +19,6 @@ from nni_hyperfd.platform.past import StoredTasks
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.store import FILE_NAME
 from nni_hyperfd.protocol import tensors
-from nni_hyperfd.protocol.blobs import unpack
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,
     CommitUpdate,
@@ -33,6 +32,7 @@ from nni_hyperfd.protocol.messages import (
     UpdateTicket,
     UpdateWait,
 )
+from nni_hyperfd.protocol.tensors import from_blob
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.guard import Guard, GuardSettings
 from nni_hyperfd.ranker.offline import OfflineData, RankedList
@@ -571,7 +571,7 @@ def test_shipped_assets_read_back(tmp_path: Path, first_ranker: Ranker, offline:
     write_assets(tmp_path / "assets", state, {"made": "by a test"})
     found = read_assets(tmp_path / "assets")
     assert (found.ranker, found.offline, found.base_id) == (state.ranker, state.offline, BASE_ID)
-    assert unpack("importance", found.omega) == ({}, {})
+    assert from_blob("importance", found.omega) == ({}, {})
     (tmp_path / "assets" / "offline.safetensors").write_bytes(b"broken")
     with pytest.raises(PlatformError):
         read_assets(tmp_path / "assets")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nni_hyperfd.errors import PlatformError, SpaceError
-from nni_hyperfd.protocol.blobs import pack, unpack
+from nni_hyperfd.protocol.tensors import from_blob, to_blob
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.ranker import CHUNK, Ranker
@@ -110,7 +110,7 @@ def test_damaged_and_mistaken_bytes() -> None:
         with pytest.raises(PlatformError, match="stored ranker is damaged"):
             Ranker.from_bytes(broken)
     with pytest.raises(PlatformError, match="A stored ranker was found where a transformation belongs"):
-        unpack("transformation", data)
-    newer = pack("ranker", {"a": torch.zeros(1)}, {}).replace(b'"schema":"1"', b'"schema":"9"')
+        from_blob("transformation", data)
+    newer = to_blob("ranker", {"a": torch.zeros(1)}, {}).replace(b'"schema":"1"', b'"schema":"9"')
     with pytest.raises(PlatformError, match="format 9, newer than format 1"):
-        unpack("ranker", newer)
+        from_blob("ranker", newer)

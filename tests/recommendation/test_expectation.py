@@ -21,7 +21,7 @@ from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.recommendation import expectation
 from nni_hyperfd.recommendation.gaussian.description import describe
 from nni_hyperfd.recommendation.gaussian.places import Places
-from nni_hyperfd.recommendation.gaussian.search import Search, View
+from nni_hyperfd.recommendation.gaussian.search import Search, Sight
 from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess
 from nni_hyperfd.spaces.space import Space, standard_search_space, standard_space
 
@@ -67,7 +67,7 @@ def test_proposals_are_those_of_the_process_on_the_offline_table(
         (np.zeros((12, 0)), np.zeros(0)),
     ):
         process = TaskProcess.fit(aps, describe(space, experience.encodings), known)
-        views.append(View(process, process.customer(mine, candidates)))
+        views.append(Sight(process, process.customer(mine, candidates)))
     none = np.zeros(len(every), dtype=bool)
     plan = Search(views).plan(np.full(len(every), np.nan), none, none, 4)
     assert named(found) == [space.parameters(every[i]) for i in plan.order]

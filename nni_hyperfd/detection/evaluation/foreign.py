@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -182,7 +181,13 @@ def reached(detector: Detector, store: PixelStore, evaluation_size: int) -> Reac
 
 def _session(name: str, content: bytes) -> Any:
     """A session whose batch, height and width are free, also where the header names the sizes of an export."""
-    onnx, runtime = _needed("onnx"), _needed("onnxruntime")
+    try:
+        import onnx
+        import onnxruntime as runtime
+    except ImportError as error:
+        raise DataError(
+            f"comparing with an ONNX detector needs the package {error.name}: pip install 'nni-hyperfd[compare]'"
+        ) from error
     try:
         model = onnx.load_from_string(content)
         for value in (*model.graph.input, *model.graph.output):
@@ -205,12 +210,3 @@ def _session(name: str, content: bytes) -> Any:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-def _needed(package: str) -> Any:
-    try:
-        return import_module(package)
-    except ImportError as error:
-        raise DataError(
-            f"comparing with an ONNX detector needs the package {package}: pip install 'nni-hyperfd[compare]'"
-        ) from error

@@ -18,7 +18,7 @@ from scipy.stats import norm
 
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe
 from nni_hyperfd.recommendation.gaussian.places import Places
-from nni_hyperfd.recommendation.gaussian.task_process import Customer, TaskProcess, posterior
+from nni_hyperfd.recommendation.gaussian.task_process import Expected, TaskProcess, posterior
 
 OWN = (1.0, 3.0, 10.0)
 """Hypotheses: variance of what is a customer's own, in units of what is an offline set's own. Believed in inverse proportion."""
@@ -41,7 +41,7 @@ class Finished:
         values: ``[n]`` of :class:`~nni_hyperfd.recommendation.gaussian.observed.Observed`.
     """
 
-    customer: Customer
+    customer: Expected
     values: FloatArray
 
     def first(self, count: int) -> Finished:
@@ -54,7 +54,7 @@ class Finished:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class Sight:
     """What one process sees.
 
     Args:
@@ -64,7 +64,7 @@ class View:
     """
 
     process: TaskProcess
-    customer: Customer
+    customer: Expected
     past: Sequence[Finished] = ()
 
 
@@ -90,19 +90,19 @@ class Eye:
         values = observe(aps, self._process.spread).values
         return Finished(self._customer(looks, described[kept]), values[kept])
 
-    def view(self, looks: FloatArray, described: FloatArray, past: Sequence[Finished]) -> View:
+    def view(self, looks: FloatArray, described: FloatArray, past: Sequence[Finished]) -> Sight:
         """Of a customer that looks like ``[F]``, at candidates ``[K, P]``, after others.
 
         Where these have more than :data:`ROWS` trials together, each gives up its least telling ones, those with most of them first.
         """
         most = fair_share([len(each.values) for each in past], ROWS)
-        return View(self._process, self._customer(looks, described), [each.first(most) for each in past])
+        return Sight(self._process, self._customer(looks, described), [each.first(most) for each in past])
 
     def telling(self, described: FloatArray, count: int, first: Sequence[int] = ()) -> NDArray[np.intp]:
         """See :meth:`~nni_hyperfd.recommendation.gaussian.task_process.TaskProcess.telling`."""
         return self._process.telling(described, count, first)
 
-    def _customer(self, looks: FloatArray, described: FloatArray) -> Customer:
+    def _customer(self, looks: FloatArray, described: FloatArray) -> Expected:
         return self._process.customer(self._places.of(looks), described)
 
 
@@ -128,7 +128,7 @@ class Search:
         own: Further hypotheses within each, see :data:`OWN`.
     """
 
-    def __init__(self, views: Sequence[View], own: Sequence[float] = OWN) -> None:
+    def __init__(self, views: Sequence[Sight], own: Sequence[float] = OWN) -> None:
         self._beliefs = [belief for view in views for belief in _before_the_first_trial(view, own)]
         self._doubt = np.log(np.tile(own, len(views)))
 
@@ -186,7 +186,7 @@ class _Belief:
         return self.after(at, self.mean[at]) if len(at) else self
 
 
-def _before_the_first_trial(view: View, own: Sequence[float]) -> list[_Belief]:
+def _before_the_first_trial(view: Sight, own: Sequence[float]) -> list[_Belief]:
     parts = [*(each.customer for each in view.past), view.customer]
     shared, alone = view.process.covariance(parts)
     mean = np.concatenate([part.mean for part in parts])

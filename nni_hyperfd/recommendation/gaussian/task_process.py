@@ -96,7 +96,7 @@ class Weights:
 
 
 @dataclass(frozen=True, eq=False)
-class Customer:
+class Expected:
     """A data set without measurements, as the table lets one expect it at n configurations.
 
     Args:
@@ -111,9 +111,9 @@ class Customer:
     mean: FloatArray
     explained: FloatArray
 
-    def at(self, indices: NDArray[np.intp]) -> Customer:
+    def at(self, indices: NDArray[np.intp]) -> Expected:
         """The same data set at some of the configurations."""
-        return Customer(self.place, self.described[indices], self.mean[indices], self.explained[:, indices])
+        return Expected(self.place, self.described[indices], self.mean[indices], self.explained[:, indices])
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +172,7 @@ class TaskProcess:
             cho_solve((root, True), values),
         )
 
-    def customer(self, place: FloatArray, described: FloatArray) -> Customer:
+    def customer(self, place: FloatArray, described: FloatArray) -> Expected:
         """What is expected of a data set that is not in the table.
 
         Args:
@@ -182,7 +182,7 @@ class TaskProcess:
         common, looks, _ = self._kernels(self._described, described)[:, self._configurations]
         cross = common + self._alike(self._places, place[None])[self._sets] * looks
         explained = solve_triangular(self._factor, cross, lower=True)
-        return Customer(place, described, self._solved @ cross, explained)
+        return Expected(place, described, self._solved @ cross, explained)
 
     def telling(self, described: FloatArray, count: int, first: Sequence[int] = ()) -> NDArray[np.intp]:
         """Which of a data set's trials say most about all of them, the most telling one first.
@@ -210,7 +210,7 @@ class TaskProcess:
             open_[pick], chosen[step] = False, pick
         return chosen
 
-    def covariance(self, customers: Sequence[Customer]) -> tuple[FloatArray, FloatArray]:
+    def covariance(self, customers: Sequence[Expected]) -> tuple[FloatArray, FloatArray]:
         """``[n, n]`` twice, between all configurations of all customers, one customer after the other.
 
         Returns:

@@ -8,7 +8,7 @@ from scipy.special import softmax
 from scipy.stats import multivariate_normal
 
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe
-from nni_hyperfd.recommendation.gaussian.search import Finished, Search, View, expected_improvement
+from nni_hyperfd.recommendation.gaussian.search import Finished, Search, Sight, expected_improvement
 from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess
 
 CONFIGURATIONS = np.stack(np.meshgrid(np.arange(4.0), np.arange(3.0)), -1).reshape(-1, 2)
@@ -28,7 +28,7 @@ def process() -> TaskProcess:
 
 
 def search(process: TaskProcess, past: list[Finished] | None = None, **options: tuple[float, ...]) -> Search:
-    return Search([View(process, process.customer(np.zeros(0), CONFIGURATIONS), past or [])], **options)
+    return Search([Sight(process, process.customer(np.zeros(0), CONFIGURATIONS), past or [])], **options)
 
 
 def with_results(results: dict[int, float]) -> FloatArray:
@@ -126,11 +126,11 @@ def test_processes_are_believed_by_how_well_they_foretell(process: TaskProcess) 
     seeing = TaskProcess.fit(aps, CONFIGURATIONS, places)
     blind = TaskProcess.fit(aps, CONFIGURATIONS, np.zeros((24, 0)))
     views = [
-        View(seeing, seeing.customer(np.array([1.0]), CONFIGURATIONS)),
-        View(blind, blind.customer(np.zeros(0), CONFIGURATIONS)),
+        Sight(seeing, seeing.customer(np.array([1.0]), CONFIGURATIONS)),
+        Sight(blind, blind.customer(np.zeros(0), CONFIGURATIONS)),
     ]
 
-    def slope(aps: FloatArray, *which: View) -> float:
+    def slope(aps: FloatArray, *which: Sight) -> float:
         return float(Search(which).plan(aps, NONE, NONE).expected @ taste)
 
     alone = [slope(NOTHING, view) for view in views]

@@ -12,7 +12,7 @@ from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe
 from nni_hyperfd.recommendation.gaussian.search import Eye, Search
 from nni_hyperfd.recommendation.gaussian.task_process import (
     OFFSET_VARIANCE,
-    Customer,
+    Expected,
     TaskProcess,
     Weights,
     posterior,
@@ -127,7 +127,7 @@ def test_what_looks_alike_behaves_alike_and_the_unknown_is_left_open() -> None:
     assert np.corrcoef(left.mean, taste)[0, 1] < -0.95
     contrast = taste / np.linalg.norm(taste)
 
-    def doubt(customer: Customer) -> float:
+    def doubt(customer: Expected) -> float:
         return float(contrast @ sum(process.covariance([customer])) @ contrast)
 
     assert np.abs(contrast @ far.mean) < 0.5 * np.abs(contrast @ right.mean)
