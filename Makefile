@@ -1,9 +1,9 @@
 # make setup    install everything into .venv (again only after setup.py or constraints.txt has changed)
 # make demo     two customers, one after the other, through real NNI experiments (DATA=<folder>: on your images)
-# make test     set-up, lint, format check, tests
+# make test     set-up, lint, all tests
 # make quick    the tests of everyday work: no real experiments, no servers of their own
 # make constraints  choose the newest allowed version of everything anew, and write constraints.txt
-# make lint     ruff: rules and format, changes nothing
+# make lint     ruff (rules and format) and mypy (strict), change nothing
 # make format   ruff: rewrite the files in the project's format
 # make clean    remove caches and build outputs;  make distclean  remove .venv too
 #
@@ -54,6 +54,7 @@ constraints: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -47,7 +47,7 @@ TEST_REQUIREMENTS = [
     "pytest>=8",
     "pytest-xdist>=3.5",
     "hypothesis",
-    "mypy==2.4.*",
+    "mypy==2.4.*",  # a minor version may see more
     "pycocotools",  # an independent count of average precision
     "onnx",
     "onnxruntime",

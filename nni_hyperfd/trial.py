@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from nni_hyperfd.data.dataset import load_dataset, without
@@ -147,16 +148,20 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
     model = base_detector(configuration.architecture or mobilenet_v2(), trial.base)
     with ScalarLog(out / "tensorboard") as board, progress_bar(budget, store, reporter) as bar:
         show_on_page(out / "tensorboard")
-        notes = {"evaluation_size": str(budget.evaluation_size), "budget": budget.name}
         engine = make_engine(model, store, hyperparameters, budget, trial.device, bar)
         start = start_candidate(engine, store, budget)
-        save_detector(out / BEST, engine.model, start.state, val_ap=f"{start.val_ap:.4f}", **notes)
+
+        def keep(state: dict[str, Tensor], ap: float) -> None:
+            notes = {"val_ap": f"{ap:.4f}", "evaluation_size": str(budget.evaluation_size)}
+            save_detector(out / BEST, engine.model, state, half=False, **notes, budget=budget.name)
+
+        keep(start.state, start.val_ap)
         board.add({"val/ap50": start.val_ap}, 0)
 
         def on_validation(point: Validation, engine: Engine) -> None:
             if point.improved and point.ap > start.val_ap:
                 # First of all: NNI may stop a trial as soon as it hears of its result.
-                save_detector(out / BEST, engine.model, engine.state(), val_ap=f"{point.ap:.4f}", **notes)
+                keep(engine.state(), point.ap)
             reporter.intermediate(point.ap)
             losses = {f"loss/{part}": float(value) for part, value in point.losses._asdict().items()}
             board.add({"val/ap50": point.ap, **losses}, point.epoch)
@@ -229,7 +234,7 @@ def make_engine(
     hyperparameters: HyperParameters,
     budget: Budget,
     device: str | None,
-    bar: tqdm,
+    bar: tqdm[NoReturn],
 ) -> Engine:
     """The engine for ``device``: CUDA where there is one, unless another is named.
 
@@ -250,7 +255,7 @@ def make_engine(
     return engine
 
 
-def progress_bar(budget: Budget, store: PixelStore, reporter: Reporter) -> tqdm:
+def progress_bar(budget: Budget, store: PixelStore, reporter: Reporter) -> tqdm[NoReturn]:
     """A bar over the optimizer steps, shown when a person watches."""
     steps = budget.epochs * budget.steps_per_epoch(len(store.splits["train"]))
     return tqdm(total=steps, unit="step", disable=True if reporter.inside else None)

@@ -75,10 +75,12 @@ def revoke(options: argparse.Namespace) -> None:
 def _store(location: str, make: bool = False) -> Iterator[Store]:
     from nni_hyperfd.platform.state.store import Store
 
-    first = None
     if make:  # customers may be let in before the first server runs
-        from nni_hyperfd.platform.first import read_assets as first
-    store = Store(location, first)
+        from nni_hyperfd.platform.first import read_assets
+
+        store = Store(location, read_assets)
+    else:
+        store = Store(location)
     try:
         yield store
     finally:

@@ -174,7 +174,7 @@ def _draw(model: Any, picture: Picture, target: Path, size: int, score: float) -
 
     boxes, scores = find_faces(model, picture.pixels, size)
     boxes, scores = boxes[scores >= score], scores[scores >= score]
-    faces = [
+    faces: list[dict[str, Any]] = [
         {"box": [round(float(edge), 1) for edge in box], "score": round(float(value), 4)}
         for box, value in zip(boxes, scores)
     ]
@@ -208,7 +208,7 @@ def _coco(results: list[dict[str, Any]]) -> dict[str, Any]:
         {"id": number, "file_name": one["image"], "width": one["width"], "height": one["height"]}
         for number, one in enumerate(results, start=1)
     ]
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for number, one in enumerate(results, start=1):
         for face in one["faces"]:
             x0, y0, x1, y1 = face["box"]

@@ -84,7 +84,8 @@ def run_build(options: argparse.Namespace) -> None:
 
     # A small training gains nothing from a second thread; a second worker does.
     torch.set_num_threads(1)
-    appended, left = job.run(options.out, *options.shard, done, options.minutes, progress=_say)
+    index, count = options.shard
+    appended, left = job.run(options.out, index, count, done, options.minutes, progress=_say)
     print(f"{options.out}: {appended} rows appended, {left} pairs left.")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from nni_hyperfd.cli.ledger import said
 from nni_hyperfd.cli.table import table
@@ -144,4 +144,6 @@ def _rehearse(customer: Customer) -> None:
 def _search_space(name: str) -> dict[str, Any]:
     from nni_hyperfd.spaces.space import load_space, standard_search_space
 
-    return standard_search_space(name) if name in STANDARD else dict(load_space(name).search_space)
+    if name in STANDARD:
+        return standard_search_space(cast('Literal["hpo", "nas", "joint"]', name))
+    return dict(load_space(name).search_space)

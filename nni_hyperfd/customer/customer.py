@@ -84,15 +84,20 @@ class Customer:
         self, task: Task, parameters: Mapping[str, Any], result: Result | None, training: Training
     ) -> None:
         """Have a result, or a failure (None), kept on the platform; repeating it changes nothing."""
-        measured: dict[str, float | None] = {}
-        if result is not None:
-            measured = {
-                "test_ap": result.test_ap,
-                "heldout_ap": result.heldout_ap,
-                "seconds": result.seconds,
-            }
-        ap = None if result is None else result.ap
-        self._client.record(task, parameters, ap, seed=training.seed, budget=training.budget, **measured)
+        seed, budget = training.seed, training.budget
+        if result is None:
+            self._client.record(task, parameters, None, seed, budget)
+            return
+        self._client.record(
+            task,
+            parameters,
+            result.ap,
+            seed,
+            budget,
+            test_ap=result.test_ap,
+            heldout_ap=result.heldout_ap,
+            seconds=result.seconds,
+        )
 
     def update(self, task: Task) -> UpdateReceipt:
         """Let the platform learn from the task, once."""

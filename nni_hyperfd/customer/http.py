@@ -70,7 +70,8 @@ class HTTPPlatform:
         self._session.auth = _Bearer(token)
         self._session.headers.update({"User-Agent": "nni-hyperfd", "X-HyperFD-Protocol": PROTOCOL})
         # A proxy named in the environment has no business between two programs of one machine.
-        self._proxies = {"http": None, "https": None, "all": None} if _checked(url) else None
+        none: dict[str, Any] = {"http": None, "https": None, "all": None}
+        self._proxies = none if _checked(url) else None
 
     def close(self) -> None:
         """Give up the connections."""

@@ -86,12 +86,13 @@ class Settings:
             PluginError: an unknown key (with the nearest known one), a missing ``data``, a value out of range.
         """
         _refuse_unknown_keys(arguments, also)
-        if arguments.get("data") is None:
+        data = _text(arguments, "data")
+        if data is None:
             raise PluginError(
                 "classArgs: data is missing; write data: <folder of your annotated images> in the experiment's config."
             )
         values: dict[str, Any] = {
-            "data": Path(_text(arguments, "data")),
+            "data": Path(data),
             "platform": _platform(arguments),
             "budget": whole_number(arguments, "budget", 1, 1000),
             "method": _one_of(arguments, "method", METHODS),

@@ -120,7 +120,9 @@ def _classes(
             entry.faces = [replace(face, label=face.number) for face in entry.faces]
         found = [face for entry in annotations.entries() for face in entry.faces]
     counts = Counter(face.label for face in found)
-    missed = Counter(label for _, _, label in annotations.missed if label is not None and label not in counts)
+    missed: Counter[str | None] = Counter(
+        label for _, _, label in annotations.missed if label is not None and label not in counts
+    )
     where = str(annotations.folder.root)
     classes = decide(counts | missed, annotations.groups, where, faces, ignore) if counts | missed else {}
     for image, problem, label in annotations.missed:

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from nni_hyperfd.data.check import FaceImage, check
+from nni_hyperfd.data.draw import SPLITS
 from nni_hyperfd.data.formats import Annotations, DataFolder, recognize
 from nni_hyperfd.data.orientation import UPRIGHT
 from nni_hyperfd.data.reading import EXIF
 from nni_hyperfd.data.report import DataReport, Findings, Problem
-from nni_hyperfd.data.splits import SPLITS, split
+from nni_hyperfd.data.splits import split
 from nni_hyperfd.errors import DataError
 
 __all__ = ["DataReport", "FaceDataset", "FaceImage", "Problem", "load_dataset", "subset", "without"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nni_hyperfd.data.dataset import FaceDataset
-from nni_hyperfd.data.report import ClassCount, DataReport, Role
+from nni_hyperfd.data.report import ClassCount, DataReport, Problem, Role
 from nni_hyperfd.errors import DataError
 
 
@@ -26,7 +26,7 @@ def merge(name: str, datasets: Sequence[FaceDataset]) -> FaceDataset:
             members.extend(start + index for index in dataset.splits[split])
         start += len(dataset.images)
     reports = [dataset.report for dataset in datasets]
-    counts: dict = {}
+    counts: dict[Problem, int] = {}
     for report in reports:
         for problem, count in report.counts.items():
             counts[problem] = counts.get(problem, 0) + count

@@ -169,7 +169,8 @@ class ImageNames:
 
     @staticmethod
     def _longest_common_end(key: tuple[str, ...], candidates: list[str]) -> list[str]:
-        best, found = 0, []
+        best = 0
+        found: list[str] = []
         for image in candidates:
             parts = key_of(image)
             if parts[-1] != key[-1]:

@@ -88,7 +88,7 @@ def upright_boxes(
         return boxes
     corners = upright_points(boxes.reshape(-1, 2, 2), width, height, orientation)
     sides = boxes[:, 2:] - boxes[:, :2]
-    inverted = (sides < 0).any(axis=1)
+    inverted = np.any(sides < 0, axis=1)
     low, high = corners.min(axis=1), corners.max(axis=1)
     return np.where(inverted[:, None], np.concatenate([high, low], 1), np.concatenate([low, high], 1))
 

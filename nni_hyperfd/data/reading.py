@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any, TypedDict
 
 FORMATS = (
     "wider",
@@ -20,6 +21,15 @@ FORMATS = (
     "supervisely",
 )
 EXIF = ("upright", "stored")
+
+
+class ReadingArguments(TypedDict):
+    """Keywords of ``load_dataset``, as :class:`Reading` explains them."""
+
+    format: str | None
+    faces: tuple[str, ...] | None
+    ignore: tuple[str, ...] | None
+    exif: str | None
 
 
 @dataclass(frozen=True)
@@ -42,19 +52,21 @@ class Reading:
     @classmethod
     def of(cls, options: object) -> Reading:
         """The settings among parsed arguments, or other attributes of the same names."""
-        values = {field.name: getattr(options, field.name) for field in fields(cls)}
-        return cls(
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        )
+        given = ((field.name, getattr(options, field.name)) for field in fields(cls))
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in given
+        }
+        return cls(**values)
 
-    def arguments(self) -> dict[str, str | tuple[str, ...] | None]:
+    def arguments(self) -> ReadingArguments:
         """Keywords of ``load_dataset``."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {"format": self.format, "faces": self.faces, "ignore": self.ignore, "exif": self.exif}
 
     def command_line(self) -> list[str]:
         """Options from which a command makes the same settings."""
         words: list[str] = []
-        for name, value in self.arguments().items():
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
             if isinstance(value, str):
                 words.append(f"--{name}={value}")
             elif value is not None:

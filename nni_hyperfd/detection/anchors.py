@@ -187,7 +187,8 @@ def _match_ragged(
             _match_ragged(boxes[half], valid[half], ignored[half], anchors)
             for half in (slice(middle), slice(middle, None))
         )
-        return tuple(map(torch.cat, zip(*halves)))
+        best, face, overlap, first = map(torch.cat, zip(*halves))
+        return best, face, overlap, first
     shape = (boxes.shape[0], anchors.shape[0])
     overlap = iou(boxes[images, rows].unsqueeze(1), anchors)
     where = images.unsqueeze(1).expand_as(overlap)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -85,6 +86,10 @@ def server_alone(experience: Experience) -> Experience:
     )
 
 
+def _plain(kind: type[Rival]) -> Callable[[Space], Rival]:
+    return lambda space: kind()
+
+
 def methods(quick: bool = False) -> Mapping[str, Method]:
     """All methods by name.
 
@@ -93,12 +98,14 @@ def methods(quick: bool = False) -> Mapping[str, Method]:
     """
     base = RankerSettings(batches=2, warmup_epochs=2) if quick else RankerSettings()
     star = HyperSTARSettings(warmup_steps=5, task_steps=1) if quick else HyperSTARSettings()
-    found = [Method(kind.name, lambda space, kind=kind: kind(), kind.name) for kind in _SIMPLE]
-    found += [Method(kind.name, lambda space, kind=kind: kind(), kind.name, 8, trains=True) for kind in _SLOW]
+    found = [Method(kind.name, _plain(kind), kind.name) for kind in _SIMPLE]
+    found += [Method(kind.name, _plain(kind), kind.name, 8, trains=True) for kind in _SLOW]
     found.append(Method("hyperstar", lambda space: HyperSTAR(star), repr(star), trains=True))
 
-    def add(name: str, count: int = VARIANT_SEEDS, kind: type[HyperFD] = HyperFD, **changes: object) -> None:
-        options = {key: changes.pop(key) for key in ("variant", "exploration", "oracle") if key in changes}
+    def add(name: str, count: int = VARIANT_SEEDS, kind: type[HyperFD] = HyperFD, **changes: Any) -> None:
+        options: dict[str, Any] = {
+            key: changes.pop(key) for key in ("variant", "exploration", "oracle") if key in changes
+        }
         settings = replace(base, **changes)
 
         def make(space: Space) -> Rival:

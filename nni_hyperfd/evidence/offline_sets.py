@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -137,7 +138,9 @@ class OfflineSets:
         """
         try:
             body = json.loads(path.read_text(encoding="utf-8"))
-            settings = {k: tuple(v) if isinstance(v, list) else v for k, v in body["settings"].items()}
+            settings: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in body["settings"].items()
+            }
             loaded = cls(
                 sets=tuple(OfflineSet(name, tuple(members)) for name, members in body["sets"].items()),
                 report=OfflineReport(**body["report"]),
@@ -317,7 +320,7 @@ def _clusterings(matrix: FloatArray, clusters: Sequence[int], seed: int) -> list
 
 def _cosine_radius(distances: FloatArray, k: int) -> float:
     neighbors = max(5, round(0.1 * len(distances) / k))
-    return float(max(np.median(np.partition(distances, neighbors, axis=1)[:, neighbors]), 1e-6))
+    return max(float(np.median(np.partition(distances, neighbors, axis=1)[:, neighbors])), 1e-6)
 
 
 def _unusable(

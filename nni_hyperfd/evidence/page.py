@@ -86,7 +86,7 @@ def duels(ours: Outcome, others: Iterable[Outcome], budget: int = 4) -> str:
             )
             for o in (ours, other)
         ]
-        mean, seeds, tasks = paired_difference(*cut, budget)
+        mean, seeds, tasks = paired_difference(cut[0], cut[1], budget)
         first, second = (mean_and_errors(o.rank[o.budgets.index(budget)]) for o in (ours, other))
         apart = abs(first[0] - second[0]) > (first[1] + second[1])
         better = int((cut[0].rank[0].mean(axis=0) < cut[1].rank[0].mean(axis=0)).sum())

@@ -218,12 +218,12 @@ class LookupTable:
             whole = [rows for rows in seeds.values() if rows.keys() >= first.keys()]
             for text, row in first.items():
                 again = [rows[text] for rows in whole]
-                means = [float(np.mean([getattr(each, name) for each in again])) for name in _AP_COLUMNS]
+                means: dict[str, Any] = {
+                    name: float(np.mean([getattr(each, name) for each in again])) for name in _AP_COLUMNS
+                }
                 failure = next((each.failure for each in again if each.failure), "")
                 seconds = sum(each.seconds for each in again)
-                found.append(
-                    replace(row, **dict(zip(_AP_COLUMNS, means)), seconds=round(seconds, 3), failure=failure)
-                )
+                found.append(replace(row, **means, seconds=round(seconds, 3), failure=failure))
         return LookupTable(found)
 
     def to_csv(self) -> str:
@@ -309,10 +309,14 @@ class TableFile:
 class Measured(Protocol):
     """What running a pair returns; ``detection.training.TrialResult`` is one."""
 
-    val_ap: float
-    test_ap: float
-    heldout_ap: float
-    seconds: float
+    @property
+    def val_ap(self) -> float: ...
+    @property
+    def test_ap(self) -> float: ...
+    @property
+    def heldout_ap(self) -> float: ...
+    @property
+    def seconds(self) -> float: ...
 
 
 RunPair = Callable[[str, str, str, int, str], Measured]

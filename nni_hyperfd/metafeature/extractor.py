@@ -114,6 +114,9 @@ class MetaFeatureExtractor(nn.Module):
         F is :attr:`inputs`, see :func:`image_inputs`.
     """
 
+    center: Tensor
+    scale: Tensor
+
     def __init__(self, variant: Variant = "full") -> None:
         super().__init__()
         if variant not in VARIANTS:

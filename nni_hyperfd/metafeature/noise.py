@@ -214,12 +214,14 @@ class NoisyView:
     def gradient(self, phi: Tensor, phi_tilde: Tensor) -> dict[str, Tensor]:
         generator, settings = self._ask("gradient", phi, phi_tilde), self._noise.settings
         largest = settings.gradient_clip * float(max(phi.norm(), phi_tilde.norm()))
-        clean = sum(
-            self._mean_gradient(*part, answer, settings.gradient_clip * float(answer.norm()))
-            for *part, answer in zip(_halves(self._inputs), _halves(self._statistics), (phi, phi_tilde))
+        first, second = (
+            self._mean_gradient(inputs, statistics, answer, settings.gradient_clip * float(answer.norm()))
+            for inputs, statistics, answer in zip(
+                _halves(self._inputs), _halves(self._statistics), (phi, phi_tilde)
+            )
         )
         sensitivity = 2 * largest / (len(self._inputs) // 2)
-        flat = noised(clean, sensitivity, settings.multiplier, generator)
+        flat = noised(first + second, sensitivity, settings.multiplier, generator)
         parameters = dict(self._extractor.named_parameters())
         parts = flat.split([parameter.numel() for parameter in parameters.values()])
         return {name: part.view_as(parameters[name]) for name, part in zip(parameters, parts)}

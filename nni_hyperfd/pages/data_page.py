@@ -146,7 +146,7 @@ COPY_HEAD = ("copies", "groups", "images", "groups across splits", "images in th
 
 def copy_rows(facts: DataFacts) -> list[tuple[object, ...]]:
     """Cells of :data:`COPY_HEAD`."""
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for title, groups, split in (
         ("byte for byte", facts.likeness.same, facts.same_across),
         ("the same or nearly so", facts.likeness.alike, facts.alike_across),

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.platform.state.records import FirstState
 from nni_hyperfd.protocol.tensors import to_blob
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable  # importlib.resources has it from Python 3.11 on
 
 RANKER, OFFLINE, ABOUT = "ranker0.safetensors", "offline.safetensors", "about.json"
 IMPORTANCE = "importance"

@@ -61,7 +61,8 @@ class HyperFDAdvisor(MsgDispatcherBase):
                 "classArgs: method: hyperfd-gp plans by results of trainings of one length, and the advisor's have several; leave "
                 "method out, or use the tuner (className: nni_hyperfd.HyperFDTuner)."
             )
-        self._eta = whole_number({"eta": eta}, "eta", 2, 100)
+        whole_number({"eta": eta}, "eta", 2, 100)
+        self._eta = eta
         self._epochs = whole_number({"epochs": epochs}, "epochs", 1, 10**6)
 
     # -------------------------------------------------------------------------------------------- NNI's messages

@@ -46,8 +46,9 @@ class DYCORSTuner(Tuner):
             raise PluginError(
                 f"classArgs: optimize_mode is {optimize_mode!r}; use one of {', '.join(MODES)}."
             )
-        self._budget = whole_number({"budget": budget}, "budget", 1, 10**6)
-        self._seed = whole_number({"seed": seed}, "seed", 0, 2**63 - 1)
+        whole_number({"budget": budget}, "budget", 1, 10**6)
+        whole_number({"seed": seed}, "seed", 0, 2**63 - 1)
+        self._budget, self._seed = budget, seed
         self._sign = -1.0 if optimize_mode == "maximize" else 1.0
         self._lock = threading.Lock()
         self._search: NumericSearch | None = None

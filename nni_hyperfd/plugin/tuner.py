@@ -6,7 +6,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, TypeVar, cast
 
 from nni.tuner import Tuner
 
@@ -18,19 +18,19 @@ from nni_hyperfd.plugin.trials import Trials
 
 logger = logging.getLogger(__name__)
 
-P = ParamSpec("P")
+Callback = TypeVar("Callback", bound=Callable[..., None])
 
 
 def _callback(
-    method: Callable[Concatenate[HyperFDTuner, P], None],
-) -> Callable[Concatenate[HyperFDTuner, P], None]:
+    method: Callback,
+) -> Callback:
     """One callback at a time, and none that raises.
 
     NNI calls from two threads. An exception would end one of them without a word and leave the experiment hanging.
     """
 
     @functools.wraps(method)
-    def guarded(self: HyperFDTuner, *args: P.args, **kwargs: P.kwargs) -> None:
+    def guarded(self: HyperFDTuner, *args: Any, **kwargs: Any) -> None:
         with self._lock:
             try:
                 method(self, *args, **kwargs)
@@ -42,7 +42,7 @@ def _callback(
                     f"unexpected error in {method.__name__}, see above: {type(error).__name__}: {error}"
                 )
 
-    return guarded
+    return cast(Callback, guarded)
 
 
 class HyperFDTuner(Tuner):

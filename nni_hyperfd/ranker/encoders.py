@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +87,10 @@ class GINEncoder(nn.Module):
             nodes = nodes + sum(virtual)[graph]
             nodes = self.dropout(convolution(nodes, graphs.edges))
             total = nodes.new_zeros(len(graphs), WIDTH).index_add(0, graph, nodes)
-            virtual = [node + self.dropout(update(node + total)) for node, update in zip(virtual, updates)]
+            virtual = [
+                node + self.dropout(update(node + total))
+                for node, update in zip(virtual, cast(nn.ModuleList, updates))
+            ]
         return self.read_out(torch.cat(virtual, dim=1))
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor
 
 from nni_hyperfd.errors import SpaceError
 from nni_hyperfd.spaces import architecture
-from nni_hyperfd.spaces.space import Configuration, Space
+from nni_hyperfd.spaces.configuration import Configuration
+from nni_hyperfd.spaces.space import Space
 
 
 @dataclass(frozen=True)
@@ -125,18 +126,22 @@ def _graphs(configurations: Sequence[Configuration]) -> GraphBatch:
 
 def concatenate(parts: Sequence[Encodings]) -> Encodings:
     """One batch out of several of the same space, in order."""
-    first = parts[0]
-    if isinstance(first, JointBatch):
-        return JointBatch(torch.cat([p.rows for p in parts]), concatenate([p.graphs for p in parts]))
-    if isinstance(first, GraphBatch):
-        counts = torch.tensor([len(p.nodes) for p in parts])
-        offsets = (counts.cumsum(0) - counts).tolist()
-        return GraphBatch(
-            torch.cat([p.nodes for p in parts]),
-            torch.cat([p.edges + offset for p, offset in zip(parts, offsets)], dim=1),
-            torch.cat([p.sizes for p in parts]),
-        )
-    return torch.cat(list(parts))
+    if isinstance(parts[0], JointBatch):
+        joint = cast("Sequence[JointBatch]", parts)
+        return JointBatch(torch.cat([p.rows for p in joint]), _side_by_side([p.graphs for p in joint]))
+    if isinstance(parts[0], GraphBatch):
+        return _side_by_side(cast("Sequence[GraphBatch]", parts))
+    return torch.cat(list(cast("Sequence[Tensor]", parts)))
+
+
+def _side_by_side(parts: Sequence[GraphBatch]) -> GraphBatch:
+    counts = torch.tensor([len(p.nodes) for p in parts])
+    offsets = (counts.cumsum(0) - counts).tolist()
+    return GraphBatch(
+        torch.cat([p.nodes for p in parts]),
+        torch.cat([p.edges + offset for p, offset in zip(parts, offsets)], dim=1),
+        torch.cat([p.sizes for p in parts]),
+    )
 
 
 def to_tensors(encodings: Encodings) -> dict[str, Tensor]:

@@ -86,11 +86,11 @@ class GuardReport:
     def from_json(cls, text: str) -> GuardReport:
         """Inverse of :meth:`to_json`."""
         fields = json.loads(text)
-        lists = [
+        ndcg, parent, best = (
             {space: tuple(values) for space, values in fields[name].items()}
             for name in ("ndcg", "parent", "best")
-        ]
-        return cls(*lists, tuple(fields["reasons"]))
+        )
+        return cls(ndcg, parent, best, tuple(fields["reasons"]))
 
 
 class Guard:

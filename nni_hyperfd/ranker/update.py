@@ -251,7 +251,10 @@ class ContinualUpdate:
             loss, [self._parameters[name] for name in self._trained] + given, materialize_grads=True
         )
         self._gradients = dict(zip(self._trained, found))
-        return tuple(found[len(self._trained) :]) if given else (None, None)
+        if not given:
+            return None, None
+        of_phi, of_phi_tilde = found[len(self._trained) :]
+        return of_phi, of_phi_tilde
 
     def finish_step(self, extractor_gradient: Mapping[str, Tensor]) -> None:
         """Adds the customer's part to the gradient and moves θ.

@@ -318,11 +318,9 @@ class Space:
 def standard_search_space(kind: Literal["hpo", "nas", "joint"]) -> dict[str, Any]:
     """The NNI search space that ``search_spaces/<kind>.json`` holds."""
     keys = {key: {"_type": "choice", "_value": list(values)} for key, values in GRID.items()}
-    return {
-        "hpo": lambda: keys,
-        "nas": standard_network_space,
-        "joint": lambda: {**keys, **standard_network_space()},
-    }[kind]()
+    if kind == "hpo":
+        return keys
+    return standard_network_space() if kind == "nas" else {**keys, **standard_network_space()}
 
 
 def standard_space(kind: Literal["hpo", "nas", "joint"], flops_limit: float = FLOPS_LIMIT) -> Space:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 Color = tuple[int, int, int]
+Fill = Color | int | None
+"""Of a shape on a picture in color or, as one number, in gray; None: none."""
 
 REACH = 1.9  # a head with its hair lies within this distance of its center
 OUTLINE_POINTS = 32
@@ -159,20 +161,20 @@ class _Pen:
     def _points(self, points: NDArray[np.float64]) -> list[tuple[float, float]]:
         return [(float(x), float(y)) for x, y in (np.asarray(points) + REACH) * self._unit]
 
-    def ellipse(self, x: float, y: float, rx: float, ry: float, fill: object, line: float = 0.0) -> None:
+    def ellipse(self, x: float, y: float, rx: float, ry: float, fill: Fill, line: float = 0.0) -> None:
         box = self._points(np.array([(x - rx, y - ry), (x + rx, y + ry)]))
         self._draw.ellipse(box, fill=fill, outline=INK if line else None, width=self.width(line))
 
-    def polygon(self, points: NDArray[np.float64], fill: object, line: float = 0.0) -> None:
+    def polygon(self, points: NDArray[np.float64], fill: Fill, line: float = 0.0) -> None:
         corners = self._points(points)
         self._draw.polygon(corners, fill=fill)
         if line:
             self._draw.line([*corners, corners[0]], fill=INK, width=self.width(line), joint="curve")
 
-    def line(self, points: Sequence[tuple[float, float]], fill: object, width: float) -> None:
+    def line(self, points: Sequence[tuple[float, float]], fill: Fill, width: float) -> None:
         self._draw.line(self._points(np.array(points)), fill=fill, width=self.width(width), joint="curve")
 
-    def chord(self, x: float, y: float, rx: float, ry: float, start: int, end: int, fill: object) -> None:
+    def chord(self, x: float, y: float, rx: float, ry: float, start: int, end: int, fill: Fill) -> None:
         self._draw.chord(self._points(np.array([(x - rx, y - ry), (x + rx, y + ry)])), start, end, fill=fill)
 
     def width(self, width: float) -> int:

@@ -253,9 +253,9 @@ def _draw_round_thing(
     kind = int(rng.integers(4))
     if kind == 0:
         for angle in np.arange(12) * np.pi / 6:
-            mark = (x + 0.62 * half * np.cos(angle), y + 0.8 * half * np.sin(angle))
+            hour = (x + 0.62 * half * np.cos(angle), y + 0.8 * half * np.sin(angle))
             pen.ellipse(
-                (mark[0] - half / 14, mark[1] - half / 14, mark[0] + half / 14, mark[1] + half / 14),
+                (hour[0] - half / 14, hour[1] - half / 14, hour[0] + half / 14, hour[1] + half / 14),
                 fill=dark,
             )
         pen.line((x, y, x + 0.4 * half, y - 0.3 * half), fill=dark, width=thin)

@@ -23,7 +23,7 @@ __all__ = ["READERS", "Annotations", "DataFolder", "RawFace", "Reader", "recogni
 
 READERS: dict[str, Reader] = {
     reader.NAME: reader
-    for reader in (  # type: ignore[misc]
+    for reader in (
         wider,
         coco,
         voc,

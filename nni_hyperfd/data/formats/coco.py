@@ -53,7 +53,9 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
             document = folder.json(file)
         except ValueError as error:
             raise DataError(f"{folder.root / file} is no valid JSON ({error}): write it again.") from error
-        parts = [document.get(key) for key in ("images", "annotations")] if isinstance(document, dict) else []
+        parts: list[Any] = (
+            [document.get(key) for key in ("images", "annotations")] if isinstance(document, dict) else []
+        )
         if len(parts) != 2 or not all(isinstance(part, list) for part in parts):
             raise DataError(
                 f"{folder.root / file} lacks the lists 'images' and 'annotations' of the COCO format."

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.generic]
+Integers = NDArray[np.integer[Any]]
+Reals = NDArray[np.floating[Any]]
+Flags = NDArray[np.bool_]
 
 MOST_PAIRS = 2**21
 """Pairs of a detection and a face of its image that are compared at once, about 200 MB; pictures of crowds have many."""
 
 
 def average_precision(
-    image: Array,
-    boxes: Array,
-    scores: Array,
-    face_image: Array,
-    face_boxes: Array,
-    face_ignored: Array,
+    image: Integers,
+    boxes: Reals,
+    scores: Reals,
+    face_image: Integers,
+    face_boxes: Reals,
+    face_ignored: Flags,
     threshold: float = 0.5,
 ) -> float:
     """Area under the interpolated precision-recall curve.
@@ -52,7 +56,7 @@ def average_precision(
 
 
 def best_faces(
-    image: Array, boxes: Array, face_image: Array, face_boxes: Array, face_ignored: Array
+    image: Integers, boxes: Reals, face_image: Integers, face_boxes: Reals, face_ignored: Flags
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The face of its own image that each detection overlaps most: (index of the face, IoU); IoU 0 if there is none.
 

@@ -108,7 +108,7 @@ class ForeignDetector:
             ) from error
         anchors = sum(anchors_per_level(height, width))
         cells = (height // CENTERFACE_STRIDE, width // CENTERFACE_STRIDE)
-        known = (
+        known: tuple[tuple[Kind, list[tuple[int, ...]]], ...] = (
             (OWN, [(1, anchors), (1, anchors, 4), (1, anchors, 10)]),
             (RETINAFACE, [(1, anchors, 2), (1, anchors, 4), (1, anchors, 10)]),
             (CENTERFACE, [(1, 1, *cells), (1, 2, *cells), (1, 2, *cells), (1, 10, *cells)]),

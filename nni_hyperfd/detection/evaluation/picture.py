@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from nni_hyperfd.data.pixels import PixelStore
-from nni_hyperfd.detection.evaluation.detections import Detections, GroundTruth, resize, scaled_sizes
+from nni_hyperfd.data.pixels import PixelStore, resize
+from nni_hyperfd.detection.evaluation.detections import Detections, GroundTruth, scaled_sizes
 
 SHOWN_SCORE = 0.5
 TILE = 288

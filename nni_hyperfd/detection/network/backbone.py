@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from nni_hyperfd.detection.network.depthwise import Depthwise
@@ -37,6 +39,16 @@ class ConvNorm(nn.Sequential):
         if not linear:
             layers.append(nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True))
         super().__init__(*layers)
+
+    @property
+    def conv(self) -> nn.Conv2d:
+        """The convolution."""
+        return cast(nn.Conv2d, self[0])
+
+    @property
+    def norm(self) -> nn.BatchNorm2d:
+        """The batch normalization."""
+        return cast(nn.BatchNorm2d, self[1])
 
 
 class InvertedResidual(nn.Module):
@@ -79,7 +91,7 @@ class Backbone(nn.Module):
         x = self.stem(x)
         maps = []
         for number, stage in enumerate(self.stages, start=1):
-            for block in stage:
+            for block in cast(nn.ModuleList, stage):
                 x = block(x)
             if number in FEATURE_STAGES:
                 maps.append(x)

@@ -6,6 +6,7 @@ import io
 import warnings
 from copy import deepcopy
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ def export_onnx(model: RetinaFace, path: Path) -> None:
             torch.onnx.export(
                 whole,
                 (torch.zeros(1, 3, 96, 128),),
-                content,
+                cast(Any, content),  # this exporter writes into a buffer, whatever its annotation says
                 input_names=[INPUT],
                 output_names=list(OUTPUTS),
                 opset_version=OPSET,

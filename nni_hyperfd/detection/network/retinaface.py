@@ -92,6 +92,8 @@ class RetinaFace(nn.Module):
             elif isinstance(module, nn.BatchNorm2d):
                 module.reset_parameters()
         for head in self.heads:
+            assert isinstance(head, nn.Conv2d)
+            assert head.bias is not None
             nn.init.normal_(head.weight, 0.0, 0.01, generator=generator)
             nn.init.zeros_(head.bias)
 

@@ -138,7 +138,7 @@ class CUDAEngine:
     def __init__(
         self, model: RetinaFace, budget: Budget, device: torch.device, precision: torch.dtype = torch.bfloat16
     ) -> None:
-        self.model = model.to(device, memory_format=torch.channels_last).train()
+        self.model = model.to(device).to(memory_format=torch.channels_last).train()
         self.budget, self.image_size = budget, budget.image_size
         self.device, self.precision = device, precision
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None

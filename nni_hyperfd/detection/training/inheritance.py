@@ -9,14 +9,14 @@ squares, layer after layer, so that later ones make good what earlier ones lost 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nni_hyperfd.detection.network.backbone import NEGATIVE_SLOPE, ConvNorm
-from nni_hyperfd.detection.network.retinaface import PIXEL_MEAN, PIXEL_SCALE, RetinaFace
+from nni_hyperfd.detection.network.backbone import NEGATIVE_SLOPE, ConvNorm, InvertedResidual
+from nni_hyperfd.detection.network.retinaface import PIXEL_MEAN, PIXEL_SCALE, Context, RetinaFace
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 
 ROWS = 16384
@@ -34,15 +34,17 @@ class FoldedConv(NamedTuple):
     bias: Tensor
 
 
-def unfold(layer: nn.Sequential, bias: Tensor, inputs: Tensor) -> Tensor:
+def unfold(layer: ConvNorm, bias: Tensor, inputs: Tensor) -> Tensor:
     """Makes ``layer`` (convolution, batch normalization, ...) compute convolution + ``bias`` on ``inputs``.
 
     A folded network has no statistics; with those of real inputs, batch normalization computes the same whether it
     trains or not, and its first step is not a jump. Returns the layer's output.
     """
-    values = layer[0](inputs)
+    values = layer.conv(inputs)
     variance, mean = torch.var_mean(values.float(), dim=(0, 2, 3), correction=0)
-    norm = layer[1]
+    norm = layer.norm
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     norm.running_mean.copy_(mean)
     norm.running_var.copy_(variance)
     norm.weight.data.copy_((variance + norm.eps).sqrt())
@@ -109,7 +111,8 @@ def inherit_backbone(model: RetinaFace, source: Sequence[FoldedConv], images: Te
     stem = next(supply)
     taught = F.relu(F.conv2d(taught, *stem, stride=2, padding=1))
     backbone = model.backbone
-    for number, stage in enumerate(backbone.stages):
+    stages = cast("Sequence[Sequence[InvertedResidual]]", backbone.stages)
+    for number, stage in enumerate(stages):
         convs = [[next(supply) for _ in range(2 if number == 0 else 3)] for _ in stage]
         steps = []
         for block, parts in zip(stage, convs):
@@ -117,35 +120,37 @@ def inherit_backbone(model: RetinaFace, source: Sequence[FoldedConv], images: Te
             if number:
                 before = F.conv2d(taught, *parts[0])
                 hidden = F.relu(before)
-            stride = block.depthwise[0].stride
+            stride = block.depthwise.conv.stride
             middle = F.conv2d(hidden, *parts[-2], stride, 1, 1, hidden.shape[1])
             added = F.conv2d(F.relu(middle), *parts[-1])
             taught = taught + added if block.skip else added
             steps.append((before, middle, taught))
         basis = _principal(
-            torch.cat([sample(after) for *_, after in steps]), stage[0].project[0].out_channels
+            torch.cat([sample(after) for *_, after in steps]), stage[0].project.conv.out_channels
         )
         for block, parts, (before, middle, after) in zip(stage, convs, steps):
             wanted = torch.einsum("bchw,cd->bdhw", after, basis)
-            kept = most_telling(sample(F.relu(middle)), sample(wanted), block.depthwise[0].out_channels)
+            kept = most_telling(sample(F.relu(middle)), sample(wanted), block.depthwise.conv.out_channels)
             if number == 0:
-                backbone.stem[0].weight.copy_(stem.weight[kept] * PIXEL_SCALE)
+                backbone.stem.conv.weight.copy_(stem.weight[kept] * PIXEL_SCALE)
                 shift = PIXEL_MEAN * stem.weight[kept].sum((1, 2, 3))
                 own = unfold(backbone.stem, stem.bias[kept] + shift, own)
                 hidden = own
             else:
+                assert before is not None
+                assert isinstance(block.expand, ConvNorm)
                 weight, bias = least_squares(sample(own), sample(before[:, kept]))
-                block.expand[0].weight.copy_(weight[..., None, None])
+                block.expand.conv.weight.copy_(weight[..., None, None])
                 hidden = unfold(block.expand, bias, own)
-            block.depthwise[0].weight.copy_(parts[-2].weight[kept])
-            raw, target = sample(block.depthwise[0](hidden)), sample(middle[:, kept])
+            block.depthwise.conv.weight.copy_(parts[-2].weight[kept])
+            raw, target = sample(block.depthwise.conv(hidden)), sample(middle[:, kept])
             variance, mean = torch.var_mean(raw, 0)
             slope = ((raw - mean) * (target - target.mean(0))).mean(0) / variance.clamp(min=1e-6)
-            block.depthwise[0].weight.mul_(slope.view(-1, 1, 1, 1))
+            block.depthwise.conv.weight.mul_(slope.view(-1, 1, 1, 1))
             hidden = unfold(block.depthwise, target.mean(0) - slope * mean, hidden)
             rest = wanted - own if block.skip else wanted
             weight, bias = least_squares(sample(hidden), sample(rest))
-            block.project[0].weight.copy_(weight[..., None, None])
+            block.project.conv.weight.copy_(weight[..., None, None])
             out = unfold(block.project, bias, hidden)
             own = own + out if block.skip else out
 
@@ -158,7 +163,8 @@ def _principal(values: Tensor, width: int) -> Tensor:
 
 def centered_parts(have: Sequence[int], want: Sequence[int]) -> Tensor:
     """Where the channels of a narrower concatenation (parts of ``have``) lie in a wider one (parts of ``want``)."""
-    start, places = 0, []
+    start = 0
+    places: list[int] = []
     for narrow, wide in zip(have, want):
         places += range(start, start + narrow)
         start += wide
@@ -181,27 +187,32 @@ def inherit_neck(
     """
     maps = model.backbone((images.float() - PIXEL_MEAN) / PIXEL_SCALE)
     outputs = []
-    for layer, features, taught in zip(model.pyramid.lateral, maps, laterals):
+    for layer, features, taught in zip(cast("Sequence[ConvNorm]", model.pyramid.lateral), maps, laterals):
         before = torch.where(taught > 0, taught, taught / NEGATIVE_SLOPE)
         weight, bias = least_squares(
             rows(features, torch.Generator().manual_seed(0)), rows(before, torch.Generator().manual_seed(0))
         )
-        layer[0].weight[: len(weight)].copy_(weight[..., None, None])
-        outputs.append(unfold(layer, F.pad(bias, (0, layer[0].out_channels - len(bias))), features))
+        layer.conv.weight[: len(weight)].copy_(weight[..., None, None])
+        outputs.append(unfold(layer, F.pad(bias, (0, layer.conv.out_channels - len(bias))), features))
     for level in (1, 0):
         above = F.interpolate(outputs[level + 1], size=outputs[level].shape[-2:], mode="nearest")
-        outputs[level] = _embed(model.pyramid.merge[level], source[f"merge.{level}"], outputs[level] + above)
-    for level, (context, x) in enumerate(zip(model.contexts, outputs)):
+        merge = cast("Sequence[ConvNorm]", model.pyramid.merge)
+        outputs[level] = _embed(merge[level], source[f"merge.{level}"], outputs[level] + above)
+    contexts = cast("Sequence[Context]", model.contexts)
+    for level, (context, x) in enumerate(zip(contexts, outputs)):
+        far_layers = cast("Sequence[ConvNorm]", context.far)
         name = f"contexts.{level}"
         _embed(context.near, source[f"{name}.near"], x)
         reduced = _embed(context.reduce, source[f"{name}.reduce"], x)
         _embed(context.middle, source[f"{name}.middle"], reduced)
-        far = _embed(context.far[0], source[f"{name}.far.0"], reduced)
-        _embed(context.far[1], source[f"{name}.far.1"], far)
-        parts = (context.near, context.middle, context.far[1])
+        far = _embed(far_layers[0], source[f"{name}.far.0"], reduced)
+        _embed(far_layers[1], source[f"{name}.far.1"], far)
+        parts = (context.near, context.middle, far_layers[1])
         narrow = [len(source[f"{name}.{part}"].bias) for part in ("near", "middle", "far.1")]
-        places = centered_parts(narrow, [part[0].out_channels for part in parts])
+        places = centered_parts(narrow, [part.conv.out_channels for part in parts])
         head, given = model.heads[level], source[f"heads.{level}"]
+        assert isinstance(head, nn.Conv2d)
+        assert head.bias is not None
         head.weight.mul_(QUIET)
         head.weight[:, places] = given.weight
         head.bias.copy_(given.bias)
@@ -210,6 +221,6 @@ def inherit_neck(
 def _embed(layer: ConvNorm, given: FoldedConv, inputs: Tensor) -> Tensor:
     """Puts a narrower convolution into the first channels of ``layer``; returns its output on ``inputs``."""
     out, into = given.weight.shape[:2]
-    layer[0].weight[:out, into:] *= QUIET
-    layer[0].weight[:out, :into] = given.weight
-    return unfold(layer, F.pad(given.bias, (0, layer[0].out_channels - out)), inputs)
+    layer.conv.weight[:out, into:] *= QUIET
+    layer.conv.weight[:out, :into] = given.weight
+    return unfold(layer, F.pad(given.bias, (0, layer.conv.out_channels - out)), inputs)

@@ -101,8 +101,10 @@ class Schedule:
 class Lesson(Protocol):
     """What a teacher makes of a batch: outputs per anchor, and maps like the student's lateral ones."""
 
-    predictions: Predictions
-    laterals: list[Tensor]
+    @property
+    def predictions(self) -> Predictions: ...
+    @property
+    def laterals(self) -> list[Tensor]: ...
 
 
 Teacher = Callable[[Tensor], Lesson]

@@ -130,7 +130,8 @@ class TuningExperience(Transactions):
         """Highest AP@50 on val of each task that has a result, by the task's id."""
         query = select(TrialRow.task_id, func.max(TrialRow.ap)).where(TrialRow.ap.is_not(None))
         with self.reading() as session:
-            return dict(session.execute(query.group_by(TrialRow.task_id)).all())
+            rows = session.execute(query.group_by(TrialRow.task_id)).all()
+            return {task: best for task, best in rows if best is not None}
 
     def finished_by_space(self) -> dict[str, int]:
         """Number of finished tasks of each search space, by its key."""

@@ -100,7 +100,10 @@ def _old_encoders(session: Session, keeping: Keeping) -> list[tuple[str, int]]:
     """All but the newest row of each of the spaces that were learnt from last, and what open experiments of these read."""
     row = OwnEncoderRow
     query = select(row.space_key, row.version, VersionRow.published).join(VersionRow)
-    rows = [tuple(each) for each in session.execute(query.order_by(row.version.desc()))]
+    rows = [
+        (key, number, published)
+        for key, number, published in session.execute(query.order_by(row.version.desc()))
+    ]
     newest: dict[str, int] = {}
     for key, number, published in rows:
         if published:

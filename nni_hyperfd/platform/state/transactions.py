@@ -68,6 +68,7 @@ class Transactions:
             return
         with self._errors(), self._engine.connect() as connection:
             driver = connection.connection.driver_connection
+            assert driver is not None
             try:
                 driver.execute("VACUUM")
                 driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")

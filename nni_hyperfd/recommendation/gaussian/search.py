@@ -153,7 +153,8 @@ class Search:
         weights = softmax(np.array([each.density for each in now]) - self._doubt)
         expected = weights @ np.stack([each.mean for each in now])
         now = [each.expecting(np.flatnonzero(running)) for each in now]
-        tried, order = running | ~np.isnan(aps), []
+        tried = running | ~np.isnan(aps)
+        order: list[int] = []
         while len(order) < count and not (tried | failed).all():
             gain = weights @ np.stack([gain_of_next(each.mean, each.covariance, tried) for each in now])
             gain = np.where(tried | failed, -np.inf, gain)

@@ -79,7 +79,7 @@ class Weights:
         return sum(
             (0.5 * ((value - CENTERS[name]) / DEVIATIONS[name]) ** 2).sum()
             for name, value in vars(self).items()
-        )  # type: ignore[return-value]
+        )
 
     def kernels(self, steps: Tensor) -> Tensor:
         """``[3, U, V]`` covariances of g, m and h between configurations.
@@ -278,7 +278,7 @@ def _largest_posterior(
         found.backward()
         return found
 
-    optimizer.step(loss)  # type: ignore[arg-type]
+    optimizer.step(loss)
     return Weights(**{name: value.detach() for name, value in vars(weights).items()})
 
 
