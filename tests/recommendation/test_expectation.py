@@ -122,6 +122,30 @@ def test_finished_customers_are_experience(platform: Platform, client: TaskClien
     assert after[good] - after[bad] > before[good] - before[bad] + 0.1
 
 
+def test_the_latest_of_many_customers_take_part(
+    platform: Platform, client: TaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two, with room for one: what is expected next is what the later one alone makes expected."""
+    listed = [dict(each.parameters) for each in client.preview(HPO, 216, method="hyperfd-gp").configurations]
+    for name, liked in (("earlier", 0), ("later", -1)):
+        task = client.open(name, HPO)
+        for other in listed[1:4]:
+            client.record(task, other, 0.3)
+        client.record(task, listed[liked], 0.9)
+        client.update(task)
+
+    def scores() -> dict[str, float]:
+        plan = client.preview(HPO, 216, method="hyperfd-gp").configurations
+        return {str(sorted(each.parameters.items())): each.score for each in plan}
+
+    both = scores()
+    monkeypatch.setattr(expectation, "PAST", 1)
+    one = scores()
+    ends = [str(sorted(listed[i].items())) for i in (0, -1)]
+    assert both != one
+    assert (one[ends[1]] - one[ends[0]]) > (both[ends[1]] - both[ends[0]]) + 0.05
+
+
 def test_only_what_the_customer_searches_is_proposed(client: TaskClient) -> None:
     rates = {"lr": {"_type": "choice", "_value": [3e-4, 1e-3]}}
     part = {key: rates.get(key, entry) for key, entry in HPO.items()}

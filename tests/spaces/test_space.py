@@ -118,6 +118,29 @@ def test_sampling_is_uniform_over_networks() -> None:
     assert len(set(last)) == 6
 
 
+def test_no_sequence_of_blocks_is_preferred() -> None:
+    """Pearson's statistic of each stage's sequences of blocks, and the correlation of any two stages."""
+    networks = SPACES["nas"].networks
+    assert networks is not None
+    drawn = 100_000
+    codes = networks.draw(np.random.default_rng(0), drawn)
+    for stage, allowed in enumerate(networks.allowed):
+        counts = np.array([(codes[:, stage] == code).sum() for code in allowed])
+        assert counts.sum() == drawn
+        if len(allowed) > 1:
+            # Six standard deviations above what is expected of chance.
+            free = len(allowed) - 1
+            assert ((counts - drawn / len(allowed)) ** 2).sum() * len(allowed) / drawn < free + 6 * (
+                2 * free
+            ) ** 0.5
+    halves = np.stack(
+        [codes[:, i] < np.sort(allowed)[len(allowed) // 2] for i, allowed in enumerate(networks.allowed)]
+    ).astype(float)
+    several = [i for i, allowed in enumerate(networks.allowed) if len(allowed) > 1]
+    together = np.corrcoef(halves[several]) - np.eye(len(several))
+    assert np.abs(together).max() < 6 / drawn**0.5, "stages are chosen apart"
+
+
 @pytest.mark.parametrize("kind", ["nas", "joint"])
 def test_twenty_thousand_architectures_are_sampled_quickly(kind: str) -> None:
     start = time.process_time()

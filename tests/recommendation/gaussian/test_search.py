@@ -8,7 +8,7 @@ from scipy.special import softmax
 from scipy.stats import multivariate_normal
 
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe
-from nni_hyperfd.recommendation.gaussian.search import Finished, Search, Sight, expected_improvement
+from nni_hyperfd.recommendation.gaussian.search import OWN, Finished, Search, Sight, expected_improvement
 from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess
 
 CONFIGURATIONS = np.stack(np.meshgrid(np.arange(4.0), np.arange(3.0)), -1).reshape(-1, 2)
@@ -142,3 +142,24 @@ def test_processes_are_believed_by_how_well_they_foretell(process: TaskProcess) 
         both = slope(aps, *views)
         assert min(each) <= both <= max(each)
         assert abs(both - each[trusted]) < abs(both - each[1 - trusted])
+
+
+def test_hypotheses_are_believed_in_inverse_proportion_to_what_is_a_customers_own(
+    process: TaskProcess,
+) -> None:
+    """In inverse proportion to :data:`OWN`, times how well each foretold a customer before."""
+    whole = process.customer(np.zeros(0), CONFIGURATIONS)
+    before = observe(np.where(np.arange(K) < 2, 0.5 + 0.06 * np.arange(K), np.nan), process.spread)
+    past = [Finished(whole.at(before.indices), before.values)]
+    each = [search(process, past, own=(factor,)).plan(NOTHING, NONE, NONE).expected for factor in OWN]
+    shared, alone = process.covariance([past[0].customer])
+    noise = process.noise * np.eye(len(before.values))
+    foretold = [
+        multivariate_normal(past[0].customer.mean, shared + factor * alone + noise).pdf(before.values)
+        for factor in OWN
+    ]
+    weights = np.array(foretold) / OWN
+    expected = weights / weights.sum() @ np.stack(each)
+    np.testing.assert_allclose(search(process, past).plan(NOTHING, NONE, NONE).expected, expected, atol=1e-8)
+    wrong = np.array(foretold) / np.sum(foretold) @ np.stack(each)
+    assert np.abs(wrong - expected).max() > 1e-4, "it would be seen if they were believed alike"
