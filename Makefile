@@ -2,24 +2,26 @@
 # make demo     two customers, one after the other, through real NNI experiments (DATA=<folder>: on your images)
 # make test     set-up, lint, all tests
 # make quick    the tests of everyday work: no real experiments, no servers of their own
+# make versions tests with the oldest and the newest allowed versions of what the package stands on
 # make constraints  choose the newest allowed version of everything anew, and write constraints.txt
 # make lint     ruff (rules and format) and mypy (strict), change nothing
 # make format   ruff: rewrite the files in the project's format
 # make clean    remove caches and build outputs;  make distclean  remove .venv too
 #
-# PYTHON=<interpreter> chooses the Python that .venv is made from.
+# PYTHON=<interpreter> chooses the Python that .venv is made from, JOBS=<number> how many tests run side by side (2).
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
+JOBS ?= 2
 QUICK := $(addprefix tests/,data detection metafeature protocol ranker recommendation spaces test_walls.py setup)
 
 # nnictl and the trials it starts must be those of .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick constraints lint format clean distclean
+.PHONY: help setup demo test quick versions constraints lint format clean distclean
 
 help:
 	@sed -n -e '/^$$/q' -e 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -40,11 +42,21 @@ demo test quick: export NODE_OPTIONS := --require "$(CURDIR)/examples/loopback_o
 demo: setup
 	$(BIN)/python examples/demo.py $(if $(DATA),--data "$(DATA)")
 
+# Two files at a time, each in a process of one thread; real experiments, which take longest, come first.
+test quick: export OMP_NUM_THREADS := 1
+SIDE_BY_SIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 quick: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile -x $(QUICK)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -x $(QUICK)
+
+# The oldest and the newest allowed versions of what we stand on, an environment of 6 GB each: what was seen is in
+# benchmarks/results/versions.md.
+versions: setup
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
+	$(BIN)/python benchmarks/versions.py
 
 # One file for all Pythons and platforms; where versions differ, a line says for which.
 constraints: setup

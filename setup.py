@@ -11,11 +11,11 @@ REQUIREMENTS = [
     "torch-geometric>=2.5",
     "numpy>=1.26",
     "scipy",
-    "pillow",
+    "pillow>=10.1",
     "pyyaml",  # data.yaml of YOLO exports
     "requests",
     "sqlalchemy>=2",
-    "pydantic>=2",
+    "pydantic>=2.9",
     "safetensors>=0.4",
     "filelock",  # NNI itself asks for < 3.12
     "psutil",  # whether the process of a tuner lives
@@ -45,7 +45,7 @@ TEST_REQUIREMENTS = [
     *PRIVACY_REQUIREMENTS,
     *SERVER_REQUIREMENTS,
     "pytest>=8",
-    "pytest-xdist>=3.5",
+    "pytest-xdist>=3.8",
     "hypothesis",
     "mypy==2.4.*",  # a minor version may see more
     "pycocotools",  # an independent count of average precision

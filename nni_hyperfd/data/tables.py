@@ -109,7 +109,9 @@ def plain(name: str) -> str:
 
 def delimiter_of(line: str) -> str:
     """What separates the columns of a header line: the delimiter that makes most of them."""
-    return max(DELIMITERS, key=lambda mark: len(next(csv.reader([line], delimiter=mark), [])))
+    return max(
+        DELIMITERS, key=lambda mark: max((len(row or ()) for _, row in rows_of(line, mark)), default=0)
+    )
 
 
 def header_of(fields: Sequence[str]) -> Header | None:
@@ -152,7 +154,8 @@ def _box(where: Mapping[str, int]) -> tuple[tuple[int, ...] | None, str | None, 
 
 def rows_of(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | None]]:
     """Line number and fields of every row that is not empty; None for one that is no row of a table."""
-    lines = text.splitlines()
+    # Python 3.10 reads no row that holds NUL, which no file's name has.
+    lines = text.replace("\0", "\ufffd").splitlines()
     rows = csv.reader(lines, delimiter=delimiter)
     while True:
         try:
