@@ -45,10 +45,10 @@ def test_a_misspelled_key_is_answered_with_the_nearest_one_and_the_whole_list() 
         ({"data": "d", "format": "pascal"}, "format must be one of wider, coco, voc"),
         (
             {"data": "d", "faces": "face"},
-            r"faces must be a list of class names, such as \[face\], not 'face'",
+            r"faces must be a list of names, such as \[face\], not 'face'",
         ),
-        ({"data": "d", "ignore": [False]}, "ignore must be a list of class names"),
-        ({"data": "d", "faces": []}, "faces must be a list of class names"),
+        ({"data": "d", "ignore": [False]}, "ignore must be a list of names"),
+        ({"data": "d", "faces": []}, "faces must be a list of names"),
         ({"data": "d", "exif": "lying"}, "exif must be one of upright, stored"),
         ({"data": "d", "space": "HPO"}, "space must be one of hpo, nas, joint, flat"),
         ({"data": "d", "platform": "host:8600"}, "write https://host:8600 for the server, or ./host:8600"),
