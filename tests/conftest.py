@@ -17,7 +17,12 @@ from pathlib import Path
 import pytest
 import requests
 
-pytest_plugins = ("tests.fixtures.drawn_platform", "tests.fixtures.nni_dispatcher", "tests.fixtures.pictures")
+pytest_plugins = (
+    "tests.fixtures.drawn_platform",
+    "tests.fixtures.nni_dispatcher",
+    "tests.fixtures.pace",
+    "tests.fixtures.pictures",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

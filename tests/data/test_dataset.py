@@ -365,10 +365,10 @@ def test_the_real_sets_load_as_their_readme_counts_them(shared_data, name):
     assert set(report.counts) <= {Problem.EMPTY_BOX, Problem.NO_FACES, Problem.GRAYSCALE}
 
 
-def test_loading_and_hashing_are_quick(shared_data):
+def test_loading_and_hashing_are_quick(shared_data, pace):
     start = time.process_time()
     dataset = load_dataset(shared_data / "groups")
     loaded = time.process_time()
     dataset.fingerprint()
-    assert loaded - start < 2
-    assert time.process_time() - loaded < 2
+    assert loaded - start < 60 * pace
+    assert time.process_time() - loaded < 60 * pace

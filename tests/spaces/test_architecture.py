@@ -200,7 +200,7 @@ def test_no_architectures_make_an_empty_graph() -> None:
     assert (features.shape, edges.shape, index.shape) == ((0, 16), (2, 0), (0,))
 
 
-def test_graphs_of_twenty_thousand_networks_are_quick() -> None:
+def test_graphs_of_twenty_thousand_networks_are_quick(pace: float) -> None:
     rng = np.random.default_rng(0)
     codes = np.stack([rng.integers(0, len(choices), 20_000) for choices in STAGE_CHOICES], axis=1)
     many = [Architecture.from_codes(row) for row in codes.tolist()]
@@ -208,4 +208,4 @@ def test_graphs_of_twenty_thousand_networks_are_quick() -> None:
     start = time.process_time()
     features, _, _ = graphs(many)
     assert len(features) == sum(sum(a.depths) for a in many)
-    assert time.process_time() - start < 1.5
+    assert time.process_time() - start < 50 * pace

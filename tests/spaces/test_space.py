@@ -142,10 +142,10 @@ def test_no_sequence_of_blocks_is_preferred() -> None:
 
 
 @pytest.mark.parametrize("kind", ["nas", "joint"])
-def test_twenty_thousand_architectures_are_sampled_quickly(kind: str) -> None:
+def test_twenty_thousand_architectures_are_sampled_quickly(kind: str, pace: float) -> None:
     start = time.process_time()
     sample = SPACES[kind].sample(20_000, np.random.default_rng(0))
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < 100 * pace
     assert len(set(sample)) == 20_000
 
 
@@ -158,12 +158,12 @@ def test_enumeration_lists_each_point_once() -> None:
             SPACES[kind].enumerate()
 
 
-def test_a_space_that_is_smaller_than_it_looks_is_given_up_soon() -> None:
+def test_a_space_that_is_smaller_than_it_looks_is_given_up_soon(pace: float) -> None:
     space = Space.from_search_space({"a": {"_type": "uniform", "_value": [0, 5e-324]}})
     start = time.process_time()
     with pytest.raises(SpaceError, match=r"Only [12] of 200 distinct"):
         space.sample(200, np.random.default_rng(0))
-    assert time.process_time() - start < 1.0
+    assert time.process_time() - start < 30 * pace
 
 
 def test_more_samples_than_points_are_refused() -> None:
