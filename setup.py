@@ -14,7 +14,7 @@ REQUIREMENTS = [
     "pillow>=10.1",
     "pyyaml",  # data.yaml of YOLO exports
     "requests",
-    "sqlalchemy>=2",
+    "sqlalchemy>=2.0.4",
     "pydantic>=2.9",
     "safetensors>=0.4",
     "filelock",  # NNI itself asks for < 3.12

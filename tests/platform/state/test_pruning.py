@@ -124,6 +124,19 @@ def test_encoders_of_the_spaces_learnt_from_last_stay(store: Store) -> None:
     assert store.own_encoder("three", newest) == b"encoder d"
 
 
+def test_tasks_and_encoders_go_little_by_little_oldest_first(store: Store) -> None:
+    for i in range(5):
+        finish(store, f"done {i}")
+    few = Keeping(tasks=1, spaces=1)
+    for learnt in (["done 2", "done 3", "done 4"], ["done 4"]):
+        gone = prune(store, few, at_once=2)
+        assert (gone.tasks, gone.encoders) == (2, 2)
+        left = [task.experiment_id for task in store.tasks() if task.id in store.learnt_tasks("space")]
+        assert sorted(left) == learnt
+    gone = prune(store, few, at_once=2)
+    assert (gone.tasks, gone.encoders) == (0, 0)
+
+
 def test_prune_makes_the_file_smaller(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
