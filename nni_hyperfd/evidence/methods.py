@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.rivals.base import Experience, Rival
+from nni_hyperfd.evidence.rivals.base import Known, Rival
 from nni_hyperfd.evidence.rivals.best_on_server import BestOnServer
 from nni_hyperfd.evidence.rivals.gp_prior import GPPrior
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
@@ -60,15 +60,15 @@ class _OnServerAlone(HyperFD):
     A warm-up needs something to stop by, so the configurations are dealt into two lists of that one data set.
     """
 
-    _alone: tuple[Experience, Experience] | None = None
+    _alone: tuple[Known, Known] | None = None
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         if self._alone is None or self._alone[0] is not experience:
             self._alone = experience, server_alone(experience)
         super().reset(self._alone[1], seed)
 
 
-def server_alone(experience: Experience) -> Experience:
+def server_alone(experience: Known) -> Known:
     """The server's own row as two data sets with the same images, each with every other configuration.
 
     Raises:

@@ -25,7 +25,7 @@ from nni_hyperfd.recommendation.ranking import SPARES
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space
 
-LISTED = 512
+LOOKED_AT = 512
 """Spaces up to this size are looked at whole; larger ones by a sample, which is never larger than this."""
 
 PAST = 100
@@ -183,9 +183,9 @@ class Expectation:
         running: Sequence[Configuration],
     ) -> list[Configuration]:
         """The space, or a sample of it and what is known of the task beside that."""
-        if space.size <= LISTED:
+        if space.size <= LOOKED_AT:
             return space.enumerate()
-        sampled = space.sample(min(request.candidates, LISTED), np.random.default_rng(request.seed))
+        sampled = space.sample(min(request.candidates, LOOKED_AT), np.random.default_rng(request.seed))
         measured = [(each, ap) for each, ap in results.items() if ap is not None]
         if len(measured) > OWN_RESULTS:
             best = max(measured, key=lambda each: each[1])

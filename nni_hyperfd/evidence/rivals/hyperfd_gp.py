@@ -21,7 +21,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nni_hyperfd.evidence.rivals.base import Experience, FloatArray, Profile, Rival, Task
+from nni_hyperfd.evidence.rivals.base import FloatArray, Known, Profile, Rival, Study
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
 from nni_hyperfd.evidence.table import parameters_of
 from nni_hyperfd.ranker.encodings import encode
@@ -51,7 +51,7 @@ class Ensemble:
         frozen = replace(settings or RankerSettings(), mode="freeze_all")
         return cls([HyperFD(space, frozen) for _ in range(count)])
 
-    def reset(self, experience: Experience) -> None:
+    def reset(self, experience: Known) -> None:
         """Warms all of them up."""
         for seed, ranker in enumerate(self._rankers):
             ranker.reset(experience, seed)
@@ -80,16 +80,16 @@ class HyperFDEnsemble(Rival):
     def __init__(self, ensemble: Ensemble, name: str) -> None:
         self.name = name  # type: ignore[misc]
         self._ensemble = ensemble
-        self._experience: Experience | None = None
+        self._experience: Known | None = None
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         if self._experience is not experience:
             self._ensemble.reset(experience)
             self._experience = experience
 
-    def search(self, task: Task) -> None:
-        scores = self._ensemble.scores(task.profile, task.candidates)
-        task.evaluate_ranking(np.argsort(-scores, kind="stable").tolist())
+    def search(self, study: Study) -> None:
+        scores = self._ensemble.scores(study.profile, study.candidates)
+        study.evaluate_ranking(np.argsort(-scores, kind="stable").tolist())
 
 
 class HyperFDGP(Rival):
@@ -114,9 +114,9 @@ class HyperFDGP(Rival):
         self.name = name  # type: ignore[misc]
         self._space, self._looks, self._own = space, looks, own
         self._at_once = at_once
-        self._experience: Experience | None = None
+        self._experience: Known | None = None
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         if self._experience is not experience:
             described = describe_texts(self._space, experience.configurations)
             self._candidates = described[: experience.candidates]
@@ -129,18 +129,18 @@ class HyperFDGP(Rival):
             self._experience = experience
         self._past: list[list[Finished]] = [[] for _ in self._eyes]
 
-    def search(self, task: Task) -> None:
-        looks = [_look(ensemble, task.profile) for ensemble in self._looks]
+    def search(self, study: Study) -> None:
+        looks = [_look(ensemble, study.profile) for ensemble in self._looks]
         views = [
             eye.view(look, self._candidates, past) for eye, look, past in zip(self._eyes, looks, self._past)
         ]
         search = Search(views, self._own)
-        while task.left:
-            aps = _aps(task)
-            failed = ~task.untried() & np.isnan(aps)
+        while study.left:
+            aps = _aps(study)
+            failed = ~study.untried() & np.isnan(aps)
             plan = search.plan(aps, np.zeros_like(failed), failed, self._at_once)
-            task.evaluate_ranking(plan.order, self._at_once)
-        aps = _aps(task)
+            study.evaluate_ranking(plan.order, self._at_once)
+        aps = _aps(study)
         seen = ~np.isnan(aps)
         if seen.any():
             for eye, look, past in zip(self._eyes, looks, self._past):
@@ -157,9 +157,9 @@ def describe_texts(space: Space, configurations: Sequence[str]) -> FloatArray:
     return describe(space, encode(space, parsed))
 
 
-def _aps(task: Task) -> FloatArray:
-    row = np.full(task.candidates, np.nan)
-    for trial in task.trials:
+def _aps(study: Study) -> FloatArray:
+    row = np.full(study.candidates, np.nan)
+    for trial in study.trials:
         row[trial.index] = trial.ap
     return row
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nni_hyperfd.evidence.comparison import Scenario, expected_rank_at_random, run
-from nni_hyperfd.evidence.rivals.base import Experience, FloatArray, Profile, Task
+from nni_hyperfd.evidence.rivals.base import FloatArray, Known, Profile, Study
 from nni_hyperfd.evidence.rivals.gp_prior import GPPrior
 from nni_hyperfd.evidence.rivals.hyperfd_gp import Ensemble, HyperFDEnsemble, HyperFDGP
 from nni_hyperfd.spaces.space import standard_space
@@ -25,7 +25,7 @@ class Said:
     def __init__(self, scores: dict[int, FloatArray]) -> None:
         self._scores = scores
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         pass
 
     def scores(self, profile: Profile) -> FloatArray:
@@ -73,9 +73,9 @@ def test_scores_of_warm_ups_are_averaged_on_one_scale(varied: Scenario) -> None:
 def test_the_best_by_the_warm_ups_are_tried(varied: Scenario) -> None:
     rival = HyperFDEnsemble(ensemble(varied, varied.choose), "together")
     rival.reset(varied.experience, 0)
-    task = Task(varied.profiles[0], 3, varied.choose[:, 0])
-    rival.search(task)
-    assert [trial.index for trial in task.trials] == np.argsort(-varied.choose[:, 0])[:3].tolist()
+    study = Study(varied.profiles[0], 3, varied.choose[:, 0])
+    rival.search(study)
+    assert [trial.index for trial in study.trials] == np.argsort(-varied.choose[:, 0])[:3].tolist()
 
 
 def test_what_data_sets_look_like_helps_where_it_matters(
@@ -110,10 +110,10 @@ def test_it_sees_only_what_was_paid_for(scenario_of: Callable[..., Scenario]) ->
     def tried(values: np.ndarray) -> list[list[int]]:
         rival = HyperFDGP(SPACE, [silent(scenario)])
         rival.reset(scenario.experience, 0)
-        tasks = [Task(profile, 4, column) for profile, column in zip(scenario.profiles, values.T)]
-        for task in tasks:
-            rival.search(task)
-        return [[trial.index for trial in task.trials] for task in tasks]
+        tasks = [Study(profile, 4, column) for profile, column in zip(scenario.profiles, values.T)]
+        for study in tasks:
+            rival.search(study)
+        return [[trial.index for trial in study.trials] for study in tasks]
 
     first = tried(scenario.choose)
     unseen = np.random.default_rng(1).random(scenario.choose.shape)

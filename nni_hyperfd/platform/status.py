@@ -61,7 +61,7 @@ class HistoryEntry:
     objections: tuple[str, ...]
 
 
-def status(store: Store) -> PlatformStatus:
+def status_of(store: Store) -> PlatformStatus:
     """Where the platform stands."""
     return PlatformStatus(
         location=store.location,
@@ -74,7 +74,7 @@ def status(store: Store) -> PlatformStatus:
     )
 
 
-def history(store: Store) -> list[HistoryEntry]:
+def history_of(store: Store) -> list[HistoryEntry]:
     """All ranker versions, oldest first."""
     tasks = {task.version_after: task for task in store.tasks("done")}
     aps = store.best_aps()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Session:
+class Experiment:
     """What tuner and advisor do with the platform.
 
     Opening one reads the data and ranks the configurations, or takes over the ranking of an earlier process.
