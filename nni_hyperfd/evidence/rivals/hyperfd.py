@@ -45,6 +45,7 @@ class _Prepared:
     """What all seeds and all methods with one extractor and one warm-up share."""
 
     offline: OfflineData
+    configurations: list[Configuration]
     encodings: Encodings
     warm: dict[tuple[Variant, RankerSettings, int], WarmUp]
 
@@ -178,7 +179,9 @@ class HyperFD(Rival):
             torch.from_numpy(experience.aps[rows, columns]).float(),
         )
         members = [torch.from_numpy(np.asarray(profile.members)) for profile in experience.profiles]
-        return _Prepared(OfflineData(source, members, {self._space.key: known}), encodings, {})
+        return _Prepared(
+            OfflineData(source, members, {self._space.key: known}), configurations, encodings, {}
+        )
 
     def _fresh_ranker(self, seed: int) -> Ranker:
         return Ranker.build({self._space.key: EncoderShape.of(self._space)}, seed, self._variant)

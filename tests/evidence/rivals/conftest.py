@@ -57,7 +57,7 @@ def make_scenario(
     sizes = rng.integers(40, 90, sets)
     pool = (np.repeat(z, sizes, axis=0) @ projection + rng.normal(size=(sizes.sum(), 12))).astype(np.float32)
     levels = torch.from_numpy(pool @ rng.normal(size=(12, 258)).astype(np.float32)).view(-1, 3, 86)
-    source = ImageFeatures(levels, levels, torch.ones(len(pool), dtype=torch.long))
+    source = ImageFeatures(levels, levels.clone(), torch.ones(len(pool), dtype=torch.long))
     ends = np.cumsum(sizes)
     statistics = np.concatenate([z + 0.3 * rng.normal(size=z.shape), np.log(sizes)[:, None]], axis=1)
     profiles = tuple(
