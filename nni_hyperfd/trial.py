@@ -42,12 +42,9 @@ from nni_hyperfd.scalars import ScalarLog, show_on_page
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS, HyperParameters
-from nni_hyperfd.spaces.unread import refuse_unread
+from nni_hyperfd.spaces.unread import TRIAL_BUDGET, refuse_unread
 
 logger = logging.getLogger(__name__)
-
-TRIAL_BUDGET = "TRIAL_BUDGET"
-"""Key by which NNI's multi-fidelity advisors (Hyperband, BOHB) say how long a trial may train: here, in epochs."""
 
 
 BEST = "best.safetensors"

@@ -41,12 +41,12 @@ def run(options: argparse.Namespace) -> None:
         _ask(options)
         return
     # Not through the platform itself, which would load torch.
-    from nni_hyperfd.platform import report
     from nni_hyperfd.platform.state.store import Store
+    from nni_hyperfd.platform.status import history_of, status_of
 
     store = Store(options.platform)
     try:
-        status, history = report.status(store), report.history(store)
+        status, history = status_of(store), history_of(store)
     finally:
         store.close()
     if options.json:

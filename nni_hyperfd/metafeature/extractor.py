@@ -32,7 +32,7 @@ STATISTICS = 2
 
 HEADS = 4
 FEED_FORWARD = 128
-CLIP = 5.0
+FARTHEST = 5.0
 """Standardized inputs are cut at this many standard deviations of the server's data."""
 
 Variant = Literal[
@@ -154,13 +154,13 @@ class MetaFeatureExtractor(nn.Module):
 
     def _project_images(self, images: Tensor) -> Tensor:
         standard = (images - self.center[: self.inputs]) / self.scale[: self.inputs]
-        return functional.linear(standard.clamp(-CLIP, CLIP), self.project.weight[:, : self.inputs])
+        return functional.linear(standard.clamp(-FARTHEST, FARTHEST), self.project.weight[:, : self.inputs])
 
     def _aggregate(self, projected: Tensor, statistics: Tensor) -> Tensor:
         statistics = statistics[:, : self.statistics]
         standard = (statistics - self.center[self.inputs :]) / self.scale[self.inputs :]
         shared = functional.linear(
-            standard.clamp(-CLIP, CLIP), self.project.weight[:, self.inputs :], self.project.bias
+            standard.clamp(-FARTHEST, FARTHEST), self.project.weight[:, self.inputs :], self.project.bias
         )
         tokens = projected + shared[:, None]
         if self.attention is not None:

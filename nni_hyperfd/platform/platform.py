@@ -14,13 +14,13 @@ import torch
 
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.sending import extractor_state
-from nni_hyperfd.platform import report
 from nni_hyperfd.platform.first import first_state, read_assets
 from nni_hyperfd.platform.past import StoredTasks
 from nni_hyperfd.platform.shelf import PLANNING, WORKING, Shelf
 from nni_hyperfd.platform.state.records import NewTask, TaskRecord, Trial
 from nni_hyperfd.platform.state.schema import LOCAL
 from nni_hyperfd.platform.state.store import Store
+from nni_hyperfd.platform.status import HistoryEntry, PlatformStatus, history_of, status_of
 from nni_hyperfd.platform.updates import LEASE_SECONDS, Updates
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,
@@ -131,13 +131,13 @@ class Platform:
 
     # ------------------------------------------------------------------------------------------------ looking
 
-    def status(self) -> report.PlatformStatus:
+    def status(self) -> PlatformStatus:
         """What the platform knows."""
-        return report.status(self._store)
+        return status_of(self._store)
 
-    def history(self) -> list[report.HistoryEntry]:
+    def history(self) -> list[HistoryEntry]:
         """All ranker versions, oldest first."""
-        return report.history(self._store)
+        return history_of(self._store)
 
     def trials(self, task_id: str) -> list[Trial]:
         """Experience of one task."""

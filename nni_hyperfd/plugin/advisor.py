@@ -16,10 +16,11 @@ from nni_hyperfd.customer.result import Result
 from nni_hyperfd.customer.settings import Settings, whole_number
 from nni_hyperfd.detection.training.budgets import BUDGETS
 from nni_hyperfd.errors import HyperFDError, PluginError
+from nni_hyperfd.plugin.experiment import Experiment, complain, experiment_folder, say_that_the_space_stays
 from nni_hyperfd.plugin.halving import rungs
-from nni_hyperfd.plugin.records import TRIAL_BUDGET, Records
-from nni_hyperfd.plugin.session import Session, complain, experiment_folder, say_that_the_space_stays
+from nni_hyperfd.plugin.records import Records
 from nni_hyperfd.plugin.trials import Job, Trials
+from nni_hyperfd.spaces.unread import TRIAL_BUDGET
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class HyperFDAdvisor(MsgDispatcherBase):
 
     def __init__(self, eta: int = 2, epochs: int | None = None, **class_args: Any) -> None:
         self._failure: str | None = None
-        self._session: Session | None = None
+        self._experiment: Experiment | None = None
         # Requests and results come in one thread, ends in another.
         self._lock = threading.Lock()
         self._next_id = 0
@@ -80,16 +81,16 @@ class HyperFDAdvisor(MsgDispatcherBase):
         folder = experiment_folder()
         longest, step = _lengths(Records(folder), self._epochs)
         self._rungs = rungs(self._settings.budget, self._eta, longest, step)
-        self._session = Session(folder, self._settings, data, self._rungs[0].count)
+        self._experiment = Experiment(folder, self._settings, data, self._rungs[0].count)
         self._next_id = 1 + max(
-            (outcome.parameter_id for outcome in self._session.records.outcomes()), default=-1
+            (outcome.parameter_id for outcome in self._experiment.records.outcomes()), default=-1
         )
-        self._begin_rung(self._session, list(range(len(self._session.ranking))))
+        self._begin_rung(self._experiment, list(range(len(self._experiment.ranking))))
         self.send(CommandType.Initialized, "")
 
     def handle_update_search_space(self, data: Any) -> None:
         """The search space of a running experiment stays as it is."""
-        if self._session is not None and data != self._session.search_space:
+        if self._experiment is not None and data != self._experiment.search_space:
             say_that_the_space_stays()
 
     def handle_request_trial_jobs(self, data: int) -> None:
@@ -97,8 +98,8 @@ class HyperFDAdvisor(MsgDispatcherBase):
         ids = range(self._next_id, self._next_id + data)
         self._next_id += data
         self._look()
-        if self._session is not None and self._rung is not None:
-            self._start(self._session, self._rung, ids)
+        if self._experiment is not None and self._rung is not None:
+            self._start(self._experiment, self._rung, ids)
 
     def handle_report_metric_data(self, data: dict[str, Any]) -> None:
         """A trial has a result, which is in NNI's records."""
@@ -125,17 +126,17 @@ class HyperFDAdvisor(MsgDispatcherBase):
 
     def _look(self) -> None:
         """See what became of the trials, and do what follows: replace, go on to the next rung, or end."""
-        session, rung = self._session, self._rung
-        if session is None or rung is None:
+        experiment, rung = self._experiment, self._rung
+        if experiment is None or rung is None:
             return
         self._see(rung)
-        if session.records.no_trial_left():
-            self._finish(session, "no trial is left")
+        if experiment.records.no_trial_left():
+            self._finish(experiment, "no trial is left")
             return
         for parameter_id, place in rung.trials.replacements():
-            self._propose(session, rung, parameter_id, place)
+            self._propose(experiment, rung, parameter_id, place)
         while self._rung is not None and self._rung.trials.over:
-            self._go_on(session, self._rung)
+            self._go_on(experiment, self._rung)
 
     def _see(self, rung: _Trained) -> None:
         news = rung.trials.look()
@@ -145,35 +146,35 @@ class HyperFDAdvisor(MsgDispatcherBase):
             number = rung.population[place] + 1
             logger.info("AP@50 %.4f with configuration %d after %d epochs", result.ap, number, rung.epochs)
 
-    def _start(self, session: Session, rung: _Trained, parameter_ids: Iterable[int]) -> None:
+    def _start(self, experiment: Experiment, rung: _Trained, parameter_ids: Iterable[int]) -> None:
         ids = list(parameter_ids)
         for parameter_id, place in zip(ids, rung.trials.request(ids)):
-            self._propose(session, rung, parameter_id, place)
+            self._propose(experiment, rung, parameter_id, place)
 
-    def _propose(self, session: Session, rung: _Trained, parameter_id: int, place: int) -> None:
+    def _propose(self, experiment: Experiment, rung: _Trained, parameter_id: int, place: int) -> None:
         form = {
             "parameter_id": parameter_id,
             "parameter_source": "algorithm",
-            "parameters": {**session.ranking[rung.population[place]], TRIAL_BUDGET: rung.epochs},
+            "parameters": {**experiment.ranking[rung.population[place]], TRIAL_BUDGET: rung.epochs},
         }
         self.send(CommandType.NewTrialJob, nni.dump(form))
 
-    def _go_on(self, session: Session, rung: _Trained) -> None:
+    def _go_on(self, experiment: Experiment, rung: _Trained) -> None:
         """From a rung that is over to the next, or to the end after the last one."""
         best = rung.best_first()
         if not best or len(self._below) + 1 == len(self._rungs):
-            self._finish(session, "all results are there")
+            self._finish(experiment, "all results are there")
             return
         self._below.append(rung)
-        following = self._begin_rung(session, best)
-        self._start(session, following, rung.trials.unused_ids)
+        following = self._begin_rung(experiment, best)
+        self._start(experiment, following, rung.trials.unused_ids)
 
-    def _begin_rung(self, session: Session, population: list[int]) -> _Trained:
+    def _begin_rung(self, experiment: Experiment, population: list[int]) -> _Trained:
         """Begin the next rung with ``population``, best first, or find it where an earlier process left it."""
         wanted = self._rungs[len(self._below)]
 
         def jobs() -> list[Job[Result]]:
-            listed = session.jobs(wanted.epochs)
+            listed = experiment.jobs(wanted.epochs)
             return [
                 replace(job, place=population.index(job.place)) for job in listed if job.place in population
             ]
@@ -201,19 +202,19 @@ class HyperFDAdvisor(MsgDispatcherBase):
                 known[rung.population[place]] = (rung.population[place], result, rung.epochs)
         return [known[place] for place in sorted(known)]
 
-    def _finish(self, session: Session, reason: str) -> None:
+    def _finish(self, experiment: Experiment, reason: str) -> None:
         if self._rung is not None:
             self._below.append(self._rung)
             self._rung = None
         outcomes = self._outcomes()
-        if session.end(reason, outcomes):
+        if experiment.end(reason, outcomes):
             self.send(CommandType.NoMoreTrialJobs, "")
-            session.say_done()
+            experiment.say_done()
 
     def _stop(self) -> None:
         outcomes = self._outcomes()
-        if self._session is not None and any(result for _, result, _ in outcomes):
-            self._session.end("it was stopped", outcomes)
+        if self._experiment is not None and any(result for _, result, _ in outcomes):
+            self._experiment.end("it was stopped", outcomes)
 
     def _guard(self, action: Callable[[], None]) -> None:
         try:

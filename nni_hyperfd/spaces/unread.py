@@ -11,13 +11,13 @@ from nni_hyperfd.errors import SpaceError
 from nni_hyperfd.spaces.configuration import NETWORK_KEY
 from nni_hyperfd.spaces.hyperparameters import FIELDS
 
-__all__ = ["SCRIPT", "refuse_unread", "refuse_unread_space", "runs_the_shipped_trial"]
+__all__ = ["SCRIPT", "TRIAL_BUDGET", "refuse_unread", "refuse_unread_space", "runs_the_shipped_trial"]
 
 SCRIPT = "finetune.py"
 """The shipped trial."""
 
 TRIAL_BUDGET = "TRIAL_BUDGET"
-"""Key by which NNI's multi-fidelity advisors say how long a trial may train."""
+"""Key by which NNI's multi-fidelity advisors (Hyperband, BOHB) say how long a trial may train: here, in epochs."""
 
 
 def runs_the_shipped_trial(command: str) -> bool:

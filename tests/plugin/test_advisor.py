@@ -56,7 +56,7 @@ def test_the_better_half_goes_on(nni_experiment: Make, advise: Callable[..., Hyp
     second_rung = nni.start_new(before)
     nni.end(fourth)
     second_rung += nni.request()
-    ranking = nni.advisor._session.ranking
+    ranking = nni.advisor._experiment.ranking
     assert [form["parameters"] for form in nni.proposals()[4:]] == [
         {**ranking[1], "TRIAL_BUDGET": 2},
         {**ranking[2], "TRIAL_BUDGET": 2},
@@ -120,7 +120,7 @@ def test_it_goes_on_in_a_new_process_and_can_be_finished_without_one(
     nni.report(second, 0.4)
     (best,) = nni.start_new(before)
     assert best > second
-    assert nni.proposals()[-1]["parameters"] == {**nni.advisor._session.ranking[1], "TRIAL_BUDGET": 4}
+    assert nni.proposals()[-1]["parameters"] == {**nni.advisor._experiment.ranking[1], "TRIAL_BUDGET": 4}
     nni.kill()
     nni.report(best, 0.5)
     receipt, _ = finish_experiment(nni.folder)

@@ -33,10 +33,10 @@ from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.plugin import opening
 from nni_hyperfd.plugin.advisor import HyperFDAdvisor
-from nni_hyperfd.plugin.records import TRIAL_BUDGET
 from nni_hyperfd.plugin.tuner import HyperFDTuner
 from nni_hyperfd.protocol.messages import BeginUpdate, FindTask, Question, RecommendRequest, TrialRecord
 from nni_hyperfd.ranker.settings import RankerSettings
+from nni_hyperfd.spaces.unread import TRIAL_BUDGET
 from tests.fixtures.nni_dispatcher import Nni
 
 PATIENCE = 60.0
