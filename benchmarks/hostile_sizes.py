@@ -337,7 +337,7 @@ def store() -> Measured:
     state = read_assets()
     features = len(OfflineData.from_bytes(state.offline)) * 64 * 4 / 1024
     kept, rows = Keeping(), found["kb_an_experiment"] - features
-    versions = (kept.versions + kept.open_versions + 1) * 2 * len(state.ranker) / MB
+    versions = (kept.versions + kept.open_versions + kept.held + 1) * 2 * len(state.ranker) / MB
     found["of_10000_mb"] = round(versions + (kept.tasks * features + 10_000 * rows) / 1024)
     return found
 

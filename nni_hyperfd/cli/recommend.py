@@ -78,6 +78,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def run(options: argparse.Namespace) -> None:
     """Print the recommendation."""
     from nni_hyperfd.customer.customer import Customer
+    from nni_hyperfd.customer.steady import Provisional
     from nni_hyperfd.plugin.opening import platform_of
 
     settings = Settings.from_class_args(
@@ -102,6 +103,7 @@ def run(options: argparse.Namespace) -> None:
         _rehearse(customer)
         return
     recommendation = customer.preview()
+    provisional = recommendation.reason if isinstance(recommendation, Provisional) else None
     ranked = [(number, "", each) for number, each in enumerate(recommendation.configurations, start=1)]
     if options.spares:
         ranked += [
@@ -111,6 +113,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         content = {
             "version": recommendation.version,
+            "provisional": provisional,
             "configurations": [
                 {"parameters": each.parameters, "score": each.score} for each in recommendation.configurations
             ],
@@ -120,7 +123,8 @@ def run(options: argparse.Namespace) -> None:
         }
         print(json.dumps(content, indent=1))
         return
-    print(f"Recommended for {settings.data.name} by platform version {recommendation.version}:\n")
+    by = "here, with the ranker of" if provisional else "by"
+    print(f"Recommended for {settings.data.name} {by} platform version {recommendation.version}:\n")
     rows = [
         (number, round(each.score, 4), str(customer.space.parse(each.parameters)), role)
         for number, role, each in ranked

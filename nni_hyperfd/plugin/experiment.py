@@ -45,6 +45,7 @@ class Experiment:
     def __init__(self, folder: Path, settings: Settings, search_space: Mapping[str, Any], count: int) -> None:
         # Imported late: NNI waits ten seconds for the constructor of a tuner, and torch may take longer than that.
         from nni_hyperfd.customer.customer import Customer
+        from nni_hyperfd.customer.steady import Provisional
         from nni_hyperfd.plugin.opening import platform_of
 
         self.records = Records(folder)
@@ -61,15 +62,20 @@ class Experiment:
             refuse_unread_space(search_space, command, settings.trial_reads)
         self._customer = Customer(settings, search_space, platform_of(settings, folder))
         self._task = self._customer.open(self.records.experiment_id)
-        if memo is None:
+        if memo is None or (memo.provisional and not self.records.outcomes()):
             recommendation = self._customer.recommend(self._task, count)
             ranking = [*recommendation.configurations, *recommendation.spares]
-            memo = Memo(settings, search_space, tuple(dict(ranked.parameters) for ranked in ranking))
+            provisional = recommendation.reason if isinstance(recommendation, Provisional) else None
+            parameters = tuple(dict(ranked.parameters) for ranked in ranking)
+            memo = Memo(settings, search_space, parameters, provisional)
             memo.write(folder)
-            logger.info("Recommended by platform version %d:", recommendation.version)
+            by = "here, with the ranker of platform version" if provisional else "by platform version"
+            logger.info("Recommended %s %d:", by, recommendation.version)
             for number, ranked in enumerate(recommendation.configurations, start=1):
                 configuration = self._customer.space.parse(ranked.parameters)
                 logger.info("  %d. %s (score %.4f)", number, configuration, ranked.score)
+        elif memo.provisional:
+            logger.warning("The list of this experiment is not the platform's own: %s.", memo.provisional)
         Presence(folder).announce()
         self._folder, self._memo = folder, memo
         self._training = self.records.training()
@@ -101,7 +107,8 @@ class Experiment:
         begun = [self.ranking[place] for place in sorted(handed_out)]
         try:
             found = self._customer.recommend(self._task, wanted, begun)
-            memo = replace(self._memo, ranking=_rearranged(self.ranking, handed_out, found))
+            ranking = _rearranged(self.ranking, handed_out, found)
+            memo = replace(self._memo, ranking=ranking, provisional=None)
             following = [self._customer.space.parse(each.parameters) for each in found.configurations[:1]]
             # A resumed experiment reads its plan from the disk, so what is not there must not be tried.
             memo.write(self._folder)

@@ -27,11 +27,13 @@ class Memo:
         settings: checked and with absolute paths.
         search_space: as NNI gave it.
         ranking: parameters of the configurations to try, in this order; the first ones are the recommended ones.
+        provisional: why the ranking is not the platform's own, where it was made while that was away.
     """
 
     settings: Settings
     search_space: Mapping[str, Any]
     ranking: tuple[Mapping[str, Any], ...]
+    provisional: str | None = None
 
     @classmethod
     def read(cls, experiment: Path) -> Memo | None:
@@ -53,6 +55,7 @@ class Memo:
             settings=Settings.from_class_args(content["settings"]),
             search_space=content["search_space"],
             ranking=tuple(content["ranking"]),
+            provisional=content.get("provisional"),
         )
 
     def write(self, experiment: Path) -> None:
@@ -66,6 +69,7 @@ class Memo:
             "settings": self.settings.as_class_args(),
             "search_space": self.search_space,
             "ranking": self.ranking,
+            "provisional": self.provisional,
         }
         _write(experiment / FILE_NAME, content)
 
