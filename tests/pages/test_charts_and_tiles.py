@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import numpy as np
@@ -32,10 +33,26 @@ def test_a_histogram_counts_every_value_once(values: list[float]) -> None:
         heights.append(float(bar.attrib["height"]))
         assert 0 <= float(bar.attrib["x"]) <= charts.WIDTH
     assert sum(counts) == len(values)
-    # The highest bar takes all of the height, the others their share of it.
-    room = charts.HEIGHT - charts.TOP - charts.BOTTOM
-    assert heights == pytest.approx([room * count / max(counts) for count in counts], abs=0.11)
+    # Heights by the axis, whose numbers are whole.
+    ticks = {
+        int(t.text or ""): float(t.attrib["y"]) - 4
+        for t in tree.findall("text")
+        if t.attrib.get("text-anchor") == "end"
+    }
+    assert max(ticks) >= max(counts)
+    unit = (ticks[0] - ticks[max(ticks)]) / max(ticks)
+    assert all(ticks[0] - y == pytest.approx(unit * value, abs=0.01) for value, y in ticks.items())
+    assert heights == pytest.approx([unit * count for count in counts], abs=0.11)
     assert len(tree.findall("g/line")) == len(marks)
+
+
+@given(st.integers(0, 10**6))
+def test_whole_ticks_reach_the_highest_bar_in_few_even_steps(highest: int) -> None:
+    ticks = charts.whole_ticks(highest)
+    assert ticks[0] == 0
+    assert ticks[-2] < max(1, highest) <= ticks[-1]
+    assert len(ticks) <= 6
+    assert len({b - a for a, b in pairwise(ticks)}) == 1
 
 
 def test_a_histogram_puts_values_where_its_axis_says() -> None:
