@@ -15,7 +15,7 @@ from nni_hyperfd.pages.data_facts import DataFacts, SplitFacts, problems, shorte
 from nni_hyperfd.pages.html import Markup, cards, element, page, section, table
 from nni_hyperfd.pages.tiles import TILE, Box, sheet, tile
 
-SHOWN = 12
+SHOWN = 10
 """Images of each split on its contact sheet."""
 
 PAIRS = 8
@@ -128,7 +128,7 @@ def _findings(facts: DataFacts) -> list[Markup]:
     if report.left_out:
         reasons = [(count, problem.text) for problem, count in report.left_out_by_reason().items()]
         parts += [element("h3", "Images that are not used"), table(("images", "reason"), reasons)]
-    rows = problems(facts)
+    rows = [(element("span", done, style="white-space: nowrap"), *rest) for done, *rest in problems(facts)]
     if rows:
         parts += [element("h3", "Everything that was counted")]
         parts += [table(("done", "how often", "what", "for example"), rows)]
