@@ -103,7 +103,10 @@ def test_a_wrong_setting_is_told(desk: Any) -> None:
     experiment.wait_for_status("ERROR")
     sentence = "HyperFD: classArgs: unknown key 'bugdet'; did you mean 'budget'?"
     assert sentence.casefold() in experiment.get("check-status")["errors"][0], "what the page shows"
-    assert sentence in experiment.log().splitlines()[-1], "the last line of the page's dispatcher log"
+    # The page learns of it a moment before the log is written.
+    experiment.wait(
+        lambda: sentence in experiment.log().splitlines()[-1], "the last line of the dispatcher's log"
+    )
     assert sentence in experiment.log("nnimanager.log")
     assert sentence in experiment.log("nnictl_stderr.log")
     assert desk.version() == 0
