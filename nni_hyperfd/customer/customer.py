@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from nni_hyperfd.customer.client import TaskClient
@@ -19,7 +20,7 @@ from nni_hyperfd.detection.network.weights import base_id
 from nni_hyperfd.errors import PluginError
 from nni_hyperfd.protocol.calls import PlatformAPI
 from nni_hyperfd.protocol.messages import Recommendation, RecommendRequest, Task, UpdateReceipt
-from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.space import ENUMERATION_LIMIT, Space
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,17 @@ class Customer:
         """``count`` configurations for a task, and spares; ``begun`` are those that were handed out before."""
         begun = tuple(dict(each) for each in begun)
         return self._client.recommend(task, count, begun=begun, **self._options())
+
+    def draw(self, count: int, without: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """``count`` configurations at random, or as many as the space has beside those that are named."""
+        if not count:
+            return []
+        known = {self.space.parse(each) for each in without}
+        wanted = count + len(known)
+        if self.space.size <= ENUMERATION_LIMIT:
+            wanted = min(wanted, len(self.space.enumerate()))
+        sample = self.space.sample(wanted, np.random.default_rng(self.settings.seed))
+        return [self.space.parameters(each) for each in sample if each not in known][:count]
 
     def record(
         self, task: Task, parameters: Mapping[str, Any], result: Result | None, training: Training

@@ -96,7 +96,7 @@ class Settings:
             "platform": _platform(arguments),
             "budget": whole_number(arguments, "budget", 1, 1000),
             "method": _one_of(arguments, "method", METHODS),
-            "exploration": _number(arguments, "exploration", 1),
+            "exploration": real_number(arguments, "exploration", 1),
             "candidates": whole_number(arguments, "candidates", 1, 100_000),
             "seed": whole_number(arguments, "seed", 0, 2**63 - 1),
             "format": _one_of(arguments, "format", FORMATS),
@@ -105,7 +105,7 @@ class Settings:
             "exif": _one_of(arguments, "exif", EXIF),
             "space": _one_of(arguments, "space", SPACES),
             "cache_dir": _path(arguments, "cache_dir"),
-            "privacy_noise": _number(arguments, "privacy_noise", 1000),
+            "privacy_noise": real_number(arguments, "privacy_noise", 1000),
             "trial_reads": _names(arguments, "trial_reads"),
             "token": _token(arguments),
         }
@@ -219,7 +219,8 @@ def whole_number(arguments: Mapping[str, Any], key: str, low: int, high: int) ->
     return value
 
 
-def _number(arguments: Mapping[str, Any], key: str, high: float) -> float | None:
+def real_number(arguments: Mapping[str, Any], key: str, high: float) -> float | None:
+    """The value of ``key``, None where it is absent; PluginError unless it is a number from 0 to ``high``."""
     value = arguments.get(key)
     if value is None:
         return None
