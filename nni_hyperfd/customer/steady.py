@@ -150,7 +150,7 @@ class SteadyPlatform:
             or self._kept.version() != subject.extractor_version
         ):
             raise away
-        space = read_space(subject.space, subject.flops_limit)
+        space = read_space(subject.space, subject.flops_limit, message)
         return rank(ranker, subject.extractor_version, space, torch.tensor(subject.phi), message)
 
     def _record(self, message: TrialRecord) -> RecordReceipt:

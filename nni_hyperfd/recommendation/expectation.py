@@ -185,7 +185,7 @@ class Expectation:
         """The space, or a sample of it and what is known of the task beside that."""
         if space.size <= LISTED:
             return space.enumerate()
-        sampled = space.sample(min(request.candidates, LISTED), np.random.default_rng(request.seed))
+        sampled = space.sample_up_to(min(request.candidates, LISTED), np.random.default_rng(request.seed))
         measured = [(each, ap) for each, ap in results.items() if ap is not None]
         if len(measured) > OWN_RESULTS:
             best = max(measured, key=lambda each: each[1])
