@@ -126,6 +126,10 @@ class Expectation:
         candidates = self._candidates(
             space, request, results, [each for each in begun if each not in results]
         )
+        if not candidates:
+            raise PlatformError(
+                "there is no configuration to recommend; widen the search space, or its limits"
+            )
         described = describe(space, encode(space, candidates))
         finished = self._learnt(space, past)
         search = Search(

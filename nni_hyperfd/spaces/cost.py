@@ -120,38 +120,32 @@ def stage_costs(costs: PartCosts) -> tuple[FloatArray, ...]:
 
 
 class Below:
-    """Networks below limits, drawn uniformly over all that are, however few.
+    """Networks below a limit, drawn uniformly over all that are, however few.
 
     Completions of a beginning are counted from the last stage to the first, by what is left to spend in :data:`BINS` steps, and a stage is
-    drawn in proportion to the completions that it leaves. With several limits this is done for the sum of what is spent of each. Rounding
-    is in favour of a network, so some that are drawn are not below all limits: whoever draws turns them away.
+    drawn in proportion to the completions that it leaves. Rounding is in favour of a network, so a few that are drawn are not below the
+    limit: whoever draws turns them away.
 
     Args:
         allowed: for each stage the codes that may be chosen.
-        spent: for each limit, and each stage, the share of the limit that each of these codes costs.
-        left: for each limit the share that the stages may spend together.
+        costs: for each stage what each of these codes costs.
+        most: that the stages may cost together.
     """
 
-    def __init__(
-        self, allowed: Sequence[Codes], spent: Sequence[Sequence[FloatArray]], left: Sequence[float]
-    ) -> None:
+    def __init__(self, allowed: Sequence[Codes], costs: Sequence[FloatArray], most: float) -> None:
         self._allowed = allowed
-        sums = [np.sum([each[stage] for each in spent], axis=0) for stage in range(len(allowed))]
         # Counted from the cheapest network, so that a limit just above it is resolved as well as any.
-        room = max(sum(left) - sum(float(each.min()) for each in sums), 0.0)
-        scale = BINS / room if room > 0 else np.inf
-        self._bins = [
-            np.where(
-                each > each.min(), np.minimum((each - each.min()) * min(scale, 1e300), BINS + 1), 0.0
-            ).astype(int)
-            for each in sums
-        ]
+        spent = [each - each.min() for each in costs]
+        room = max(most - sum(float(each.min()) for each in costs), 1e-300)
+        self._bins = [np.minimum(each / room * BINS, BINS + 1).astype(int) for each in spent]
         ways = np.ones(BINS + 1)
-        self._ways = [ways]
-        for bins in reversed(self._bins[1:]):
+        self._ways = []
+        for bins in reversed(self._bins):
+            self._ways.insert(0, ways)
             counts = np.bincount(bins[bins <= BINS], minlength=BINS + 1)
             ways = np.convolve(counts, ways)[: BINS + 1]
-            self._ways.insert(0, ways)
+        self.count = float(ways[BINS])
+        """How many there are, and those that are drawn in vain."""
 
     def draw(self, rng: np.random.Generator, n: int) -> Codes:
         """Codes [n, 7], repeats included."""

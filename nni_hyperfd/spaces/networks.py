@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -49,14 +49,15 @@ class NetworkChoices:
         return np.stack([codes[rng.integers(len(codes), size=n)] for codes in self.allowed], axis=1)
 
     def below(self, flops_limit: float, costs: PartCosts | None) -> Below:
-        """Draws networks under a FLOPs limit and, in units of a limit of their own, other costs."""
+        """Draws networks under the FLOPs limit, or under 1 of ``costs`` where fewer are; the other limit is left to the caller."""
         stem, flops = stage_flops()
-        spent = [[table[codes] / flops_limit for table, codes in zip(flops, self.allowed)]]
-        left = [1 - stem / flops_limit]
+        found = [Below(self.allowed, self._of_allowed(flops), flops_limit - stem)]
         if costs is not None:
-            spent.append([table[codes] for table, codes in zip(stage_costs(costs), self.allowed)])
-            left.append(1 - costs.rest)
-        return Below(self.allowed, spent, left)
+            found.append(Below(self.allowed, self._of_allowed(stage_costs(costs)), 1 - costs.rest))
+        return min(found, key=lambda each: each.count)
+
+    def _of_allowed(self, tables: Sequence[NDArray[Any]]) -> list[NDArray[np.float64]]:
+        return [table[codes].astype(float) for table, codes in zip(tables, self.allowed)]
 
     def check(self, architecture: Architecture) -> None:
         """Raises SpaceError if the network is not one of these."""

@@ -29,6 +29,8 @@ Rows = NDArray[np.float64]
 ENUMERATION_LIMIT = 100_000
 """Spaces up to this size can be listed."""
 
+# After so many draws in vain two limits leave (almost) nothing of a space.
+_MOST_DRAWS = 20_000
 _ENCODING_VERSION = 1
 _NETWORK_COLUMNS = len(STAGES)
 
@@ -177,8 +179,8 @@ class Space:
         if self.size <= ENUMERATION_LIMIT:
             rows = self._all_rows()
             return rows[rng.permutation(len(rows))[:n]], 0
-        # Nothing is turned away but a few networks at a limit, so only a space that is smaller than it looks repeats itself.
-        most = 20 * n + 1000
+        # Nothing is turned away but networks over the second of two limits, so only a space that is smaller than it looks repeats itself.
+        most = 20 * n + (1000 if self.costs is None else _MOST_DRAWS)
         rows = np.empty((0, len(self.domains) + _NETWORK_COLUMNS))
         drawn = 0
         while len(rows) < n and drawn <= most:
