@@ -48,6 +48,18 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="sample that is ranked where a space is large (default: 200)",
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--max-madds",
+        type=float,
+        metavar="M",
+        help="only networks with fewer million multiply-adds (backbone, 640x360), as max_madds in classArgs",
+    )
+    parser.add_argument(
+        "--max-ms",
+        type=float,
+        metavar="MS",
+        help="only networks quicker than this on this machine, as max_ms in classArgs",
+    )
     add_reading_options(parser)
     parser.add_argument(
         "--platform",
@@ -96,6 +108,8 @@ def run(options: argparse.Namespace) -> None:
             "exif": options.exif,
             "cache_dir": options.cache,
             "privacy_noise": options.privacy_noise,
+            "max_madds": options.max_madds,
+            "max_ms": options.max_ms,
         }
     ).resolved(Path.cwd())
     customer = Customer(settings, _search_space(options.space), platform_of(settings))

@@ -161,7 +161,7 @@ class SteadyPlatform:
             or self._kept.version() != subject.extractor_version
         ):
             raise away
-        space = read_space(subject.space, subject.flops_limit)
+        space = read_space(subject.space, subject.flops_limit, message)
         made = rank(ranker, subject.extractor_version, space, torch.tensor(subject.phi), message)
         reason = _otherwise(space.key in ranker.shapes, message.method)
         if reason is None:

@@ -37,12 +37,20 @@ class Experiment:
         settings: checked ``classArgs``.
         search_space: as NNI gives it; an experiment that was begun keeps the one that it began with.
         count: configurations to recommend.
+        drawn: further ones to draw at random from the space by the settings' seed; they stand behind those.
 
     Raises:
         HyperFDError: search space, data or platform cannot be used.
     """
 
-    def __init__(self, folder: Path, settings: Settings, search_space: Mapping[str, Any], count: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Settings,
+        search_space: Mapping[str, Any],
+        count: int,
+        drawn: int = 0,
+    ) -> None:
         # Imported late: NNI waits ten seconds for the constructor of a tuner, and torch may take longer than that.
         from nni_hyperfd.customer.customer import Customer
         from nni_hyperfd.customer.steady import Provisional
@@ -63,15 +71,18 @@ class Experiment:
         self._customer = Customer(settings, search_space, platform_of(settings, folder))
         self._task = self._customer.open(self.records.experiment_id)
         if memo is None or (memo.provisional and not self.records.outcomes()):
-            recommendation = self._customer.recommend(self._task, count)
-            ranking = [*recommendation.configurations, *recommendation.spares]
+            # A share of 0 leaves nothing to recommend but what replaces failed trials.
+            recommendation = self._customer.recommend(self._task, max(1, count))
+            best = [dict(ranked.parameters) for ranked in recommendation.configurations[:count]]
+            others = self._customer.draw(drawn, best)
+            spares = [dict(ranked.parameters) for ranked in recommendation.spares]
+            spares = [each for each in spares if each not in others]
             provisional = recommendation.reason if isinstance(recommendation, Provisional) else None
-            parameters = tuple(dict(ranked.parameters) for ranked in ranking)
-            memo = Memo(settings, search_space, parameters, provisional)
+            memo = Memo(settings, search_space, (*best, *others, *spares), provisional)
             memo.write(folder)
             by = "here, with the ranker of platform version" if provisional else "by platform version"
             logger.info("Recommended %s %d:", by, recommendation.version)
-            for number, ranked in enumerate(recommendation.configurations, start=1):
+            for number, ranked in enumerate(recommendation.configurations[:count], start=1):
                 configuration = self._customer.space.parse(ranked.parameters)
                 logger.info("  %d. %s (score %.4f)", number, configuration, ranked.score)
         elif memo.provisional:
