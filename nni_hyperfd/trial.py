@@ -26,7 +26,7 @@ from nni_hyperfd.detection.evaluation.foreign import SCALES, ForeignDetector, re
 from nni_hyperfd.detection.evaluation.picture import draw_detections
 from nni_hyperfd.detection.network.export import export_onnx
 from nni_hyperfd.detection.network.retinaface import RetinaFace
-from nni_hyperfd.detection.network.weights import base_detector, load_detector, save_detector
+from nni_hyperfd.detection.network.weights import BEST, base_detector, load_detector, save_detector
 from nni_hyperfd.detection.training.budgets import Budget, get_budget
 from nni_hyperfd.detection.training.fine_tuning import (
     Candidate,
@@ -51,11 +51,6 @@ logger = logging.getLogger(__name__)
 
 TRIAL_BUDGET = "TRIAL_BUDGET"
 """Key by which NNI's multi-fidelity advisors (Hyperband, BOHB) say how long a trial may train: here, in epochs."""
-
-
-RESULT = "result.json"
-BEST = "best.safetensors"
-"""File of the weights that are best on val, those before the first epoch included; beside it, at the end, as ONNX."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +193,7 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
         result["compared"] = {"detector": rival.name, **vars(reached(rival, sharp, budget.evaluation_size))}
     # Before the result: whoever finds that finds these, too.
     held_out.save_held_out(out / held_out.FILE_NAME, what_was_found(chosen, dataset, store, budget))
-    write_file(out / RESULT, json.dumps(result, indent=1))
+    write_file(out / held_out.RESULT, json.dumps(result, indent=1))
     logger.info("%s", summary(result))
     truth = heldout_truth(store, budget)["test"]
     draw_detections(

@@ -15,7 +15,7 @@ from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
 from nni_hyperfd.customer.result import Result, read_metric
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PluginError, RefusedError
-from nni_hyperfd.plugin.memo import Memo, Presence
+from nni_hyperfd.plugin.memo import Memo, Presence, write_receipt
 from nni_hyperfd.plugin.page import Page
 from nni_hyperfd.plugin.records import Records
 from nni_hyperfd.plugin.trials import Job
@@ -64,7 +64,13 @@ class Session:
         if memo is None:
             recommendation = self._customer.recommend(self._task, count)
             ranking = [*recommendation.configurations, *recommendation.spares]
-            memo = Memo(settings, search_space, tuple(dict(ranked.parameters) for ranked in ranking))
+            memo = Memo(
+                settings,
+                search_space,
+                tuple(dict(ranked.parameters) for ranked in ranking),
+                tuple(ranked.score for ranked in ranking),
+                recommendation.version,
+            )
             memo.write(folder)
             logger.info("Recommended by platform version %d:", recommendation.version)
             for number, ranked in enumerate(recommendation.configurations, start=1):
@@ -101,7 +107,7 @@ class Session:
         begun = [self.ranking[place] for place in sorted(handed_out)]
         try:
             found = self._customer.recommend(self._task, wanted, begun)
-            memo = replace(self._memo, ranking=_rearranged(self.ranking, handed_out, found))
+            memo = _replanned(self._memo, handed_out, found)
             following = [self._customer.space.parse(each.parameters) for each in found.configurations[:1]]
             # A resumed experiment reads its plan from the disk, so what is not there must not be tried.
             memo.write(self._folder)
@@ -179,6 +185,10 @@ class Session:
             return False
         self._ended = True
         logger.info("Done: %s.", in_words(receipt))
+        try:
+            write_receipt(self._folder, receipt)
+        except PluginError as error:
+            logger.warning("A report will not say what the platform learned: %s.", error)
         return True
 
     def say_done(self) -> None:
@@ -187,6 +197,19 @@ class Session:
             Page(os.environ["NNI_TUNER_COMMAND_CHANNEL"]).finish(self.records.started())
         except (OSError, HyperFDError) as error:
             logger.warning("NNI's page will not say DONE: %s", error)
+
+
+def _replanned(memo: Memo, fixed: Collection[int], found: Recommendation) -> Memo:
+    """The notes with a new plan at all places but the ``fixed`` ones, and what was last foretold for each."""
+    ranking = _rearranged(memo.ranking, fixed, found)
+    begun = [memo.ranking[place] for place in fixed]
+    fresh = [(dict(each.parameters), each.score) for each in (*found.configurations, *found.spares)]
+
+    def score(parameters: Mapping[str, Any]) -> float | None:
+        new = (value for each, value in fresh if each == parameters and each not in begun)
+        return next(new, memo.score(parameters))
+
+    return replace(memo, ranking=ranking, scores=tuple(map(score, ranking)))
 
 
 def _rearranged(

@@ -20,6 +20,9 @@ from nni_hyperfd.errors import DataError
 from nni_hyperfd.files import write_file
 
 FILE_NAME = "detections.npz"
+RESULT = "result.json"
+"""Beside it: what the trial reports, and its curve."""
+
 FORMAT = 1
 SPLITS = ("val", "test")
 
