@@ -15,7 +15,7 @@ from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
 from nni_hyperfd.customer.result import Result, read_metric
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PluginError, RefusedError
-from nni_hyperfd.plugin.memo import Memo, Presence
+from nni_hyperfd.plugin.memo import Memo, Presence, write_receipt
 from nni_hyperfd.plugin.page import Page
 from nni_hyperfd.plugin.records import Records
 from nni_hyperfd.plugin.trials import Job
@@ -75,12 +75,18 @@ class Experiment:
             recommendation = self._customer.recommend(self._task, max(1, count))
             best = [dict(ranked.parameters) for ranked in recommendation.configurations[:count]]
             others = self._customer.draw(drawn, best)
-            spares = [dict(ranked.parameters) for ranked in recommendation.spares]
-            spares = [each for each in spares if each not in others]
-            provisional = recommendation.reason if isinstance(recommendation, Provisional) else None
-            memo = Memo(settings, search_space, (*best, *others, *spares), provisional)
+            spares = [ranked for ranked in recommendation.spares if dict(ranked.parameters) not in others]
+            foretold = [ranked.score for ranked in recommendation.configurations[:count]]
+            memo = Memo(
+                settings,
+                search_space,
+                (*best, *others, *(dict(ranked.parameters) for ranked in spares)),
+                provisional=recommendation.reason if isinstance(recommendation, Provisional) else None,
+                scores=(*foretold, *(None for _ in others), *(ranked.score for ranked in spares)),
+                version=recommendation.version,
+            )
             memo.write(folder)
-            by = "here, with the ranker of platform version" if provisional else "by platform version"
+            by = "here, with the ranker of platform version" if memo.provisional else "by platform version"
             logger.info("Recommended %s %d:", by, recommendation.version)
             for number, ranked in enumerate(recommendation.configurations[:count], start=1):
                 configuration = self._customer.space.parse(ranked.parameters)
@@ -118,8 +124,7 @@ class Experiment:
         begun = [self.ranking[place] for place in sorted(handed_out)]
         try:
             found = self._customer.recommend(self._task, wanted, begun)
-            ranking = _rearranged(self.ranking, handed_out, found)
-            memo = replace(self._memo, ranking=ranking, provisional=None)
+            memo = _replanned(self._memo, handed_out, found)
             following = [self._customer.space.parse(each.parameters) for each in found.configurations[:1]]
             # A resumed experiment reads its plan from the disk, so what is not there must not be tried.
             memo.write(self._folder)
@@ -197,6 +202,10 @@ class Experiment:
             return False
         self._ended = True
         logger.info("Done: %s.", in_words(receipt))
+        try:
+            write_receipt(self._folder, receipt)
+        except PluginError as error:
+            logger.warning("A report will not say what the platform learned: %s.", error)
         return True
 
     def say_done(self) -> None:
@@ -205,6 +214,19 @@ class Experiment:
             Page(os.environ["NNI_TUNER_COMMAND_CHANNEL"]).finish(self.records.started())
         except (OSError, HyperFDError) as error:
             logger.warning("NNI's page will not say DONE: %s", error)
+
+
+def _replanned(memo: Memo, fixed: Collection[int], found: Recommendation) -> Memo:
+    """The notes with a new plan at all places but the ``fixed`` ones, and what was last foretold for each."""
+    ranking = _rearranged(memo.ranking, fixed, found)
+    begun = [memo.ranking[place] for place in fixed]
+    fresh = [(dict(each.parameters), each.score) for each in (*found.configurations, *found.spares)]
+
+    def score(parameters: Mapping[str, Any]) -> float | None:
+        new = (value for each, value in fresh if each == parameters and each not in begun)
+        return next(new, memo.score(parameters))
+
+    return replace(memo, ranking=ranking, scores=tuple(map(score, ranking)), provisional=None)
 
 
 def _rearranged(

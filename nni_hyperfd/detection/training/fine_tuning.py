@@ -57,6 +57,7 @@ class Candidate:
     test_ap: float
     heldout_ap: float
     state: dict[str, Tensor] = field(repr=False)
+    val_detections: Detections = field(repr=False)
     test_detections: Detections = field(repr=False)
 
 
@@ -260,5 +261,6 @@ def _candidate(
         ap50(test_detections, truth["test"]),
         pooled_ap50(parts),
         engine.state(),
+        val_detections,
         test_detections,
     )
