@@ -195,8 +195,9 @@ def _before_the_first_trial(view: Sight, own: Sequence[float]) -> list[_Belief]:
     n = len(values)
     found = []
     for factor in own:
-        belief = _Belief(view.process, mean, shared + factor * alone, 0.0).after(np.arange(n), values)
-        found.append(_Belief(view.process, belief.mean[n:], belief.covariance[n:, n:], belief.density))
+        covariance, rest = shared + factor * alone, slice(n, None)
+        belief = posterior(mean, covariance, np.arange(n), values, view.process.noise, rest)
+        found.append(_Belief(view.process, *belief))
     return found
 
 

@@ -341,11 +341,17 @@ def _largest_posterior(table: _Table, values: Tensor) -> Weights:
 
 
 def posterior(
-    mean: FloatArray, covariance: FloatArray, at: NDArray[np.intp], values: FloatArray, noise: float
+    mean: FloatArray,
+    covariance: FloatArray,
+    at: NDArray[np.intp],
+    values: FloatArray,
+    noise: float,
+    of: slice = slice(None),
 ) -> tuple[FloatArray, FloatArray, float]:
-    """A Gaussian belief after noisy measurements at ``at``: mean, covariance, and the log density of ``values``, up to a constant."""
+    """A Gaussian belief after noisy measurements at ``at``: mean and covariance of the wanted part ``of`` it, and the log density of
+    ``values``, up to a constant."""
     root = factor(covariance[np.ix_(at, at)] + noise * np.eye(len(at)))
     white = solve_triangular(root, values - mean[at], lower=True)
-    explained = solve_triangular(root, covariance[at], lower=True)
+    explained = solve_triangular(root, covariance[at, of], lower=True)
     density = -0.5 * white @ white - np.log(np.diag(root)).sum()
-    return mean + white @ explained, covariance - explained.T @ explained, float(density)
+    return mean[of] + white @ explained, covariance[of, of] - explained.T @ explained, float(density)

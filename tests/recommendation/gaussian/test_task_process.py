@@ -131,6 +131,10 @@ def test_a_posterior_is_that_of_the_joint_normal_distribution() -> None:
     np.testing.assert_allclose(found_spread, spread - gain @ spread[at])
     expected = multivariate_normal(mean[at], noisy).logpdf(values)
     assert density == pytest.approx(expected + np.log(2 * np.pi))
+    part = posterior(mean, spread, at, values, noise, slice(2, None))
+    np.testing.assert_allclose(part[0], found_mean[2:])
+    np.testing.assert_allclose(part[1], found_spread[2:, 2:])
+    assert part[2] == density
     nothing = posterior(mean, spread, np.arange(0), np.zeros(0), noise)
     np.testing.assert_array_equal(nothing[0], mean)
     assert nothing[2] == 0
