@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+import venv
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,10 @@ class Desk:
         port = free_port()
         run = self.nnictl(*arguments, "--port", str(port))
         assert run.returncode == 0, run.stdout + run.stderr
+        return self.latest(port)
+
+    def latest(self, port: int) -> Experiment:
+        """The experiment that was started last, at this port."""
         folder = (self.experiments / "_latest").resolve()
         experiment = Experiment(folder.name, port, folder, self.nnictl)
         self.started.append(experiment)
@@ -208,6 +214,28 @@ def free_port() -> int:
                 continue
             return port
     raise AssertionError("no port is free")
+
+
+@pytest.fixture(scope="session")
+def make_environment() -> Callable[[Path, Sequence[Path]], Path]:
+    """``make_environment(folder, paths)``: an environment with what is below ``paths`` and, after that, all that runs the tests."""
+
+    def make(folder: Path, paths: Sequence[Path] = ()) -> Path:
+        venv.create(folder)
+        (packages,) = folder.glob("lib/python*/site-packages")
+        # Paths in a .pth come after those of the environment, and a .pth of theirs is not read: this package, which
+        # stands there in development mode, stays out.
+        lines = [*paths, sysconfig.get_path("purelib")]
+        (packages / "others.pth").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that nobody listens at."""
+    return free_port()
 
 
 @pytest.fixture

@@ -6,9 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
-import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ PATIENCE = f'--require "{Path(__file__).parent / "patience.cjs"}"'
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> str:
+def python(tmp_path_factory: pytest.TempPathFactory, make_environment: Callable[..., Path]) -> str:
     """Interpreter of an environment that has this package from its wheel, and all others from the one that runs the tests."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
@@ -37,15 +35,10 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     subprocess.run(build, check=True, timeout=300)
     shutil.rmtree(source)
 
-    environment = folder / "environment"
-    venv.create(environment)
+    environment = make_environment(folder / "environment")
     (wheel,) = folder.glob("*.whl")
     interpreter = str(environment / "bin" / "python")
     subprocess.run([*pip, "--python", interpreter, "install", *options, str(wheel)], check=True, timeout=300)
-    # A path in a .pth comes after those of the environment, and files of its own kind in there are not read: a
-    # package that stands there in development mode, as this one does, stays out.
-    (packages,) = environment.glob("lib/python*/site-packages")
-    (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return interpreter
 
 
