@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ from nni_hyperfd.ranker.synaptic import SynapticIntelligence
 from nni_hyperfd.ranker.transform import ExactTransform, IterativeTransform
 
 _EXTRACTOR = "extractor."
+
+Left = TypeVar("Left", covariant=True)
 
 Kind = Literal["offline", "past", "current"]
 Draw = tuple[Kind, int]
@@ -423,12 +425,27 @@ class ContinualUpdate:
         return left
 
 
-def drive(update: ContinualUpdate, view: View) -> UpdatedState:
-    """Both halves of an update in one process, from its first step to its end.
+class Steps(Protocol[Left]):
+    """What :func:`drive` drives: a :class:`ContinualUpdate`, or one on a platform elsewhere."""
+
+    @property
+    def steps_left(self) -> int: ...
+    def pass_over_others(self) -> None: ...
+    def begin_step(self, phi: Tensor, phi_tilde: Tensor, /) -> tuple[Tensor | None, Tensor | None]: ...
+    def finish_step(self, extractor_gradient: Mapping[str, Tensor], /) -> None: ...
+    def finish(self, phi: Tensor, /) -> Left: ...
+
+
+def drive(update: Steps[Left], view: View, remaining: View | None = None) -> Left:
+    """The customer's part of an update, from its first step to its end.
 
     Args:
         update: not yet begun.
         view: of the current task's images through the extractor that ``update`` moves.
+        remaining: is asked for the φ that will remain; by default ``view``, whose image samples go on from those of the steps.
+
+    Returns:
+        What the update leaves behind: an :class:`UpdatedState` here, a receipt from elsewhere.
 
     Raises:
         TrainingError: the loss is not finite.
@@ -438,7 +455,7 @@ def drive(update: ContinualUpdate, view: View) -> UpdatedState:
         wanted = [gradient for gradient in update.begin_step(*view.pair()) if gradient is not None]
         update.finish_step(view.gradient(*wanted))
         update.pass_over_others()
-    return update.finish(view.meta_feature())
+    return update.finish((remaining or view).meta_feature())
 
 
 def _identity() -> Tensor:
