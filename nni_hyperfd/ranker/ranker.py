@@ -28,6 +28,16 @@ class Ranker(nn.Module):
     Args:
         extractor: G.
         shapes: for each space, by its key, the shape of its encoder H; encoders are initialized at once.
+
+    Example:
+        >>> import torch
+        >>> from nni_hyperfd.ranker.encodings import encode
+        >>> from nni_hyperfd.spaces.space import standard_space
+        >>> space = standard_space("hpo")
+        >>> ranker = Ranker.build({space.key: EncoderShape.of(space)}, seed=0).eval()
+        >>> phi = torch.zeros(64)  # of a data set, by ranker.extractor
+        >>> ranker.predict(space.key, phi, encode(space, space.enumerate()[:3])).shape
+        torch.Size([3])
     """
 
     def __init__(self, extractor: MetaFeatureExtractor, shapes: Mapping[str, EncoderShape]) -> None:
