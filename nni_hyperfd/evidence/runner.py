@@ -26,10 +26,10 @@ class PairRunner:
     """Knows where the data sets of a table are: folders by name, and offline sets as parts of the server's images.
 
     Args:
-        folders: name -> folder of a customer's (or the server's) data set.
-        server: the server's images, of which ``offline`` names parts; as a whole they are the data set ``server``.
-        offline: the sub-data-sets.
-        cache: folder for decoded images.
+        folders: Name -> folder of a customer's (or the server's) data set.
+        server: The server's images, of which ``offline`` names parts; as a whole they are the data set ``server``.
+        offline: The sub-data-sets.
+        cache: Folder for decoded images.
     """
 
     def __init__(

@@ -63,6 +63,16 @@ class Platform:
         settings: of the updates; the paper's by default.
         lease_seconds: how long an update may stand still before another one takes its turn.
         guard: of the updates; what it objects to is kept and not published.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from nni_hyperfd.protocol.messages import FindTask
+        >>> with TemporaryDirectory() as folder:
+        ...     platform = Platform.open(folder)
+        ...     state = platform.ask(ReadExtractor())
+        ...     print(state.version, platform.ask(FindTask(experiment_id="none")))
+        ...     platform.close()
+        0 None
     """
 
     def __init__(

@@ -59,6 +59,17 @@ class HyperFDTuner(Tuner):
     so that NNI hears of the experiment's end after the update.
 
     The search space can be set once; NNI's page cannot change it later.
+
+    Example:
+        >>> from nni.experiment import Experiment
+        >>> from nni.experiment.config import CustomAlgorithmConfig
+        >>> experiment = Experiment("local")
+        >>> experiment.config.tuner = CustomAlgorithmConfig(
+        ...     class_name="nni_hyperfd.HyperFDTuner", code_directory=".", class_args={"data": "faces", "budget": 4}
+        ... )
+        >>> experiment.config.trial_command = "python finetune.py --data faces"
+        >>> experiment.config.search_space = {"lr": {"_type": "choice", "_value": [0.0003, 0.001]}}
+        >>> experiment.run(8080)  # doctest: +SKIP
     """
 
     def __init__(self, **class_args: Any) -> None:

@@ -68,6 +68,21 @@ class Expectation:
         offline: The server's data and experience.
         space: Any of those with the key in question.
 
+    Example:
+        >>> from nni_hyperfd.platform.first import read_assets
+        >>> from nni_hyperfd.spaces.space import standard_space
+        >>> shipped = read_assets()
+        >>> ranker, offline = Ranker.from_bytes(shipped.ranker), OfflineData.from_bytes(shipped.offline)
+        >>> space = standard_space("nas")
+        >>> expectation = Expectation(ranker, 100, offline, space)
+        >>> networks = space.sample(40, np.random.default_rng(0))
+        >>> class Nobody:  # has finished a task yet
+        ...     def of_space(self, space_key):
+        ...         return []
+        >>> plan = expectation.plan(space, networks, [0.0] * 64, 2, {networks[0]: 0.5}, (), Nobody())
+        >>> len(plan.order), 0 in plan.order, plan.expected.shape
+        (2, False, (40,))
+
     Raises:
         PlatformError: There is no offline experience in this space.
     """

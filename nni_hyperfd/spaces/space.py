@@ -51,6 +51,21 @@ class Space:
             this at 640x360; :meth:`parse` does not refuse larger ones, because they can be trained.
         search_space: the NNI search space it was read from.
         costs: further costs of networks, in units of a limit that is kept to in the same way.
+
+    Example:
+        >>> space = Space.from_search_space(
+        ...     {
+        ...         "optimizer": {"_type": "choice", "_value": ["sgd", "adam"]},
+        ...         "lr": {"_type": "choice", "_value": [0.0003, 0.001, 0.003]},
+        ...     }
+        ... )
+        >>> space.kind, space.size
+        ('hpo', 6)
+        >>> space.parameters(space.enumerate()[0])
+        {'optimizer': 'sgd', 'lr': 0.0003}
+        >>> space.parse({"optimizer": "sgd", "lr": 0.01})
+        Traceback (most recent call last):
+        nni_hyperfd.errors.SpaceError: ...
     """
 
     kind: Kind

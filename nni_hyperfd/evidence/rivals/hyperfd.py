@@ -32,8 +32,8 @@ class WarmUp:
     """A ranker before the first task.
 
     Args:
-        parameters: of the ranker, by name.
-        ndcg: mean NDCG on the lists that the warm-up held out.
+        parameters: Of the ranker, by name.
+        ndcg: Mean NDCG on the lists that the warm-up held out.
     """
 
     parameters: dict[str, Tensor]
@@ -111,7 +111,7 @@ class HyperFD(Rival):
         self._past: list[PastTask] = []
 
     def scores(self, profile: Profile) -> FloatArray:
-        """[U] scores of all configurations of the experience for a data set, by the run's present ranker."""
+        """``[U]`` scores of all configurations of the experience for a data set, by the run's present ranker."""
         generator = torch.Generator().manual_seed(self._draw(3))
         phi = meta_feature(self._ranker.extractor, features_of(profile), generator, self._settings.images)
         return self._ranker.predict(self._space.key, phi, self._prepared.encodings).double().numpy()
