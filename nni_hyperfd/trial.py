@@ -184,6 +184,8 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
         "curve": [[point.epoch, point.ap] for point in outcome.curve],
         "data": counted(store),
     }
+    if hyperparameters.counts is not None:
+        result["faces_without_candidates"] = engine.faces_without
     if rival:
         # Decoded anew at a size that does not blur the largest images which the rival may ask for.
         sharp = open_pixels(dataset, round(2 * SCALES[-1] * budget.evaluation_size), trial.cache)

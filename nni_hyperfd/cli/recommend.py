@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from nni_hyperfd.cli.ledger import said
 from nni_hyperfd.cli.table import table
@@ -17,7 +17,7 @@ from nni_hyperfd.location import platform_location
 if TYPE_CHECKING:
     from nni_hyperfd.customer.customer import Customer
 
-STANDARD = ("hpo", "nas", "joint")
+STANDARD = ("hpo", "nas", "joint", "assignment")
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,7 +32,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--space",
         default="hpo",
         metavar="FILE",
-        help="NNI search space as JSON, or hpo, nas or joint (default: hpo)",
+        help="NNI search space as JSON, or hpo, nas, joint or assignment (default: hpo)",
     )
     parser.add_argument("--budget", type=int, default=4, help="configurations to recommend (default: 4)")
     parser.add_argument(
@@ -160,8 +160,8 @@ def _rehearse(customer: Customer) -> None:
 
 
 def _search_space(name: str) -> dict[str, Any]:
-    from nni_hyperfd.spaces.space import load_space, standard_search_space
+    from nni_hyperfd.spaces.space import Named, load_space, standard_search_space
 
     if name in STANDARD:
-        return standard_search_space(cast('Literal["hpo", "nas", "joint"]', name))
+        return standard_search_space(cast(Named, name))
     return dict(load_space(name).search_space)

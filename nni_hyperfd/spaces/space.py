@@ -20,7 +20,14 @@ from nni_hyperfd.spaces.architecture import FLOPS_LIMIT, STAGES, Architecture, f
 from nni_hyperfd.spaces.configuration import NETWORK_KEY, Configuration, Scalar, Values, flatten
 from nni_hyperfd.spaces.cost import Below, PartCosts
 from nni_hyperfd.spaces.domains import Choice, Domain, Number, read_domain
-from nni_hyperfd.spaces.hyperparameters import FIELDS, GRID, HyperParameters
+from nni_hyperfd.spaces.hyperparameters import (
+    ASSIGN,
+    COUNT_KEYS,
+    GRID,
+    KEYS,
+    MOST_POSITIVES,
+    HyperParameters,
+)
 from nni_hyperfd.spaces.networks import NetworkChoices, read_networks, standard_network_space
 
 Kind = Literal["hpo", "nas", "joint", "flat"]
@@ -97,6 +104,7 @@ class Space:
         domains = tuple(read_domain(k, v) for k, v in search_space.items() if k not in network_part)
         for domain in domains:
             _check_trainable(domain)
+        _check_assignment(domains)
         standard = all(map(_is_standard, domains))
         if not network_part:
             if costs is not None:
@@ -238,7 +246,7 @@ class Space:
         """
         self._rows([configuration])
         known = {domain.key for domain in self.domains}
-        flat = configuration.parameters()
+        flat = {ASSIGN: "iou", **configuration.parameters()}
         return {key: value for key, value in flat.items() if key in known or NETWORK_KEY.fullmatch(key)}
 
     def neighbours(
@@ -328,7 +336,7 @@ class Space:
     def _configurations(self, rows: Rows) -> list[Configuration]:
         columns = [[domain.value(x) for x in rows[:, i]] for i, domain in enumerate(self.domains)]
         names = [domain.key for domain in self.domains]
-        ours = any(name in FIELDS for name in names)
+        ours = any(name in KEYS for name in names)
         codes = rows[:, len(self.domains) :].astype(np.int64).tolist()
         result = []
         for index, network in enumerate(codes):
@@ -337,7 +345,7 @@ class Space:
                 Configuration(
                     HyperParameters.from_parameters(flat) if ours else None,
                     None if self.networks is None else Architecture.from_codes(network),
-                    Values({name: value for name, value in flat.items() if name not in FIELDS}),
+                    Values({name: value for name, value in flat.items() if name not in KEYS}),
                 )
             )
         return result
@@ -377,17 +385,24 @@ class Space:
         return rows[under if self.costs is None else under & (self.costs.of_codes(codes) < 1)]
 
 
-def standard_search_space(kind: Literal["hpo", "nas", "joint"]) -> dict[str, Any]:
-    """The NNI search space that ``search_spaces/<kind>.json`` holds."""
+Named = Literal["hpo", "nas", "joint", "assignment"]
+"""The spaces that come with this package: the three of HyperFD, and the counts of HPS-Det, which are of the kind ``flat``."""
+
+
+def standard_search_space(name: Named) -> dict[str, Any]:
+    """The NNI search space that ``search_spaces/<name>.json`` holds."""
+    if name == "assignment":
+        # NNI's randint leaves its upper end out.
+        return {key: {"_type": "randint", "_value": [1, MOST_POSITIVES + 1]} for key in COUNT_KEYS}
     keys = {key: {"_type": "choice", "_value": list(values)} for key, values in GRID.items()}
-    if kind == "hpo":
+    if name == "hpo":
         return keys
-    return standard_network_space() if kind == "nas" else {**keys, **standard_network_space()}
+    return standard_network_space() if name == "nas" else {**keys, **standard_network_space()}
 
 
-def standard_space(kind: Literal["hpo", "nas", "joint"], flops_limit: float = FLOPS_LIMIT) -> Space:
-    """One of the three spaces of the paper."""
-    return Space.from_search_space(standard_search_space(kind), flops_limit)
+def standard_space(name: Named, flops_limit: float = FLOPS_LIMIT) -> Space:
+    """One of the spaces that come with this package."""
+    return Space.from_search_space(standard_search_space(name), flops_limit)
 
 
 def load_space(path: str | Path, flops_limit: float = FLOPS_LIMIT) -> Space:
@@ -421,7 +436,7 @@ def _is_standard(domain: Domain) -> bool:
 
 def _check_trainable(domain: Domain) -> None:
     """A key named as one of our hyper-parameters must only offer values that can be trained with."""
-    if domain.key not in FIELDS:
+    if domain.key not in KEYS:
         return
     if isinstance(domain, Choice):
         extremes: Sequence[Scalar] = domain.values
@@ -435,11 +450,22 @@ def _check_trainable(domain: Domain) -> None:
         HyperParameters.from_parameters({domain.key: value})
 
 
+def _check_assignment(domains: Sequence[Domain]) -> None:
+    """Counts mean something only under dynamic assignment: the two ways are not mixed in one flat space."""
+    counts = [domain.key for domain in domains if domain.key in COUNT_KEYS]
+    for domain in domains:
+        if counts and domain.key == ASSIGN and isinstance(domain, Choice) and "iou" in domain.values:
+            raise SpaceError(
+                f"{ASSIGN} offers 'iou', which has no use for {counts[0]}; search the counts alone, or {ASSIGN} without them."
+            )
+
+
 def _column(domain: Domain, configurations: Sequence[Configuration]) -> NDArray[np.float64]:
     """Coordinates [n] of one key, checked against its domain."""
-    if domain.key in FIELDS:
+    if domain.key in KEYS:
+        absent = "iou" if domain.key == ASSIGN else None
         values = [
-            None if c.hyperparameters is None else c.hyperparameters.parameters()[domain.key]
+            None if c.hyperparameters is None else c.hyperparameters.parameters().get(domain.key, absent)
             for c in configurations
         ]
     else:
