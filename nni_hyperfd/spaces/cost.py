@@ -139,7 +139,7 @@ class Below:
         room = max(most - sum(float(each.min()) for each in costs), 1e-300)
         self._bins = [np.minimum(each / room * BINS, BINS + 1).astype(int) for each in spent]
         ways = np.ones(BINS + 1)
-        self._ways = []
+        self._ways: list[FloatArray] = []
         for bins in reversed(self._bins):
             self._ways.insert(0, ways)
             counts = np.bincount(bins[bins <= BINS], minlength=BINS + 1)
