@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from scipy.stats import norm
 
+from nni_hyperfd.recommendation.gaussian.factor import factor
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe
 from nni_hyperfd.recommendation.gaussian.places import Places
 from nni_hyperfd.recommendation.gaussian.task_process import Expected, TaskProcess, posterior
@@ -30,6 +31,8 @@ ROWS_OF_ONE = 32
 STEPS = 64
 """Trials that are chosen one after the other, each in view of those before it; what a plan names beyond them is in the order of what it
 promises by itself."""
+DRAWS = 512
+"""Of what all candidates may reach, where trials are chosen beside others that have no result yet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +140,9 @@ class Search:
     ) -> Plan:
         """The next ``count`` trials, or as many as are left.
 
-        More than one are chosen as if each of those before it would come out as expected, and so are those that are running; beyond
-        :data:`STEPS` of them, only those before the last step are.
+        A trial is chosen in view of those that run, and of those that the plan names before it, by what it is expected to add to the best of
+        them all, over :data:`DRAWS` of what all candidates may reach (Ginsbourger et al. 2010: q-EI, one after the other). Beyond
+        :data:`STEPS` of them, only those before the last step are looked at.
 
         Args:
             aps: ``[K]`` in [0, 1], NaN where there is no result.
@@ -152,20 +156,23 @@ class Search:
             now.append(each.after(seen.indices, seen.values))
         weights = softmax(np.array([each.density for each in now]) - self._doubt)
         expected = weights @ np.stack([each.mean for each in now])
-        now = [each.expecting(np.flatnonzero(running)) for each in now]
         tried = running | ~np.isnan(aps)
         order: list[int] = []
+        drawn: list[FloatArray] = []
         while len(order) < count and not (tried | failed).all():
-            gain = weights @ np.stack([gain_of_next(each.mean, each.covariance, tried) for each in now])
-            gain = np.where(tried | failed, -np.inf, gain)
+            if order or running.any():
+                drawn = drawn or [each.draw() for each in now]
+                each_gain = [gain_beside(reached, tried) for reached in drawn]
+            else:
+                each_gain = [gain_of_next(each.mean, each.covariance, tried) for each in now]
+            gain = np.where(tried | failed, -np.inf, weights @ np.stack(each_gain))
+            # Where no draw is above the best, what is expected decides.
+            ranked = np.lexsort((-expected, -gain))[: int(np.isfinite(gain).sum())]
             if len(order) == STEPS:
-                rest = np.argsort(-gain, kind="stable")[: int(np.isfinite(gain).sum())]
-                order.extend(rest[: count - STEPS].tolist())
+                order.extend(ranked[: count - STEPS].tolist())
                 break
-            best = int(np.argmax(gain))
-            order.append(best)
-            tried = tried | (np.arange(len(tried)) == best)
-            now = [each.expecting(np.array([best])) for each in now]
+            order.append(int(ranked[0]))
+            tried = tried | (np.arange(len(tried)) == ranked[0])
         return Plan(np.array(order, dtype=np.intp), expected)
 
 
@@ -182,9 +189,10 @@ class _Belief:
         mean, covariance, density = posterior(self.mean, self.covariance, at, values, self.process.noise)
         return _Belief(self.process, mean, covariance, self.density + density)
 
-    def expecting(self, at: NDArray[np.intp]) -> _Belief:
-        """When there will be results at ``at``, just as expected."""
-        return self.after(at, self.mean[at]) if len(at) else self
+    def draw(self) -> FloatArray:
+        """``[DRAWS, K]`` what the candidates may reach, the same whenever it is drawn."""
+        normal = np.random.default_rng(0).normal(size=(DRAWS, len(self.mean)))
+        return self.mean + normal @ factor(self.covariance).T
 
 
 def _before_the_first_trial(view: Sight, own: Sequence[float]) -> list[_Belief]:
@@ -194,8 +202,8 @@ def _before_the_first_trial(view: Sight, own: Sequence[float]) -> list[_Belief]:
     values = np.concatenate([np.zeros(0), *(each.values for each in view.past)])
     n = len(values)
     found = []
-    for factor in own:
-        covariance, rest = shared + factor * alone, slice(n, None)
+    for times in own:
+        covariance, rest = shared + times * alone, slice(n, None)
         belief = posterior(mean, covariance, np.arange(n), values, view.process.noise, rest)
         found.append(_Belief(view.process, *belief))
     return found
@@ -214,6 +222,17 @@ def expected_improvement(mean: FloatArray, deviation: FloatArray, best: float) -
     deviation = np.maximum(deviation, 1e-12)
     z = (mean - best) / deviation
     return deviation * (z * norm.cdf(z) + norm.pdf(z))
+
+
+def gain_beside(reached: FloatArray, tried: NDArray[np.bool_]) -> FloatArray:
+    """What each candidate is expected to add to the best of those that are tried, ``[K]``.
+
+    Args:
+        reached: ``[N, K]`` draws of what the candidates reach.
+        tried: ``[K]``, one at least; with a result or without.
+    """
+    best = reached[:, tried].max(axis=1, keepdims=True)
+    return np.maximum(reached - best, 0.0).mean(axis=0)
 
 
 def gain_of_next(mean: FloatArray, covariance: FloatArray, tried: NDArray[np.bool_]) -> FloatArray:
