@@ -1,4 +1,4 @@
-"""Plans: one after the other, each as if those before it came out as expected, and corrected by what did come out."""
+"""Plans: one after the other, each in view of what those before it may bring, and corrected by what did come out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from scipy.special import softmax
 from scipy.stats import multivariate_normal
 
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe
-from nni_hyperfd.recommendation.gaussian.search import OWN, Finished, Search, Sight, expected_improvement
+from nni_hyperfd.recommendation.gaussian.search import (
+    OWN,
+    Finished,
+    Search,
+    Sight,
+    expected_improvement,
+    gain_beside,
+)
 from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess
 
 CONFIGURATIONS = np.stack(np.meshgrid(np.arange(4.0), np.arange(3.0)), -1).reshape(-1, 2)
@@ -163,3 +170,32 @@ def test_hypotheses_are_believed_in_inverse_proportion_to_what_is_a_customers_ow
     np.testing.assert_allclose(search(process, past).plan(NOTHING, NONE, NONE).expected, expected, atol=1e-8)
     wrong = np.array(foretold) / np.sum(foretold) @ np.stack(each)
     assert np.abs(wrong - expected).max() > 1e-4, "it would be seen if they were believed alike"
+
+
+def test_a_trial_beside_a_running_one_is_chosen_by_what_it_adds_to_it() -> None:
+    """Beside one trial that runs this is the expected improvement on what that may bring, whose formula is known."""
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(4, 4))
+    mean, covariance = rng.normal(size=4), root @ root.T
+    reached = mean + rng.normal(size=(200_000, 4)) @ root.T
+    running = np.array([False, True, False, False])
+    deviation = np.sqrt(np.diag(covariance) + covariance[1, 1] - 2 * covariance[1])
+    np.testing.assert_allclose(
+        gain_beside(reached, running), expected_improvement(mean, deviation, mean[1]), atol=0.02
+    )
+    # Beside two of them it is what they both leave: the mean of what is above the better one in each draw.
+    both = running | np.array([True, False, False, False])
+    by_hand = np.mean([np.maximum(row - max(row[0], row[1]), 0) for row in reached[:500]], axis=0)
+    np.testing.assert_allclose(gain_beside(reached[:500], both), by_hand)
+
+
+def test_what_runs_is_not_taken_for_what_is_expected_of_it(process: TaskProcess) -> None:
+    """A running trial moves the choice away from its like, as a failed one does not; expectations stay as they were."""
+    first = search(process).plan(NOTHING, NONE, NONE)
+    running = np.arange(K) == first.order[0]
+    beside = search(process).plan(NOTHING, running, NONE)
+    instead = search(process).plan(NOTHING, NONE, running)
+    np.testing.assert_array_equal(beside.expected, first.expected)
+    apart = np.abs(CONFIGURATIONS - CONFIGURATIONS[first.order[0]]).sum(axis=1)
+    assert apart[beside.order[0]] >= apart[instead.order[0]]
+    np.testing.assert_array_equal(beside.order, search(process).plan(NOTHING, running, NONE).order)
