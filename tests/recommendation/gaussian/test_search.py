@@ -13,10 +13,11 @@ from nni_hyperfd.recommendation.gaussian.search import (
     Finished,
     Search,
     Sight,
+    _Belief,
     expected_improvement,
-    gain_beside,
+    gain_of_next,
 )
-from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess
+from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess, posterior
 
 CONFIGURATIONS = np.stack(np.meshgrid(np.arange(4.0), np.arange(3.0)), -1).reshape(-1, 2)
 K = len(CONFIGURATIONS)
@@ -172,21 +173,26 @@ def test_hypotheses_are_believed_in_inverse_proportion_to_what_is_a_customers_ow
     assert np.abs(wrong - expected).max() > 1e-4, "it would be seen if they were believed alike"
 
 
-def test_a_trial_beside_a_running_one_is_chosen_by_what_it_adds_to_it() -> None:
-    """Beside one trial that runs this is the expected improvement on what that may bring, whose formula is known."""
-    rng = np.random.default_rng(0)
-    root = rng.normal(size=(4, 4))
-    mean, covariance = rng.normal(size=4), root @ root.T
-    reached = mean + rng.normal(size=(200_000, 4)) @ root.T
-    running = np.array([False, True, False, False])
-    deviation = np.sqrt(np.diag(covariance) + covariance[1, 1] - 2 * covariance[1])
-    np.testing.assert_allclose(
-        gain_beside(reached, running), expected_improvement(mean, deviation, mean[1]), atol=0.02
-    )
-    # Beside two of them it is what they both leave: the mean of what is above the better one in each draw.
-    both = running | np.array([True, False, False, False])
-    by_hand = np.mean([np.maximum(row - max(row[0], row[1]), 0) for row in reached[:500]], axis=0)
-    np.testing.assert_allclose(gain_beside(reached[:500], both), by_hand)
+def test_a_trial_beside_a_running_one_is_chosen_by_the_mean_over_what_that_may_bring(
+    process: TaskProcess,
+) -> None:
+    """Against very many results of the running trial, drawn one by one and taken in as the measurements that they will be."""
+    aps = with_results({4: 0.5, 9: 0.6})
+    running = np.arange(K) == 7
+    seen = observe(aps, process.spread)
+    whole = process.customer(np.zeros(0), CONFIGURATIONS)
+    shared, alone = process.covariance([whole])
+    mean, covariance, _ = posterior(whole.mean, shared + alone, seen.indices, seen.values, process.noise)
+    deviation = np.sqrt(covariance[7, 7] + process.noise)
+    tried = running | ~np.isnan(aps)
+    gains = []
+    for z in np.random.default_rng(0).normal(size=4000):
+        then, left, _ = posterior(mean, covariance, np.array([7]), mean[[7]] + z * deviation, process.noise)
+        gains.append(gain_of_next(then, left, tried))
+    believed = _Belief(process, mean, covariance, 0.0).gain_beside(np.array([7]), tried)
+    np.testing.assert_allclose(believed, np.mean(gains, axis=0), rtol=0.1, atol=2e-3)
+    by_hand = int(np.argmax(np.where(tried, -np.inf, believed)))
+    assert search(process, own=(1.0,)).plan(aps, running, NONE).order[0] == by_hand
 
 
 def test_what_runs_is_not_taken_for_what_is_expected_of_it(process: TaskProcess) -> None:
