@@ -8,13 +8,15 @@ for customers is another such question: several processes may be asked, one of w
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
 from scipy.special import softmax
-from scipy.stats import norm
+from scipy.stats import norm, qmc
 
 from nni_hyperfd.recommendation.gaussian.factor import factor
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe
@@ -31,8 +33,8 @@ ROWS_OF_ONE = 32
 STEPS = 64
 """Trials that are chosen one after the other, each in view of those before it; what a plan names beyond them is in the order of what it
 promises by itself."""
-DRAWS = 512
-"""Of what all candidates may reach, where trials are chosen beside others that have no result yet."""
+FANTASIES = 64
+"""Of what trials may bring that have no result yet, where others are chosen beside them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,9 +142,9 @@ class Search:
     ) -> Plan:
         """The next ``count`` trials, or as many as are left.
 
-        A trial is chosen in view of those that run, and of those that the plan names before it, by what it is expected to add to the best of
-        them all, over :data:`DRAWS` of what all candidates may reach (Ginsbourger et al. 2010: q-EI, one after the other). Beyond
-        :data:`STEPS` of them, only those before the last step are looked at.
+        A trial is chosen in view of those that run, and of those that the plan names before it: by the mean of its expected improvement over
+        :data:`FANTASIES` of what these may bring (Snoek et al. 2012, §3.2). Beyond :data:`STEPS` of them, only those before the last
+        step are looked at.
 
         Args:
             aps: ``[K]`` in [0, 1], NaN where there is no result.
@@ -158,16 +160,11 @@ class Search:
         expected = weights @ np.stack([each.mean for each in now])
         tried = running | ~np.isnan(aps)
         order: list[int] = []
-        drawn: list[FloatArray] = []
         while len(order) < count and not (tried | failed).all():
-            if order or running.any():
-                drawn = drawn or [each.draw() for each in now]
-                each_gain = [gain_beside(reached, tried) for reached in drawn]
-            else:
-                each_gain = [gain_of_next(each.mean, each.covariance, tried) for each in now]
+            awaited = np.array([*np.flatnonzero(running), *order], dtype=np.intp)
+            each_gain = [each.gain_beside(awaited, tried) for each in now]
             gain = np.where(tried | failed, -np.inf, weights @ np.stack(each_gain))
-            # Where no draw is above the best, what is expected decides.
-            ranked = np.lexsort((-expected, -gain))[: int(np.isfinite(gain).sum())]
+            ranked = np.argsort(-gain, kind="stable")[: int(np.isfinite(gain).sum())]
             if len(order) == STEPS:
                 order.extend(ranked[: count - STEPS].tolist())
                 break
@@ -189,10 +186,23 @@ class _Belief:
         mean, covariance, density = posterior(self.mean, self.covariance, at, values, self.process.noise)
         return _Belief(self.process, mean, covariance, self.density + density)
 
-    def draw(self) -> FloatArray:
-        """``[DRAWS, K]`` what the candidates may reach, the same whenever it is drawn."""
-        normal = np.random.default_rng(0).normal(size=(DRAWS, len(self.mean)))
-        return self.mean + normal @ factor(self.covariance).T
+    def gain_beside(self, awaited: NDArray[np.intp], tried: NDArray[np.bool_]) -> FloatArray:
+        """``[K]`` :func:`gain_of_next`, in the mean over what the trials ``awaited`` may bring; these are among the ``tried`` ones."""
+        if not len(awaited):
+            return gain_of_next(self.mean, self.covariance, tried)
+        root = factor(self.covariance[np.ix_(awaited, awaited)] + self.process.noise * np.eye(len(awaited)))
+        explained = solve_triangular(root, self.covariance[awaited], lower=True)
+        after = self.covariance - explained.T @ explained
+        return fantasized(self.mean + _normal(len(awaited)) @ explained, after, tried)
+
+
+@functools.lru_cache(maxsize=STEPS)
+def _normal(dimensions: int) -> FloatArray:
+    """``[FANTASIES, dimensions]`` spread evenly over a normal distribution, and always the same."""
+    # A shift by hand: what scrambling is seeded by is named differently from release to release of SciPy.
+    shift = np.random.default_rng(0).random(dimensions)
+    even = (qmc.Sobol(dimensions, scramble=False).random(FANTASIES) + shift) % 1
+    return np.asarray(norm.ppf(np.clip(even, 1e-6, 1 - 1e-6)))
 
 
 def _before_the_first_trial(view: Sight, own: Sequence[float]) -> list[_Belief]:
@@ -217,22 +227,11 @@ def fair_share(sizes: Sequence[int], total: int) -> int:
     return most
 
 
-def expected_improvement(mean: FloatArray, deviation: FloatArray, best: float) -> FloatArray:
+def expected_improvement(mean: FloatArray, deviation: FloatArray, best: float | FloatArray) -> FloatArray:
     """E[max(f - best, 0)] for f ~ N(mean, deviation²), elementwise."""
     deviation = np.maximum(deviation, 1e-12)
     z = (mean - best) / deviation
     return deviation * (z * norm.cdf(z) + norm.pdf(z))
-
-
-def gain_beside(reached: FloatArray, tried: NDArray[np.bool_]) -> FloatArray:
-    """What each candidate is expected to add to the best of those that are tried, ``[K]``.
-
-    Args:
-        reached: ``[N, K]`` draws of what the candidates reach.
-        tried: ``[K]``, one at least; with a result or without.
-    """
-    best = reached[:, tried].max(axis=1, keepdims=True)
-    return np.maximum(reached - best, 0.0).mean(axis=0)
 
 
 def gain_of_next(mean: FloatArray, covariance: FloatArray, tried: NDArray[np.bool_]) -> FloatArray:
@@ -252,3 +251,17 @@ def gain_of_next(mean: FloatArray, covariance: FloatArray, tried: NDArray[np.boo
     best = int(np.argmax(np.where(tried, mean, -np.inf)))
     variance = np.diag(covariance) + covariance[best, best] - 2 * covariance[best]
     return expected_improvement(mean, np.sqrt(np.maximum(variance, 0)), mean[best])
+
+
+def fantasized(means: FloatArray, covariance: FloatArray, tried: NDArray[np.bool_]) -> FloatArray:
+    """Mean over n fantasies of the expected improvement, ``[K]``, as :func:`gain_of_next` has it.
+
+    Args:
+        means: ``[n, K]`` posterior means, each after other results of the trials that run.
+        covariance: ``[K, K]`` of the posterior, which does not depend on what they are.
+        tried: ``[K]``, with a result or without.
+    """
+    best = np.where(tried, means, -np.inf).argmax(axis=1)
+    variance = np.diag(covariance) + covariance[best, best][:, None] - 2 * covariance[best]
+    level = np.take_along_axis(means, best[:, None], axis=1)
+    return expected_improvement(means, np.sqrt(np.maximum(variance, 0)), level).mean(axis=0)
