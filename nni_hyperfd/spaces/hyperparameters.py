@@ -87,7 +87,11 @@ class HyperParameters:
 
     def parameters(self) -> dict[str, str | float | int]:
         """The short keys with plain numbers (``2``, not ``2.0``), in the order of :data:`GRID`."""
-        return {key: _plain(getattr(self, name)) for key, name in FIELDS.items()}
+        return {key: self.parameter(key) for key in FIELDS}
+
+    def parameter(self, key: str) -> str | float | int:
+        """One of :meth:`parameters`."""
+        return _plain(getattr(self, FIELDS[key]))
 
     def __str__(self) -> str:
         return " ".join(f"{key}={_text(value)}" for key, value in self.parameters().items())

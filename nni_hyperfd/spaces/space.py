@@ -377,7 +377,7 @@ def _column(domain: Domain, configurations: Sequence[Configuration]) -> NDArray[
     """Coordinates [n] of one key, checked against its domain."""
     if domain.key in FIELDS:
         values = [
-            None if c.hyperparameters is None else c.hyperparameters.parameters()[domain.key]
+            None if c.hyperparameters is None else c.hyperparameters.parameter(domain.key)
             for c in configurations
         ]
     else:
