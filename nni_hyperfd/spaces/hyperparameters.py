@@ -122,12 +122,16 @@ class HyperParameters:
 
     def parameters(self) -> dict[str, str | float | int]:
         """The short keys with plain numbers (``2``, not ``2.0``), in the order of :data:`KEYS`; those of assignment where it is dynamic."""
-        plain = {key: _plain(getattr(self, name)) for key, name in FIELDS.items()}
-        return (
-            plain
-            if self.counts is None
-            else {**plain, ASSIGN: "dynamic", **dict(zip(COUNT_KEYS, self.counts))}
-        )
+        known = {key: self.parameter(key) for key in (KEYS if self.counts is not None else FIELDS)}
+        return {key: value for key, value in known.items() if value is not None}
+
+    def parameter(self, key: str) -> str | float | int | None:
+        """One of them by its short key; the way of assignment also where it is ``iou``, a count only where it is ``dynamic``."""
+        if key in FIELDS:
+            return _plain(getattr(self, FIELDS[key]))
+        if key == ASSIGN:
+            return "iou" if self.counts is None else "dynamic"
+        return None if self.counts is None else self.counts[COUNT_KEYS.index(key)]
 
     def __str__(self) -> str:
         return " ".join(f"{key}={_text(value)}" for key, value in self.parameters().items())

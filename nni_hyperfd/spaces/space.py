@@ -463,9 +463,8 @@ def _check_assignment(domains: Sequence[Domain]) -> None:
 def _column(domain: Domain, configurations: Sequence[Configuration]) -> NDArray[np.float64]:
     """Coordinates [n] of one key, checked against its domain."""
     if domain.key in KEYS:
-        absent = "iou" if domain.key == ASSIGN else None
         values = [
-            None if c.hyperparameters is None else c.hyperparameters.parameters().get(domain.key, absent)
+            None if c.hyperparameters is None else c.hyperparameters.parameter(domain.key)
             for c in configurations
         ]
     else:

@@ -183,7 +183,7 @@ class TaskProcess:
         """
         common, looks, _ = self._kernels(self._described, described)[:, self._configurations]
         cross = common + self._alike(self._places, place[None])[self._sets] * looks
-        explained = solve_triangular(self._factor, cross, lower=True)
+        explained = solve_triangular(self._factor, cross, lower=True, check_finite=False)
         return Expected(place, described, self._solved @ cross, explained)
 
     def telling(self, described: FloatArray, count: int, first: Sequence[int] = ()) -> NDArray[np.intp]:
