@@ -266,7 +266,9 @@ def test_optimizers_are_the_supplements() -> None:
 # --- dynamic assignment ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("settings", [{}, {"optimizer": "adam", "iou": 0.4, "crop": 0.55, "negp": 2, "locw": 8}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"optimizer": "adam", "iou": 0.4, "crop": 0.55, "negp": 2, "locw": 8}]
+)
 def test_dynamic_assignment_trains_with_other_hyperparameters(
     drawn_faces: Path, tmp_path: Path, settings: dict[str, object]
 ) -> None:
