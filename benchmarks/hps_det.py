@@ -58,6 +58,8 @@ class Ledger:
             }
             write_file(self.path, json.dumps(self.done, indent=1))
             print(key, self.done[key]["val_ap"], self.done[key]["test_ap"], flush=True)
+        if self.done[key]["parameters"] != parameters:
+            raise SystemExit(f"{self.path} holds {key!r} of another search: name another --out")
         return dict(self.done[key])
 
 
@@ -73,7 +75,9 @@ def search(
     tried = []
     for number in range(trials):
         counts = dict(dycors.ask(number))
-        result = ledger.train(f"search {budget.name} {name} {number}", sampled, counts, budget, SEARCH_SEED)
+        result = ledger.train(
+            f"search {budget.name} {name} {share:g} {number}", sampled, counts, budget, SEARCH_SEED
+        )
         dycors.tell(number, -result["val_ap"])
         tried.append(result)
     return dict(max(tried, key=lambda result: result["val_ap"])["parameters"])
@@ -138,10 +142,21 @@ def page(ledger: Ledger, ways: dict[str, dict[str, Any]], options: argparse.Name
     ]
     for name in options.sets:
         found = ways[f"dynamic, found on {name}"]
-        aps = [ledger.done[f"search {options.budget} {name} {n}"]["val_ap"] for n in range(options.trials)]
+        aps = [
+            ledger.done[f"search {options.budget} {name} {options.share:g} {n}"]["val_ap"]
+            for n in range(options.trials)
+        ]
         lines.append(
             f"* {name}: {' '.join(str(found[key]) for key in COUNT_KEYS)}; {' '.join(f'{ap:.3f}' for ap in aps)}"
         )
+    design = 2 * (len(COUNT_KEYS) + 1)
+    if options.trials <= design:
+        lines += [
+            "",
+            f"**{options.trials} trainings are no search by DYCORS**: its first {design} are a symmetric Latin hypercube, of which these are "
+            "the first. They are the same for every set, so that sets may find the same counts; then nothing is said about reuse.",
+        ]
+    lines += ["", "One seed or few, and small splits: differences of a few points are noise."]
     return "\n".join(lines) + "\n"
 
 
