@@ -121,7 +121,14 @@ def test_a_smoke_trial_from_end_to_end(
     printed = json.loads(out.splitlines()[-1])
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"best.safetensors", "best.onnx", "result.json", "detections.png", "tensorboard"}
+    assert names == {
+        "best.safetensors",
+        "best.onnx",
+        "result.json",
+        "detections.npz",
+        "detections.png",
+        "tensorboard",
+    }
     notes = read_notes(tmp_path / "out" / "best.safetensors")
     assert notes["evaluation_size"] == str(get_budget("smoke").evaluation_size)
     assert printed["val_ap"] == result["val_ap"] == max(ap for _, ap in result["curve"])

@@ -222,11 +222,11 @@ class Platform:
         """
         task: TaskRecord | None = None
         if message.subject is not None:
-            space, phi = self._checked_space(message.subject), message.subject.phi
+            space, phi = self._checked_space(message.subject, message), message.subject.phi
             version = message.subject.extractor_version
         else:
             task = self._store.task(message.task_id or "")
-            space, phi, version = _space_of(task), task.phi, task.extractor_version
+            space, phi, version = _space_of(task, message), task.phi, task.extractor_version
         if message.method == "hyperfd":
             with (
                 WORKING,
@@ -267,7 +267,7 @@ class Platform:
             raise PlatformError(f"there is no ranker version {version}, or it is not kept any more")
         return version
 
-    def _checked_space(self, subject: Subject) -> Space:
+    def _checked_space(self, subject: Subject, request: RecommendRequest | None = None) -> Space:
         base_id = self._store.base_id()
         if subject.base_id != base_id:
             raise PlatformError(
@@ -275,11 +275,11 @@ class Platform:
                 f"{base_id}; use the base weights that belong to it"
             )
         self._published(subject.extractor_version)
-        return read_space(subject.space, subject.flops_limit)
+        return read_space(subject.space, subject.flops_limit, request)
 
 
-def _space_of(task: TaskRecord) -> Space:
-    return read_space(task.space, task.flops_limit)
+def _space_of(task: TaskRecord, request: RecommendRequest | None = None) -> Space:
+    return read_space(task.space, task.flops_limit, request)
 
 
 def _task(task: TaskRecord) -> Task:

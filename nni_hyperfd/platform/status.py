@@ -47,6 +47,7 @@ class HistoryEntry:
         created: moment of the commit.
         published: whether customers get it and updates build on it.
         objections: what the guard said against it.
+        kept: whether its ranker is still there.
     """
 
     version: int
@@ -59,6 +60,7 @@ class HistoryEntry:
     created: datetime
     published: bool
     objections: tuple[str, ...]
+    kept: bool
 
 
 def status_of(store: Store) -> PlatformStatus:
@@ -93,6 +95,7 @@ def history_of(store: Store) -> list[HistoryEntry]:
                 created=version.created,
                 published=version.published,
                 objections=() if version.guard is None else tuple(json.loads(version.guard)["reasons"]),
+                kept=version.kept,
             )
         )
     return entries

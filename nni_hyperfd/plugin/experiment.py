@@ -15,7 +15,7 @@ from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
 from nni_hyperfd.customer.result import Result, read_metric
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PluginError, RefusedError
-from nni_hyperfd.plugin.memo import Memo, Presence
+from nni_hyperfd.plugin.memo import Memo, Presence, write_receipt
 from nni_hyperfd.plugin.page import Page
 from nni_hyperfd.plugin.records import Records
 from nni_hyperfd.plugin.trials import Job
@@ -37,14 +37,23 @@ class Experiment:
         settings: checked ``classArgs``.
         search_space: as NNI gives it; an experiment that was begun keeps the one that it began with.
         count: configurations to recommend.
+        drawn: further ones to draw at random from the space by the settings' seed; they stand behind those.
 
     Raises:
         HyperFDError: search space, data or platform cannot be used.
     """
 
-    def __init__(self, folder: Path, settings: Settings, search_space: Mapping[str, Any], count: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Settings,
+        search_space: Mapping[str, Any],
+        count: int,
+        drawn: int = 0,
+    ) -> None:
         # Imported late: NNI waits ten seconds for the constructor of a tuner, and torch may take longer than that.
         from nni_hyperfd.customer.customer import Customer
+        from nni_hyperfd.customer.steady import Provisional
         from nni_hyperfd.plugin.opening import platform_of
 
         self.records = Records(folder)
@@ -61,15 +70,29 @@ class Experiment:
             refuse_unread_space(search_space, command, settings.trial_reads)
         self._customer = Customer(settings, search_space, platform_of(settings, folder))
         self._task = self._customer.open(self.records.experiment_id)
-        if memo is None:
-            recommendation = self._customer.recommend(self._task, count)
-            ranking = [*recommendation.configurations, *recommendation.spares]
-            memo = Memo(settings, search_space, tuple(dict(ranked.parameters) for ranked in ranking))
+        if memo is None or (memo.provisional and not self.records.outcomes()):
+            # A share of 0 leaves nothing to recommend but what replaces failed trials.
+            recommendation = self._customer.recommend(self._task, max(1, count))
+            best = [dict(ranked.parameters) for ranked in recommendation.configurations[:count]]
+            others = self._customer.draw(drawn, best)
+            spares = [ranked for ranked in recommendation.spares if dict(ranked.parameters) not in others]
+            foretold = [ranked.score for ranked in recommendation.configurations[:count]]
+            memo = Memo(
+                settings,
+                search_space,
+                (*best, *others, *(dict(ranked.parameters) for ranked in spares)),
+                provisional=recommendation.reason if isinstance(recommendation, Provisional) else None,
+                scores=(*foretold, *(None for _ in others), *(ranked.score for ranked in spares)),
+                version=recommendation.version,
+            )
             memo.write(folder)
-            logger.info("Recommended by platform version %d:", recommendation.version)
-            for number, ranked in enumerate(recommendation.configurations, start=1):
+            by = "here, with the ranker of platform version" if memo.provisional else "by platform version"
+            logger.info("Recommended %s %d:", by, recommendation.version)
+            for number, ranked in enumerate(recommendation.configurations[:count], start=1):
                 configuration = self._customer.space.parse(ranked.parameters)
                 logger.info("  %d. %s (score %.4f)", number, configuration, ranked.score)
+        elif memo.provisional:
+            logger.warning("The list of this experiment is not the platform's own: %s.", memo.provisional)
         Presence(folder).announce()
         self._folder, self._memo = folder, memo
         self._training = self.records.training()
@@ -101,7 +124,7 @@ class Experiment:
         begun = [self.ranking[place] for place in sorted(handed_out)]
         try:
             found = self._customer.recommend(self._task, wanted, begun)
-            memo = replace(self._memo, ranking=_rearranged(self.ranking, handed_out, found))
+            memo = _replanned(self._memo, handed_out, found)
             following = [self._customer.space.parse(each.parameters) for each in found.configurations[:1]]
             # A resumed experiment reads its plan from the disk, so what is not there must not be tried.
             memo.write(self._folder)
@@ -179,6 +202,10 @@ class Experiment:
             return False
         self._ended = True
         logger.info("Done: %s.", in_words(receipt))
+        try:
+            write_receipt(self._folder, receipt)
+        except PluginError as error:
+            logger.warning("A report will not say what the platform learned: %s.", error)
         return True
 
     def say_done(self) -> None:
@@ -187,6 +214,19 @@ class Experiment:
             Page(os.environ["NNI_TUNER_COMMAND_CHANNEL"]).finish(self.records.started())
         except (OSError, HyperFDError) as error:
             logger.warning("NNI's page will not say DONE: %s", error)
+
+
+def _replanned(memo: Memo, fixed: Collection[int], found: Recommendation) -> Memo:
+    """The notes with a new plan at all places but the ``fixed`` ones, and what was last foretold for each."""
+    ranking = _rearranged(memo.ranking, fixed, found)
+    begun = [memo.ranking[place] for place in fixed]
+    fresh = [(dict(each.parameters), each.score) for each in (*found.configurations, *found.spares)]
+
+    def score(parameters: Mapping[str, Any]) -> float | None:
+        new = (value for each, value in fresh if each == parameters and each not in begun)
+        return next(new, memo.score(parameters))
+
+    return replace(memo, ranking=ranking, scores=tuple(map(score, ranking)), provisional=None)
 
 
 def _rearranged(

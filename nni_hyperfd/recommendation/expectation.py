@@ -140,6 +140,10 @@ class Expectation:
         begun = list(begun)
         running = [each for each in begun if each not in results]
         candidates = self._candidates(space, request, results, running)
+        if not candidates:
+            raise PlatformError(
+                "there is no configuration to recommend; widen the search space, or its limits"
+            )
         count = request.budget + max(request.budget, SPARES)
         plan = self.plan(space, candidates, phi, count, results, running, past)
         named = tuple(
@@ -222,7 +226,7 @@ class Expectation:
         """The space, or a sample of it and what is known of the task beside that."""
         if space.size <= LOOKED_AT:
             return space.enumerate()
-        sampled = space.sample(min(request.candidates, LOOKED_AT), np.random.default_rng(request.seed))
+        sampled = space.sample_up_to(min(request.candidates, LOOKED_AT), np.random.default_rng(request.seed))
         measured = [(each, ap) for each, ap in results.items() if ap is not None]
         if len(measured) > OWN_RESULTS:
             best = max(measured, key=lambda each: each[1])

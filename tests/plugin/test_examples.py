@@ -12,6 +12,7 @@ from nni.experiment.config.utils import set_base_path, unset_base_path
 
 import nni_hyperfd
 from nni_hyperfd.customer.settings import Settings
+from nni_hyperfd.plugin.advisor import OWN_KEYS
 from nni_hyperfd.spaces.space import Space
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -34,7 +35,7 @@ def test_an_example_is_valid(name: str, kind: str) -> None:
     assert package == "nni_hyperfd"
     assert hasattr(nni_hyperfd, class_name)
     assert (Path(config.tuner.code_directory) / package / "__init__.py").is_file()
-    arguments = {key: value for key, value in config.tuner.class_args.items() if key != "eta"}
+    arguments = {key: value for key, value in config.tuner.class_args.items() if key not in OWN_KEYS}
     assert "token" not in arguments
     settings = Settings.from_class_args(arguments)
     script = shlex.split(config.trial_command)

@@ -10,6 +10,7 @@ import json
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -311,7 +312,10 @@ class TwoThreads(RuleBasedStateMachine):
         advisor = getattr(self.manager, "advisor", None)
         if advisor is None:
             return [(self.budget, None)]
-        return [(rung.count, rung.epochs) for rung in advisor._rungs]
+        wanted: Counter[int] = Counter()
+        for bracket in advisor._brackets:
+            wanted.update({rung.epochs: rung.count for rung in bracket.rungs})
+        return [(count, epochs) for epochs, count in wanted.items()]
 
     def teardown(self) -> None:
         if self.manager is None:
@@ -408,8 +412,11 @@ def test_the_tuner(method: str, world: Callable[..., World], monkeypatch: pytest
     explore(world(begin), monkeypatch, EXAMPLES)
 
 
-def test_the_advisor(world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("brackets", [1, "all"])
+def test_the_advisor(
+    brackets: int | str, world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def begin(manager: Manager, budget: int) -> None:
-        manager.begin_advisor(HyperFDAdvisor(data="faces", budget=budget))
+        manager.begin_advisor(HyperFDAdvisor(data="faces", budget=budget, brackets=brackets, share=0.5))
 
     explore(world(begin), monkeypatch, EXAMPLES)
