@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
 from nni_hyperfd.evidence.rivals.base import FloatArray, Known, Memory, Rival, Study
+from nni_hyperfd.recommendation.gaussian.factor import factor
 from nni_hyperfd.recommendation.gaussian.observed import Observed, observe, typical_spread
 
 _FITTED: WeakKeyDictionary[Known, Completion] = WeakKeyDictionary()
@@ -77,10 +78,10 @@ class Completion:
         differing = _differing(experience.encodings)
         weights = _best_weights(sets, differing)
         shape = _shape(differing, weights)
-        factor = _factor(weights.common * shape)
+        root = factor(weights.common * shape)
         precision, information, _ = _pool(sets, weights.own * shape, weights.noise, len(shape))
-        inner = cholesky(np.eye(len(shape)) + factor.T @ precision @ factor, lower=True)
-        half = solve_triangular(inner, factor.T, lower=True)
+        inner = cholesky(np.eye(len(shape)) + root.T @ precision @ root, lower=True)
+        half = solve_triangular(inner, root.T, lower=True)
         at_candidates = half[:, : experience.candidates]
         mean, covariance = half.T @ (half @ information), at_candidates.T @ at_candidates
         fitted = cls(mean, covariance, weights.own * shape, weights.noise, spread)
@@ -189,11 +190,6 @@ def _shape(differing: FloatArray, weights: Weights) -> FloatArray:
     return weights.linear * (1.0 - differing) + (1.0 - weights.linear) * np.exp(-differing / weights.length)
 
 
-def _factor(covariance: FloatArray) -> FloatArray:
-    jitter = 1e-8 * max(covariance[0, 0], 1e-8)
-    return cholesky(covariance + jitter * np.eye(len(covariance)), lower=True)
-
-
 def _pool(
     sets: list[Observed], own: FloatArray, noise: float, configurations: int
 ) -> tuple[FloatArray, FloatArray, float]:
@@ -203,12 +199,12 @@ def _pool(
     likelihood = 0.0
     for each in sets:
         at = np.ix_(each.indices, each.indices)
-        factor = cholesky(own[at] + _OFFSET_VARIANCE + noise * np.eye(len(each.indices)), lower=True)
-        inverse = cho_solve((factor, True), np.eye(len(factor)))
+        root = cholesky(own[at] + _OFFSET_VARIANCE + noise * np.eye(len(each.indices)), lower=True)
+        inverse = cho_solve((root, True), np.eye(len(root)))
         solved = inverse @ each.values
         precision[at] += inverse
         information[each.indices] += solved
-        likelihood -= 0.5 * each.values @ solved + np.log(np.diag(factor)).sum()
+        likelihood -= 0.5 * each.values @ solved + np.log(np.diag(root)).sum()
     return precision, information, float(likelihood)
 
 
@@ -241,8 +237,8 @@ def _best_weights(sets: list[Observed], differing: FloatArray) -> Weights:
 
 def _likelihood(sets: list[Observed], differing: FloatArray, weights: Weights) -> float:
     shape = _shape(differing, weights)
-    factor = _factor(weights.common * shape)
+    root = factor(weights.common * shape)
     precision, information, likelihood = _pool(sets, weights.own * shape, weights.noise, len(shape))
-    inner = cholesky(np.eye(len(shape)) + factor.T @ precision @ factor, lower=True)
-    explained = solve_triangular(inner, factor.T @ information, lower=True)
+    inner = cholesky(np.eye(len(shape)) + root.T @ precision @ root, lower=True)
+    explained = solve_triangular(inner, root.T @ information, lower=True)
     return likelihood + 0.5 * float(explained @ explained) - float(np.log(np.diag(inner)).sum())
