@@ -129,7 +129,7 @@ class Search:
     """
 
     def __init__(self, views: Sequence[Sight], own: Sequence[float] = OWN) -> None:
-        self._beliefs = [belief for view in views for belief in _before_the_first_trial(view, own)]
+        self._beliefs = [belief for view in views for belief in before_the_first_trial(view, own)]
         self._doubt = np.log(np.tile(own, len(views)))
 
     def plan(
@@ -170,7 +170,7 @@ class Search:
 
 
 @dataclass(frozen=True, eq=False)
-class _Belief:
+class Belief:
     """One hypothesis about K values: mean ``[K]``, covariance ``[K, K]``, and the log density of all that was measured."""
 
     process: TaskProcess
@@ -178,16 +178,16 @@ class _Belief:
     covariance: FloatArray
     density: float
 
-    def after(self, at: NDArray[np.intp], values: FloatArray) -> _Belief:
+    def after(self, at: NDArray[np.intp], values: FloatArray) -> Belief:
         mean, covariance, density = posterior(self.mean, self.covariance, at, values, self.process.noise)
-        return _Belief(self.process, mean, covariance, self.density + density)
+        return Belief(self.process, mean, covariance, self.density + density)
 
-    def expecting(self, at: NDArray[np.intp]) -> _Belief:
+    def expecting(self, at: NDArray[np.intp]) -> Belief:
         """When there will be results at ``at``, just as expected."""
         return self.after(at, self.mean[at]) if len(at) else self
 
 
-def _before_the_first_trial(view: Sight, own: Sequence[float]) -> list[_Belief]:
+def before_the_first_trial(view: Sight, own: Sequence[float]) -> list[Belief]:
     parts = [*(each.customer for each in view.past), view.customer]
     shared, alone = view.process.covariance(parts)
     mean = np.concatenate([part.mean for part in parts])
@@ -195,8 +195,8 @@ def _before_the_first_trial(view: Sight, own: Sequence[float]) -> list[_Belief]:
     n = len(values)
     found = []
     for factor in own:
-        belief = _Belief(view.process, mean, shared + factor * alone, 0.0).after(np.arange(n), values)
-        found.append(_Belief(view.process, belief.mean[n:], belief.covariance[n:, n:], belief.density))
+        belief = Belief(view.process, mean, shared + factor * alone, 0.0).after(np.arange(n), values)
+        found.append(Belief(view.process, belief.mean[n:], belief.covariance[n:, n:], belief.density))
     return found
 
 
