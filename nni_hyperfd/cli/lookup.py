@@ -60,7 +60,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description="Plays methods on data sets that you measured with 'hyperfd table build': what each would have found in a few trials, and where that ranks among all measured configurations (lower is better). Your data sets come among the known customers, in random orders; only yours are judged. Nothing is trained but what a method trains of itself, and nothing leaves this machine.",
     )
     judge.add_argument(
-        "--rows", type=Path, nargs="+", required=True, metavar="FILE", help="measured rows of the new data sets"
+        "--rows",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="measured rows of the new data sets",
     )
     judge.add_argument(
         "--data", type=Path, nargs="+", required=True, metavar="FOLDER", help="the new data sets themselves"

@@ -117,9 +117,25 @@ def verdict(outcomes: Sequence[Outcome], trials: int) -> str:
         gain = float(outcome.delta_ap()[at].mean())
         distance = "–" if outcome is ranked[0] else f"{behind.mean:+.1f} {_between(behind)}"
         rows.append(
-            [outcome.method, *cells, f"{over.mean:.1f}", number(spread), _between(over), f"{gain:+.2f}", distance]
+            [
+                outcome.method,
+                *cells,
+                f"{over.mean:.1f}",
+                number(spread),
+                _between(over),
+                f"{gain:+.2f}",
+                distance,
+            ]
         )
-    head = ["method", *ranked[0].tasks, "rank % ↓", "± orders", "95 % over customers", "ΔAP ↑", "behind the first"]
+    head = [
+        "method",
+        *ranked[0].tasks,
+        "rank % ↓",
+        "± orders",
+        "95 % over customers",
+        "ΔAP ↑",
+        "behind the first",
+    ]
     return lines(head, rows)
 
 

@@ -50,11 +50,11 @@ def make(world: World, seed: int, customers: int = CUSTOMERS) -> CurveScenario:
     What is still to come shrinks by half with each validation.
     """
     rng = np.random.default_rng(seed)
-    grid = np.stack(np.meshgrid(np.arange(4.0), np.arange(3.0), np.arange(2.0), indexing="ij"), -1).reshape(-1, 3)
-    count, sets = len(grid), SETS + customers
-    root = np.linalg.cholesky(
-        np.exp(-np.abs(grid[:, None] - grid[None]).sum(-1) / 2) + 1e-9 * np.eye(count)
+    grid = np.stack(np.meshgrid(np.arange(4.0), np.arange(3.0), np.arange(2.0), indexing="ij"), -1).reshape(
+        -1, 3
     )
+    count, sets = len(grid), SETS + customers
+    root = np.linalg.cholesky(np.exp(-np.abs(grid[:, None] - grid[None]).sum(-1) / 2) + 1e-9 * np.eye(count))
 
     def smooth(number: int) -> np.ndarray:
         return rng.standard_normal((number, count)) @ root.T
@@ -71,7 +71,11 @@ def make(world: World, seed: int, customers: int = CUSTOMERS) -> CurveScenario:
         still = 0.1 + 2 * (final - final.mean(axis=1, keepdims=True)) + 0.2 * (still - 0.1)
     fade = 2.0 ** -np.arange(1, VALIDATIONS + 1)
     fade[-1] = 0.0
-    curves = final[..., None] - still[..., None] * 2 * fade + 0.004 * rng.standard_normal((*final.shape, VALIDATIONS))
+    curves = (
+        final[..., None]
+        - still[..., None] * 2 * fade
+        + 0.004 * rng.standard_normal((*final.shape, VALIDATIONS))
+    )
     curves = np.clip(curves, 0.0, 1.0)
     if world.levels:
         curves = np.round(curves * 2 * world.levels) / (2 * world.levels)

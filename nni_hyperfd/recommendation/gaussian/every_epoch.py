@@ -85,7 +85,8 @@ class EveryEpoch:
             shared, alone = process.covariance([expected])
             noise = process.noise * np.eye(len(described))
             experts += [
-                Ends.prior(still.course, (expected.mean, shared + own * alone + noise), amounts) for own in OWN
+                Ends.prior(still.course, (expected.mean, shared + own * alone + noise), amounts)
+                for own in OWN
             ]
         # The last sight knows nothing of looks; so do those who know an order alone.
         around = OFFSET_VARIANCE + alone + noise
