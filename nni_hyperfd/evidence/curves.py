@@ -76,7 +76,7 @@ class CurveTask:
 
     def __init__(self, looks: FloatArray, curves: FloatArray, validations: int) -> None:
         self.looks = looks
-        self.seen = np.full(curves.shape, np.nan)
+        self.seen: FloatArray = np.full_like(curves, np.nan)
         self.failed = np.zeros(len(curves), dtype=bool)
         self.left = validations
         self.hand: list[list[int]] = []
@@ -86,7 +86,7 @@ class CurveTask:
     @property
     def length(self) -> int:
         """Validations of a full training."""
-        return self.seen.shape[1]
+        return len(self.seen[0])
 
     def go_on(self, index: int) -> float:
         """Trains to the next validation, from the start or from the checkpoint; NaN, and no price, if the training fails.

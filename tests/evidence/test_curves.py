@@ -15,13 +15,18 @@ CURVES = np.array([[0.1, 0.2, 0.5], [0.3, 0.35, 0.4], [np.nan] * 3])
 
 def test_price_counts_validations_and_only_what_ended_is_in_hand() -> None:
     task = CurveTask(np.zeros(0), CURVES, 6)
-    assert task.go_on(1) == 0.3 and task.go_on(0) == 0.1 and task.hand == [[], []]
-    assert np.isnan(task.go_on(2)) and task.left == 4  # A failure costs nothing, and cannot go on.
+    assert task.go_on(1) == 0.3
+    assert task.go_on(0) == 0.1
+    assert task.hand == [[], []]
+    assert np.isnan(task.go_on(2))
+    assert task.left == 4
     with pytest.raises(DataError, match="cannot go on"):
         task.go_on(2)
     # Each goes on from where it was left.
-    assert [task.go_on(1) for _ in range(2)] == [0.35, 0.4] and task.hand[-1] == [1]
-    assert [task.go_on(0) for _ in range(2)] == [0.2, 0.5] and task.hand[-1] == [0]
+    assert [task.go_on(1) for _ in range(2)] == [0.35, 0.4]
+    assert task.hand[-1] == [1]
+    assert [task.go_on(0) for _ in range(2)] == [0.2, 0.5]
+    assert task.hand[-1] == [0]
     with pytest.raises(DataError, match="cannot go on"):
         task.go_on(0)
 

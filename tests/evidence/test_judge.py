@@ -30,12 +30,15 @@ def test_a_newcomer_is_judged_among_the_known(known: Inputs) -> None:
     features = {"mine": known.data.customers["cats"]}
     rows = LookupTable(replace(row, data_set="mine") for row in known.customers.select(data_sets=("cats",)))
     scenario = with_newcomers(known, rows, features, "table").scenario("hpo", POOLED)
-    assert scenario.tasks[-1] == "mine" and len(scenario.tasks) == len(known.data.customers) + 1
+    assert scenario.tasks[-1] == "mine"
+    assert len(scenario.tasks) == len(known.data.customers) + 1
     found = [only(run(each, scenario, (4,), range(2)), ["mine"]) for each in (MeanRank(), RandomSearch())]
-    assert found[0].tasks == ("mine",) and found[0].rank.shape == (1, 2, 1)
+    assert found[0].tasks == ("mine",)
+    assert found[0].rank.shape == (1, 2, 1)
     table = verdict(found, 4).splitlines()
     best, other = sorted(found, key=lambda each: each.rank.mean())
-    assert len(table) == 4 and table[2].startswith(f"| {best.method} | {best.rank.mean():.1f} |")
+    assert len(table) == 4
+    assert table[2].startswith(f"| {best.method} | {best.rank.mean():.1f} |")
     assert table[3].startswith(f"| {other.method} |")
 
 

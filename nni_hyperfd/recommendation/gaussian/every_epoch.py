@@ -64,9 +64,9 @@ class EveryEpoch:
         # A configuration that no set has tried is expected to be an average one.
         known = ~np.isnan(scaled)
         mean = np.where(known, scaled, 0.0).sum(axis=0) / np.maximum(1, known.sum(axis=0))
-        places = np.empty(len(mean))
-        places[offline.portfolio] = norm.isf((np.arange(len(mean)) + 0.5) / len(mean))
-        self._orders = [mean, places * mean.std()]
+        promise = np.empty(len(mean))
+        promise[offline.portfolio] = norm.isf((np.arange(len(mean)) + 0.5) / len(mean))
+        self._orders = [mean, promise * mean.std()]
         self._trust = _beforehand()
 
     def fresh(self) -> EveryEpoch:

@@ -101,4 +101,5 @@ def test_that_high_rates_begin_below_and_end_above_is_known_before_the_first_epo
     seen[:, 0] = first[0]
     values = in_units(seen, still.course, spread)[:, 0]
     ends = prior.after(np.arange(5), np.zeros(5, dtype=int), values).mean[:5]
-    assert np.argmax(first[0]) == 0 and np.argmax(ends) == 4
+    assert np.argmax(first[0]) == 0
+    assert np.argmax(ends) == 4
