@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -41,6 +43,8 @@ def derived_value(encoding: Tensor, basis: Tensor) -> float:
 
 
 def entropy(encoding: Tensor) -> float:
-    """Entropy of the encoding's softmax as a share of the largest possible: 1 undecided, 0 decided."""
+    """Entropy of the encoding's softmax as a share of the largest possible: 1 undecided, 0 decided or without a choice."""
+    if len(encoding) == 1:
+        return 0.0
     probabilities = encoding.detach().softmax(0)
-    return float(torch.special.entr(probabilities).sum() / torch.log(torch.tensor(float(len(encoding)))))
+    return float(torch.special.entr(probabilities).sum()) / math.log(len(encoding))

@@ -57,6 +57,7 @@ def test_derivation_by_hand() -> None:
     assert abs(derived_value(encoding, basis) - (0.25 * 1 + 0.75 * 10)) < 1e-5
     assert entropy(torch.zeros(5)) > 1 - 1e-6
     assert entropy(torch.tensor([50.0, 0.0])) < 1e-6
+    assert entropy(torch.zeros(1)) == 0
 
 
 def test_one_mixed_step_is_the_mixture_of_the_basis_steps() -> None:
