@@ -39,13 +39,13 @@ LEAST_IOU = 1e-6
 class Candidates(NamedTuple):
     """What may become positive in a batch of B images with A anchors, P faces that count, and N pairs of a face and an anchor.
 
-    image, row, count ``[P]`` int64: where a face stands in the padded faces and how many positives it wants; face ``[N]`` int64, ascending,
+    image, row, wanted ``[P]`` int64: where a face stands in the padded faces and how many positives it wants; face ``[N]`` int64, ascending,
     and anchor ``[N]`` int64; ignored ``[B, A]`` bool: anchors that count for nothing unless they become positive.
     """
 
     image: Tensor
     row: Tensor
-    count: Tensor
+    wanted: Tensor
     face: Tensor
     anchor: Tensor
     ignored: Tensor
@@ -121,7 +121,7 @@ def combined_losses(
 
 
 def assign(candidates: Candidates, losses: Tensor) -> Assignment:
-    """Gives to every face the ``count`` candidates with the lowest losses.
+    """Gives to every face the ``wanted`` candidates with the lowest losses.
 
     An anchor that two faces of an image choose goes to the one with the lower loss, and the other face has one positive less. Of equal
     losses the first anchor, and the first face, is taken. Everything else is negative, but for ignored regions.
@@ -132,7 +132,7 @@ def assign(candidates: Candidates, losses: Tensor) -> Assignment:
     face = candidates.face[order]
     size = torch.bincount(face, minlength=len(candidates.image))
     rank = torch.arange(len(order), device=device) - (size.cumsum(0) - size)[face]
-    chosen = order[rank < candidates.count[face]]
+    chosen = order[rank < candidates.wanted[face]]
 
     label = torch.where(candidates.ignored, IGNORED, NEGATIVE).to(torch.int8)
     owner = torch.zeros(label.shape, dtype=torch.long, device=device)
