@@ -31,12 +31,12 @@ from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.customer.http import HTTPPlatform
 from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.metafeature.features import ImageFeatures
-from nni_hyperfd.platform.status import history_of, status_of
 from nni_hyperfd.platform.first import read_assets
 from nni_hyperfd.platform.past import OFFLINE_FEATURES
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.schema import LOCAL, Base, FeatureRow, TaskRow, TrialRow, VersionRow, now
 from nni_hyperfd.platform.state.store import Store
+from nni_hyperfd.platform.status import history_of, status_of
 from nni_hyperfd.protocol.calls import CALLS
 from nni_hyperfd.protocol.messages import FindTask, Question
 from nni_hyperfd.protocol.tensors import to_blob
