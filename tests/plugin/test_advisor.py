@@ -144,7 +144,7 @@ def work_through(nni: Any, ap: Callable[[dict[str, Any]], float | None], slots: 
 
 def begun(nni: Any) -> list[tuple[int, int]]:
     """Place in the ranking and epochs of every training."""
-    ranking = nni.advisor._session.ranking
+    ranking = nni.advisor._experiment.ranking
     return [
         (ranking.index({k: v for k, v in form["parameters"].items() if k != "TRIAL_BUDGET"}), epochs)
         for form in nni.proposals()
@@ -157,7 +157,7 @@ def test_all_brackets(slots: int, nni_experiment: Make, advise: Callable[..., Hy
     """B = 9, η = 2, 4 epochs: 4 × 1, 2 × 2, 1 × 4 epochs; 3 × 2, 1 × 4; 3 × 4. The best three are trained in full at once."""
     nni = nni_experiment()
     nni.begin_advisor(advise(data="faces", budget=9, brackets="all"))
-    ranking = nni.advisor._session.ranking
+    ranking = nni.advisor._experiment.ranking
     value = {json.dumps(each): (place * 37 % 100) / 100 for place, each in enumerate(ranking)}
 
     def ap(parameters: dict[str, Any]) -> float:
@@ -186,7 +186,7 @@ def test_a_share_is_drawn_at_random_and_failures_stay_in_their_bracket(
         nni = nni_experiment()
         (nni.folder / "hyperfd.json").unlink(missing_ok=True)
         nni.begin_advisor(advise(data="faces", budget=9, brackets="all", share=0.5, seed=seed))
-        ranking = [json.dumps(each) for each in nni.advisor._session.ranking]
+        ranking = [json.dumps(each) for each in nni.advisor._experiment.ranking]
         assert len(set(ranking)) == len(ranking)
         # Of 4, 3 and 3 configurations 2, 2 and 2 are recommended.
         return ranking[6:10]

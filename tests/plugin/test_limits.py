@@ -77,7 +77,7 @@ def test_the_advisor_draws_nothing_over_a_limit(
     nni.request(4)
     assert nni.errors() == []
     keep_to(limits, nni.proposals())
-    keep_to(limits, [{"parameters": each} for each in advisor._session.ranking])
+    keep_to(limits, [{"parameters": each} for each in advisor._experiment.ranking])
 
 
 @pytest.mark.parametrize(
