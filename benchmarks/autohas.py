@@ -116,7 +116,13 @@ def compare(folder: Path, name: str, seed: int) -> dict[str, object]:
     while time.process_time() - started < price:
         tried.append(trained(next(drawn).parameters()))
     best = max(tried, key=lambda each: each["val"])
-    return {"price_s": round(price, 1), "found": found, "derived": derived, "random": best, "tried": len(tried)}
+    return {
+        "price_s": round(price, 1),
+        "found": found,
+        "derived": derived,
+        "random": best,
+        "tried": len(tried),
+    }
 
 
 if __name__ == "__main__":

@@ -22,7 +22,13 @@ def test_a_file_counts_once(
 ) -> None:
     make_platform(tmp_path / "platform")
     parameters = Configuration(DEFAULT_HYPERPARAMETERS, mobilenet_v2()).parameters()
-    content = {"parameters": parameters, "val_ap": 0.5, "test_ap": 0.4, "budget": {"name": "smoke"}, "seed": 0}
+    content = {
+        "parameters": parameters,
+        "val_ap": 0.5,
+        "test_ap": 0.4,
+        "budget": {"name": "smoke"},
+        "seed": 0,
+    }
     file = tmp_path / "result.json"
     file.write_text(json.dumps(content))
     places = ["--data", str(drawn_faces), "--platform", str(tmp_path / "platform"), "--cache", str(tmp_path)]
@@ -34,7 +40,9 @@ def test_a_file_counts_once(
     assert said[0] == said[1]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"parameters": {}, "budget": 3, "seed": 0, "val_ap": 0.5}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"parameters": {}, "budget": 3, "seed": 0, "val_ap": 0.5}']
+)
 def test_no_result_is_named(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "result.json"
     file.write_text(text)

@@ -100,7 +100,8 @@ class RetinaFace(nn.Module):
     def context(self, images: Tensor) -> list[Tensor]:
         """Outputs of the context modules, three maps ``[B, 80, H / s, W / s]``: the anchor-level features of G."""
         return [
-            module(x) for module, x in zip(self.contexts, self.pyramid(self.backbone(self.normalized(images))))
+            module(x)
+            for module, x in zip(self.contexts, self.pyramid(self.backbone(self.normalized(images))))
         ]
 
     def normalized(self, images: Tensor) -> Tensor:
