@@ -209,11 +209,13 @@ class HyperFDAdvisor(MsgDispatcherBase):
         if session.end(reason, outcomes):
             self.send(CommandType.NoMoreTrialJobs, "")
             session.say_done()
+            session.leave_report()
 
     def _stop(self) -> None:
         outcomes = self._outcomes()
         if self._session is not None and any(result for _, result, _ in outcomes):
             self._session.end("it was stopped", outcomes)
+            self._session.leave_report()
 
     def _guard(self, action: Callable[[], None]) -> None:
         try:

@@ -138,6 +138,7 @@ class HyperFDTuner(Tuner):
             self._trials.look()
             if self._trials.results:
                 self._end(self._session, "it was stopped")
+                self._session.leave_report()
 
     # -------------------------------------------------------------------------------------------- in between
 
@@ -159,6 +160,7 @@ class HyperFDTuner(Tuner):
                 reason = "no trial is left" if self._trials.missing else "all results are there"
                 if self._end(session, reason):
                     session.say_done()
+                    session.leave_report()
             return
         if news:
             session.replan(self._trials.missing, self._trials.handed_out)
