@@ -135,7 +135,9 @@ not looked at for any choice.
 
 ## Use
 
-    {handed.command}
+In this folder, on pictures, videos or folders of them:
+
+    hyperfd detect --weights {BEST} --out found PICTURES
 
 {handed.onnx} Its input `images` is float32 RGB in 0..255, `[B, 3, H, W]`, upright; its outputs are `scores` `[B, A]`, `boxes`
 `[B, A, 4]` (corners, in pixels) and `landmarks` `[B, A, 10]`. Overlapping boxes are left to a non-maximum suppression (IoU 0.4).

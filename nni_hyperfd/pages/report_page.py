@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from nni_hyperfd.data.decode import decode
@@ -16,7 +18,7 @@ from nni_hyperfd.pages.report_facts import Measured, ReportFacts, TrialFacts
 from nni_hyperfd.pages.tiles import TILE, Box, sheet, tile
 
 SHOWN_SCORE = 0.5
-SHOWN = 6
+SHOWN = 5
 """Best images on the page, and worst ones."""
 
 FACE, IGNORED, RIGHT, WRONG = "#2f8bff", "#c7ccd4", "#ffc400", "#ff4d3d"
@@ -152,12 +154,14 @@ def _learning(facts: ReportFacts) -> list[Markup]:
     curves = {_label(facts, trial): trial.curve for trial in facts.trials if trial.curve}
     if not curves:
         return [element("p", "No trial reported anything on its way.", _class="soft")]
+    lowest = min(ap for points in curves.values() for _, ap in points)
+    bottom = math.floor(lowest * 5) / 5 if lowest < 1 else 0.8
     own = all(trial.training is None for trial in facts.trials)
     told = "" if own else " Epoch 0 is the base before any training."
     x_title = "reports" if own else "epochs"
     return [
         element("p", f"AP@50 on val after each validation.{told}", _class="soft"),
-        lines(curves, x_title, "AP@50 on val", dots=True),
+        lines(curves, x_title, "AP@50 on val", y_range=(bottom, 1.0), dots=True),
     ]
 
 
@@ -264,7 +268,7 @@ def _sent(facts: ReportFacts) -> list[Markup]:
     return [
         element(
             "p",
-            f"{messages} messages with {total / 1e6:.2f} MB to {facts.platform}, and no image, box or file name in any of them. What each of them "
+            f"{messages} message{'s' if messages != 1 else ''} with {total / 1e6:.2f} MB to {facts.platform}, and no image, box or file name in any of them. What each of them "
             "said:",
         ),
         element("pre", f"hyperfd ledger {facts.experiment_id}"),

@@ -252,11 +252,13 @@ class HyperFDAdvisor(MsgDispatcherBase):
         if experiment.end(reason, self._outcomes()):
             self.send(CommandType.NoMoreTrialJobs, "")
             experiment.say_done()
+            experiment.leave_report()
 
     def _stop(self) -> None:
         outcomes = self._outcomes()
         if self._experiment is not None and any(result for _, result, _ in outcomes):
             self._experiment.end("it was stopped", outcomes)
+            self._experiment.leave_report()
 
     def _guard(self, action: Callable[[], None]) -> None:
         try:

@@ -95,6 +95,7 @@ class Experiment:
             logger.warning("The list of this experiment is not the platform's own: %s.", memo.provisional)
         Presence(folder).announce()
         self._folder, self._memo = folder, memo
+        self._reported = False
         self._training = self.records.training()
         self._ended = self._task.status == "done"
         if self._ended:
@@ -214,6 +215,33 @@ class Experiment:
             Page(os.environ["NNI_TUNER_COMMAND_CHANNEL"]).finish(self.records.started())
         except (OSError, HyperFDError) as error:
             logger.warning("NNI's page will not say DONE: %s", error)
+
+    def leave_report(self) -> None:
+        """Write a page on the experiment into its folder, once, and say where it is in the last line of the log.
+
+        Called when everything else is done: whatever goes wrong here, the experiment is over and the platform has learned.
+        """
+        if self._reported:
+            return
+        self._reported = True
+        experiment = self.records.experiment_id
+        try:
+            from nni_hyperfd.plugin.report import write_page
+
+            page = write_page(self._folder)
+        except Exception as error:
+            logger.warning(
+                "There is no report yet (%s): run `hyperfd report %s`.",
+                error,
+                experiment,
+                exc_info=not _is_told(error),
+            )
+            return
+        logger.info(
+            "The report is %s; `hyperfd report %s --out FOLDER` copies the best detector out, too.",
+            page,
+            experiment,
+        )
 
 
 def _replanned(memo: Memo, fixed: Collection[int], found: Recommendation) -> Memo:

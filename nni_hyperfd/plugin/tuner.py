@@ -149,6 +149,7 @@ class HyperFDTuner(Tuner):
             self._trials.look()
             if self._trials.results:
                 self._end(self._experiment, "it was stopped")
+                self._experiment.leave_report()
 
     # -------------------------------------------------------------------------------------------- in between
 
@@ -170,6 +171,7 @@ class HyperFDTuner(Tuner):
                 reason = "no trial is left" if self._trials.missing else "all results are there"
                 if self._end(experiment, reason):
                     experiment.say_done()
+                    experiment.leave_report()
             return
         if news:
             experiment.replan(self._trials.missing, self._trials.handed_out)
