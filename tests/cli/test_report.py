@@ -54,6 +54,12 @@ def train(nni: Nni, data: Path) -> dict[str, Any]:
     return result
 
 
+def only_trial(nni: Nni) -> Path:
+    """The folder of the one trial of this package."""
+    (folder,) = (nni.folder / "environments" / "local-env" / "trials").iterdir()
+    return folder
+
+
 def report(nni: Nni, *options: str) -> int:
     return main(["report", "exp1", "--experiment_dir", str(nni.folder.parent), *options])
 
@@ -86,7 +92,7 @@ def test_from_training_to_a_detector_in_the_hand(
             float(end) for end in re.search(rf"on {split}: {ap} \(.*: (\S+) to (\S+)\)", printed).groups()
         )
         assert 0 <= low <= float(ap) <= high <= 1
-    trial = begun.folder / "environments" / "local-env" / "trials" / "job0"
+    trial = only_trial(begun)
     assert (out / "best.safetensors").read_bytes() == (trial / "best.safetensors").read_bytes()
     card = (out / "MODEL_CARD.md").read_text()
     assert f"| {kept['test_ap']:.3f} |" in card
@@ -132,7 +138,7 @@ def test_what_is_gone_is_told_and_the_rest_is_reported(
     begun: Nni, drawn_faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], gone: str
 ) -> None:
     result = train(begun, drawn_faces)
-    trial = begun.folder / "environments" / "local-env" / "trials" / "job0"
+    trial = only_trial(begun)
     if gone == "folder":
         shutil.rmtree(trial)
     elif gone == "best.safetensors":
