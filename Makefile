@@ -13,6 +13,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The same folder by its own name, see `place` below.
+PHYSICAL = "$$(cd $(BIN) && pwd -P)"
 STAMP := $(VENV)/.setup-done
 JOBS ?= 2
 QUICK := $(addprefix tests/,data detection metafeature protocol ranker recommendation spaces test_walls.py setup)
@@ -32,25 +34,39 @@ $(STAMP): setup.py constraints.txt
 	@command -v "$(PYTHON)" >/dev/null || { echo "Python was not found as '$(PYTHON)': install Python 3.10 to 3.13, or name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v[:2] <= (3, 13) else "NNI 3.0 and this package run on Python 3.10 to 3.13, but $(PYTHON) is %d.%d: name another one, for example make setup PYTHON=python3.11" % v[:2])'
 	@echo "Installing into $(VENV): about 6 GB, most of it torch's CUDA libraries; this takes some minutes."
-	"$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[test]'
+	@$(place)
+	"$(PYTHON)" -m venv "$$(cd $(VENV) && pwd -P)"
+	$(PHYSICAL)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[test]'
 	@touch $@
+
+# NNI starts its tuner by a shell line in which the interpreter's path is not quoted. Where this folder's name has a
+# blank, or another sign that a shell would read, the environment lies elsewhere and .venv is a link to it.
+define place
+[ -d $(VENV) ] || { rm -f $(VENV); case "$(CURDIR)" in \
+*[!A-Za-z0-9_./+@:,=-]*) \
+    for home in "$${XDG_CACHE_HOME:-$$HOME/.cache}" /var/tmp; do \
+        case "$$home" in *[!A-Za-z0-9_./+@:,=-]*) ;; *) break ;; esac; \
+    done; \
+    mkdir -p "$$home" && ln -s "$$(mktemp -d "$$home/nni_hyperfd-venv-XXXXXX")" $(VENV) ;; \
+*) mkdir $(VENV) ;; \
+esac; }
+endef
 
 # NNI's page would listen on all network interfaces, without a password.
 demo test quick: export NODE_OPTIONS := --require "$(CURDIR)/examples/loopback_only.cjs"
 
 demo: setup
-	$(BIN)/python examples/demo.py $(if $(DATA),--data "$(DATA)")
+	$(PHYSICAL)/python examples/demo.py $(if $(DATA),--data "$(DATA)")
 
 # Two files at a time, each in a process of one thread; real experiments, which take longest, come first.
 test quick: export OMP_NUM_THREADS := 1
 SIDE_BY_SIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: lint
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+	$(PHYSICAL)/python -m pytest $(SIDE_BY_SIDE)
 
 quick: setup
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -x $(QUICK)
+	$(PHYSICAL)/python -m pytest $(SIDE_BY_SIDE) -x $(QUICK)
 
 # The oldest and the newest allowed versions of what we stand on, an environment of 6 GB each: what was seen is in
 # benchmarks/results/versions.md.
@@ -77,4 +93,5 @@ clean:
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
 distclean: clean
+	[ ! -L $(VENV) ] || rm -rf "$$(cd $(VENV) && pwd -P)"
 	rm -rf $(VENV)

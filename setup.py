@@ -34,6 +34,10 @@ SERVER_REQUIREMENTS = [  # of `hyperfd serve`
     "uvicorn>=0.30",
 ]
 
+VIDEO_REQUIREMENTS = [
+    "av>=14.2",  # frames of videos, for `hyperfd detect`; from here on they say by how much players turn them
+]
+
 EVIDENCE_REQUIREMENTS = [  # of nni_hyperfd/evidence
     "joblib",
     "matplotlib",  # the figures of the results page
@@ -44,6 +48,7 @@ TEST_REQUIREMENTS = [
     *EVIDENCE_REQUIREMENTS,
     *PRIVACY_REQUIREMENTS,
     *SERVER_REQUIREMENTS,
+    *VIDEO_REQUIREMENTS,
     "pytest>=8",
     "pytest-xdist>=3.8",
     "hypothesis",
@@ -119,6 +124,7 @@ setup(
         "rivals": RIVALS_REQUIREMENTS,
         "server": SERVER_REQUIREMENTS,
         "test": TEST_REQUIREMENTS,
+        "video": VIDEO_REQUIREMENTS,
     },
     entry_points={"console_scripts": ["hyperfd = nni_hyperfd.cli:main"]},
 )

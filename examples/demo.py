@@ -203,14 +203,20 @@ def wait(port: int, started: float) -> list[dict]:
 
 
 def reason(folder: Path) -> str:
-    """The last complaint of an experiment's tuner, or else of its trials."""
-    logs = [folder / "log" / "dispatcher.log", *sorted(folder.glob("environments/*/trials/*/trial.stderr"))]
-    for log in logs:
+    """The last complaint of an experiment's tuner, or else of its trials, of whatever they ran in, of NNI itself."""
+    tuner, *nni = (folder / "log" / f"{name}.log" for name in ("dispatcher", "nnictl_stderr", "nnimanager"))
+    trials = sorted(folder.glob("environments/*/trials/*/trial.stderr"))
+    for log, complaint in (
+        *((log, r"(?:HyperFD|finetune\.py): (.*)") for log in (tuner, *trials)),
+        *((log, r"^(\w*(?:Error|Exception)\b.*)") for log in (*trials, tuner)),
+        *((log, r"((?:ERROR|[Ee]rror:|not found).*)") for log in nni),
+    ):
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        told = [line for line in lines if re.search(r"HyperFD: |finetune\.py: ", line)]
+        told = [(line, match.group(1)) for line in lines if (match := re.search(complaint, line))]
         if told:
-            return re.sub(r".*?(HyperFD|finetune\.py): ", "", told[-1])
-    return f"see {logs[-1]}"
+            line, words = told[0] if log in nni else told[-1]
+            return f"{line if log in nni else words} ({log})"
+    return f"see {folder / 'log'}"
 
 
 def finished_trials(port: int) -> list[dict]:
@@ -284,9 +290,9 @@ def show(outcomes: list[Outcome], out: Path, platform: Path) -> None:
         best = max(outcome.trials, key=lambda trial: trial["val_ap"])
         folder = outcome.folder / "environments" / "local-env" / "trials" / best["id"]
         print(f"  {outcome.customer.name}: weights, result and pictures of the best trial in {folder}")
-    print(f"  what the platform knows now: hyperfd status --platform {platform}")
+    print(f"  what the platform knows now: hyperfd status --platform {shlex.quote(str(platform))}")
     print(
-        f"  the pages again: nnictl view {outcomes[0].experiment} --experiment_dir {out / 'nni-experiments'}"
+        f"  the pages again: nnictl view {outcomes[0].experiment} --experiment_dir {shlex.quote(str(out / 'nni-experiments'))}"
     )
 
 

@@ -45,12 +45,9 @@ from nni_hyperfd.scalars import ScalarLog, show_on_page
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS, HyperParameters
-from nni_hyperfd.spaces.unread import refuse_unread
+from nni_hyperfd.spaces.unread import TRIAL_BUDGET, refuse_unread
 
 logger = logging.getLogger(__name__)
-
-TRIAL_BUDGET = "TRIAL_BUDGET"
-"""Key by which NNI's multi-fidelity advisors (Hyperband, BOHB) say how long a trial may train: here, in epochs."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +184,8 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
         "curve": [[point.epoch, point.ap] for point in outcome.curve],
         "data": counted(store),
     }
+    if hyperparameters.counts is not None:
+        result["faces_without_candidates"] = engine.faces_without
     if rival:
         # Decoded anew at a size that does not blur the largest images which the rival may ask for.
         sharp = open_pixels(dataset, round(2 * SCALES[-1] * budget.evaluation_size), trial.cache)

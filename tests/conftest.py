@@ -22,6 +22,7 @@ pytest_plugins = (
     "tests.fixtures.nni_dispatcher",
     "tests.fixtures.pace",
     "tests.fixtures.pictures",
+    "tests.fixtures.videos",
 )
 
 

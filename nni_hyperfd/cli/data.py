@@ -44,6 +44,7 @@ def run(options: argparse.Namespace) -> None:
         print(f"\nWarning: {warning}")
     if options.html:
         try:
+            options.html.parent.mkdir(parents=True, exist_ok=True)
             write_file(options.html, data_page.data_page(facts))
         except OSError as error:
             raise DataError(

@@ -57,6 +57,10 @@ def run(options: argparse.Namespace) -> None:
     from nni_hyperfd.files import write_file
     from nni_hyperfd.spaces.space import standard_search_space
 
+    if any(letter.isspace() for letter in sys.executable):
+        raise PluginError(
+            f"NNI cannot start a Python whose path holds a blank ({sys.executable}): make an environment in a folder without one, and install this package there"
+        )
     get_budget(options.budget)
     if not 1 <= options.trials <= 1000:
         raise PluginError(f"--trials is {options.trials}: give a whole number from 1 to 1000")
@@ -108,6 +112,7 @@ def configuration(
         "trialConcurrency": 1,
         "tuner": {
             "className": "nni_hyperfd.HyperFDTuner",
+            "codeDirectory": str(out),  # NNI asks for one, though the package is installed
             "classArgs": {
                 "data": str(data),
                 "budget": trials,

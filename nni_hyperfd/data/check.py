@@ -19,7 +19,8 @@ from nni_hyperfd.data.formats.classes import decide
 from nni_hyperfd.data.formats.folder import Header
 from nni_hyperfd.data.orientation import SIDEWAYS, UPRIGHT, upright_boxes, upright_landmarks
 from nni_hyperfd.data.report import ClassCount, Findings, Problem, Role
-from nni_hyperfd.data.tables import Size, are_fractions
+from nni_hyperfd.data.tables import Size, are_fractions, are_percent
+from nni_hyperfd.errors import DataError
 
 LANDMARKS = 5
 SMALLEST_SIDE = 1.0  # pixels; thinner boxes have no meaningful logarithm of their size
@@ -119,11 +120,20 @@ def _classes(
         for entry in annotations.entries():
             entry.faces = [replace(face, label=face.number) for face in entry.faces]
         found = [face for entry in annotations.entries() for face in entry.faces]
+    where = str(annotations.folder.root)
+    if not named and numbers and annotations.class_names and faces is None:
+        found_names, found_numbers = (
+            ", ".join(sorted(annotations.class_names)[:12]),
+            ", ".join(sorted(numbers)[:12]),
+        )
+        raise DataError(
+            f"the boxes of {where} have the class numbers {found_numbers}, to which none of the named classes belongs ({found_names}): mend "
+            "the list of classes, or say which are faces by faces: [numbers] in classArgs or --faces NUMBER."
+        )
     counts = Counter(face.label for face in found)
     missed: Counter[str | None] = Counter(
         label for _, _, label in annotations.missed if label is not None and label not in counts
     )
-    where = str(annotations.folder.root)
     classes = decide(counts | missed, annotations.groups, where, faces, ignore) if counts | missed else {}
     for image, problem, label in annotations.missed:
         if label is None or classes[label].role is not Role.OTHER:
@@ -191,6 +201,12 @@ def _in_pixels(entries: dict[str, Entry], annotations: Annotations) -> dict[str,
             f"boxes are taken as fractions of their pictures: none of {4 * len(boxes)} numbers is beyond 1"
         )
         return {**entries, **{name: _scaled(entry, annotations) for name, entry in asked.items()}}
+    frames = [frame for name in asked if (frame := annotations.frame(name)) is not None]
+    if are_percent(boxes, frames):
+        raise DataError(
+            f"all {len(boxes)} boxes of {annotations.folder.root} lie within the first 100 pixels of larger pictures, as percent would: "
+            "write pixels, or fractions from 0 to 1."
+        )
     for name, entry in asked.items():
         doubtful = sum(max(map(abs, face.box)) <= 1 and any(face.box) for face in entry.faces)
         if doubtful:

@@ -96,6 +96,8 @@ def spellings(name: str) -> Iterator[str]:
             break
         yield unquoted
         quoted = unquoted
+    if "+" in address and address != plain:  # as forms quote a blank
+        yield unquote(address.replace("+", " "))
     folder, last = os.path.split(quoted)
     for prefix in (UPLOAD_PREFIX, *([LONGER_PREFIX] if "upload" in folder.casefold() else [])):
         if prefix.match(last):

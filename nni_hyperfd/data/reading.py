@@ -19,6 +19,7 @@ FORMATS = (
     "createml",
     "via",
     "supervisely",
+    "labelstudio",
 )
 EXIF = ("upright", "stored")
 

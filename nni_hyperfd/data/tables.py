@@ -196,6 +196,7 @@ def four_in_one(cell: str) -> list[float] | None:
 Size = tuple[float, float]
 Four = Sequence[float]
 ENOUGH = 3  # boxes: fewer prove nothing against what a format says
+MANY = 8  # boxes and pictures: fewer may lie wherever they like
 ROOM = 0.02  # of the picture: how far rounding and boxes over the edge may lead outside
 
 
@@ -203,6 +204,22 @@ def are_fractions(boxes: Sequence[Four]) -> bool:
     """Whether the numbers of a whole table are fractions of the picture: none beyond 1, and not all of them whole."""
     values = [value for box in boxes for value in box if math.isfinite(value)]
     return bool(values) and max(map(abs, values)) <= 1 + 5 * ROOM and any(value % 1 for value in values)
+
+
+def are_percent(boxes: Sequence[Four], pictures: Sequence[Size]) -> bool:
+    """Whether boxes (as corners) are most likely percent of their pictures: many, in all of 0 to 100, and none beyond.
+
+    Faces of many pictures do not all lie in one corner of at most a ninth of the area.
+    """
+    values = [value for box in boxes for value in box]
+    return (
+        len(boxes) >= MANY
+        and len(pictures) >= MANY
+        and min(min(size) for size in pictures) >= 300
+        and all(map(math.isfinite, values))
+        and 50 < max(values) <= 100
+        and min(values) >= 0
+    )
 
 
 def corners_of(box: Four, layout: str) -> tuple[float, float, float, float]:

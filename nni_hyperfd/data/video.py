@@ -41,7 +41,7 @@ def frames(path: Path, every: float) -> Iterator[Frame]:
         import av
     except ModuleNotFoundError:
         raise DataError(
-            f"{path} is a video, and PyAV, which reads them, is not installed: run pip install av, or install this package with [video]"
+            f"{path} is a video, and PyAV, which reads them, is not installed: run pip install 'av>=14.2', or install this package with [video]"
         ) from None
     logging.getLogger("libav").setLevel(logging.CRITICAL)  # what is wrong is said once, below
     due = 0.0
@@ -56,7 +56,7 @@ def frames(path: Path, every: float) -> Iterator[Frame]:
                 if seconds + 1e-6 >= due:
                     due = max(due, seconds) + every
                     # The display matrix says by how much players turn the picture, counter-clockwise.
-                    turns = round(getattr(frame, "rotation", 0) / 90) % 4
+                    turns = round(frame.rotation / 90) % 4
                     pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
                     yield Frame(pixels, seconds, number)
     except (av.FFmpegError, OSError, ValueError) as error:

@@ -12,6 +12,8 @@ WIDTH, HEIGHT = 620, 260
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 38
 
 Points = Sequence[tuple[float, float]]
+Ticks = Sequence[tuple[float, str]]
+"""Values, each with what stands at it."""
 
 
 def lines(
@@ -46,15 +48,25 @@ def lines(
 
 
 def histogram(
-    values: Sequence[float], marks: Mapping[str, float], x_title: str, y_title: str, bins: int = 28
+    values: Sequence[float],
+    marks: Mapping[str, float],
+    x_title: str,
+    y_title: str,
+    x_range: tuple[float, float] | None = None,
+    bins: int = 28,
 ) -> Markup:
-    """How often values occur, on a logarithmic axis of doublings, with dashed lines at ``marks``."""
-    ends = [*values, *marks.values()]
-    low, high = (math.log2(edge) for edge in (min(ends) * 0.9, max(ends) * 1.1))
+    """How often values occur, on a logarithmic axis of doublings, with dashed lines at ``marks``; "!" before a name: in red.
+
+    Args:
+        x_range: least and greatest value of the axis, for several charts on one scale.
+    """
+    ends = x_range or (min(*values, *marks.values()), max(*values, *marks.values()))
+    low, high = math.log2(ends[0] * 0.9), math.log2(ends[1] * 1.1)
     counts = [0] * bins
     for value in values:
         counts[min(bins - 1, int((math.log2(value) - low) / (high - low) * bins))] += 1
-    frame = _Frame((low, high), (0, max(1, *counts)))
+    heights = whole_ticks(max(counts))
+    frame = _Frame((low, high), (0, heights[-1]))
     step = (high - low) / bins
     bars = [
         element(
@@ -82,13 +94,27 @@ def histogram(
                 stroke="#b3261e" if name.startswith("!") else "#66707f",
                 stroke_dasharray="4 4",
             ),
-            element("text", name.lstrip("!"), x=f"{frame.x(math.log2(value)) + 3:.1f}", y=TOP + 9),
+            # In a line of its own: it often stands at one of the others.
+            element(
+                "text",
+                name.lstrip("!"),
+                x=f"{frame.x(math.log2(value)) + 3:.1f}",
+                y=TOP + (24 if name.startswith("!") else 9),
+            ),
         )
         for name, value in marks.items()
     ]
     doublings = [2.0**power for power in range(math.ceil(low), math.floor(high) + 1)]
     ticks = [(math.log2(value), f"{value:g}") for value in doublings]
-    return _svg(HEIGHT, *frame.axes(x_title, y_title, ticks, whole=True), *bars, *lines_at)
+    shown = [(float(height), f"{height}") for height in heights]
+    return _svg(HEIGHT, *frame.axes(x_title, y_title, ticks, shown), *bars, *lines_at)
+
+
+def whole_ticks(highest: int, most: int = 5) -> list[int]:
+    """Multiples of 1, 2 or 5 times a power of ten from 0 to at least ``highest``, in at most ``most`` steps."""
+    steps = (factor * 10**power for power in range(20) for factor in (1, 2, 5))
+    step = next(step for step in steps if step * most >= highest)
+    return list(range(0, max(1, -(-highest // step)) * step + 1, step))
 
 
 class _Frame:
@@ -106,13 +132,16 @@ class _Frame:
         return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
     def axes(
-        self, x_title: str, y_title: str, x_ticks: list[tuple[float, str]] | None = None, whole: bool = False
+        self,
+        x_title: str,
+        y_title: str,
+        x_ticks: Ticks | None = None,
+        y_ticks: Ticks | None = None,
     ) -> list[Markup]:
         parts = [element("title", f"{y_title} against {x_title}")]
         low, high = self.y_range
-        for i in range(5):
-            value = low + (high - low) * i / 4
-            label = f"{value:.0f}" if whole else f"{value:.2f}"
+        quarters = [low + (high - low) * i / 4 for i in range(5)]
+        for value, label in y_ticks or [(value, f"{value:.2f}") for value in quarters]:
             y = f"{self.y(value):.1f}"
             parts.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, stroke="#e8ebef"))
             parts.append(element("text", label, x=LEFT - 6, y=self.y(value) + 4, text_anchor="end"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from nni_hyperfd.data.dataset import FaceDataset
+from nni_hyperfd.data.dataset import FaceDataset, FaceImage
 from nni_hyperfd.data.decode import decode
 from nni_hyperfd.detection.anchors import SIZES
 from nni_hyperfd.detection.evaluation.detections import IGNORED_SIDE, REFERENCE_SIDE
@@ -13,8 +15,11 @@ from nni_hyperfd.pages.data_facts import DataFacts, SplitFacts, problems, shorte
 from nni_hyperfd.pages.html import Markup, cards, element, page, section, table
 from nni_hyperfd.pages.tiles import TILE, Box, sheet, tile
 
-SHOWN = 12
+SHOWN = 10
 """Images of each split on its contact sheet."""
+
+PAIRS = 8
+"""Groups of copies across splits that are shown."""
 
 FACE, SMALL, IGNORED = "#2f8bff", "#ff9f1c", "#c7ccd4"
 
@@ -37,10 +42,10 @@ def data_page(facts: DataFacts) -> str:
         *(warnings or [element("p", "Nothing stands out that would spoil AP.", _class="soft")]),
         section("Splits", split_table(facts)),
         section("Classes", _classes(dataset)),
-        section("Sizes of faces", *_sizes(facts)),
         section("What was left out, repaired, or is worth a look", *_findings(facts)),
-        section("Copies", *_copies(facts)),
         section("Contact sheets", _legend(), *(_contact(facts, split) for split in facts.splits)),
+        section("Sizes of faces", *_sizes(facts)),
+        section("Copies", *_copies(facts)),
     )
 
 
@@ -106,12 +111,15 @@ def _sizes(facts: DataFacts) -> list[Markup]:
             _class="soft",
         )
     ]
-    for split in facts.splits:
-        if len(split.sides):
-            values = (split.sides * scale).tolist()
-            parts.append(element("h3", split.name))
-            parts.append(histogram(values, {**anchors, **rule}, "shorter side of the face, pixels", "faces"))
-    return parts
+    sides = {split.name: (split.sides * scale).tolist() for split in facts.splits if len(split.sides)}
+    marks = {**anchors, **rule}
+    every = [value for values in (*sides.values(), marks.values()) for value in values]
+    x_title, x_range = "shorter side of the face, pixels", (min(every), max(every))
+    drawn = [
+        element("div", element("h3", name), histogram(values, marks, x_title, "faces", x_range))
+        for name, values in sides.items()
+    ]
+    return [*parts, element("div", *drawn, _class="charts")]
 
 
 def _findings(facts: DataFacts) -> list[Markup]:
@@ -120,7 +128,7 @@ def _findings(facts: DataFacts) -> list[Markup]:
     if report.left_out:
         reasons = [(count, problem.text) for problem, count in report.left_out_by_reason().items()]
         parts += [element("h3", "Images that are not used"), table(("images", "reason"), reasons)]
-    rows = problems(facts)
+    rows = [(element("span", done, style="white-space: nowrap"), *rest) for done, *rest in problems(facts)]
     if rows:
         parts += [element("h3", "Everything that was counted")]
         parts += [table(("done", "how often", "what", "for example"), rows)]
@@ -132,13 +140,22 @@ def _copies(facts: DataFacts) -> list[Markup]:
     if not any(count for _, count, *_ in rows):
         return [element("p", "No two images are the same or nearly so.", _class="soft")]
     parts = [table(COPY_HEAD, rows)]
-    names = [
-        element("li", ", ".join(facts.dataset.images[index].path.name for index in group[:6]))
-        for group in facts.alike_across[:10]
+    split_of = {index: name for name, members in facts.dataset.splits.items() for index in members}
+    tiles = [
+        shown
+        for group in facts.alike_across[:PAIRS]
+        for index in _one_of_each(group, split_of)
+        if (shown := _tile(facts.dataset.images[index], f"{split_of[index]}: ")) is not None
     ]
-    if names:
-        parts += [element("h3", "Some groups that lie in more than one split"), element("ul", *names)]
+    if tiles:
+        parts += [element("h3", "Some that lie in more than one split"), sheet(tiles)]
     return parts
+
+
+def _one_of_each(group: tuple[int, ...], split_of: Mapping[int, str]) -> list[int]:
+    """The first two images of a group that lie in different splits."""
+    first = {split_of[index]: index for index in reversed(group) if index in split_of}
+    return sorted(first.values())[:2]
 
 
 COPY_HEAD = ("copies", "groups", "images", "groups across splits", "images in them")
@@ -166,17 +183,20 @@ def _legend() -> Markup:
 def _contact(facts: DataFacts, split: SplitFacts) -> Markup:
     indices = facts.dataset.splits[split.name]
     chosen = np.unique(np.linspace(0, len(indices) - 1, SHOWN).round().astype(int)).tolist()
-    tiles = []
-    for place in chosen:
-        image = facts.dataset.images[indices[place]]
-        pixels = decode(image.path, 2 * TILE)
-        if pixels is None:
-            continue
-        scale = np.array([pixels.shape[1] / image.width, pixels.shape[0] / image.height] * 2)
-        sides = iter(shorter_sides([image]))
-        boxes = []
-        for corners, ignored in zip(image.boxes, image.ignored):
-            color = IGNORED if ignored else FACE if next(sides) >= IGNORED_SIDE else SMALL
-            boxes.append(Box((corners * scale).tolist(), color, dashed=bool(ignored)))
-        tiles.append(tile(pixels, boxes, f"{image.path.name} · {image.width} × {image.height}"))
+    images = [facts.dataset.images[indices[place]] for place in chosen]
+    tiles = [shown for image in images if (shown := _tile(image)) is not None]
     return element("div", element("h3", f"{split.name}: {len(tiles)} of {split.images}"), sheet(tiles))
+
+
+def _tile(image: FaceImage, before: str = "") -> Markup | None:
+    """The picture with its boxes, under its name; None where it has vanished since it was read."""
+    pixels = decode(image.path, 2 * TILE)
+    if pixels is None:
+        return None
+    scale = np.array([pixels.shape[1] / image.width, pixels.shape[0] / image.height] * 2)
+    sides = iter(shorter_sides([image]))
+    boxes = []
+    for corners, ignored in zip(image.boxes, image.ignored):
+        color = IGNORED if ignored else FACE if next(sides) >= IGNORED_SIDE else SMALL
+        boxes.append(Box((corners * scale).tolist(), color, dashed=bool(ignored)))
+    return tile(pixels, boxes, f"{before}{image.path.name} · {image.width} × {image.height}")

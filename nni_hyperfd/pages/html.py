@@ -22,8 +22,9 @@ tr.best td { font-weight: 650; background: #fff8e2 }
 .cards { display: flex; flex-wrap: wrap; gap: 12px; margin: 12px 0 } .card { border: 1px solid var(--line); border-radius: 8px; padding: 8px 16px; min-width: 120px }
 .card b { display: block; font-size: 22px; font-variant-numeric: tabular-nums } .card span { color: var(--soft); font-size: 13px }
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 10px }
-.sheet figure { margin: 0; min-width: 0 } .sheet svg { width: 100%; height: auto; display: block; background: #14181e; border-radius: 4px }
+.sheet figure { margin: 0; min-width: 0 } .sheet svg { width: 100%; aspect-ratio: 1; display: block; background: #14181e; border-radius: 4px }
 figcaption { font-size: 12px; color: var(--soft); overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(320px, 1fr)); gap: 4px 18px } .charts h3 { margin: 10px 0 0 }
 svg.chart { max-width: 100%; height: auto } svg text { font: 12px system-ui, sans-serif; fill: #4a5462 }
 code, pre { font: 13px/1.5 ui-monospace, monospace; background: #f4f6f8; border-radius: 4px } code { padding: 1px 5px } pre { padding: 10px 14px; overflow-x: auto }
 """

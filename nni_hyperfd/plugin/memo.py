@@ -29,6 +29,7 @@ class Memo:
         settings: checked and with absolute paths.
         search_space: as NNI gave it.
         ranking: parameters of the configurations to try, in this order; the first ones are the recommended ones.
+        provisional: why the ranking is not the platform's own, where it was made while that was away.
         scores: what the platform foretold for each of the ranking when it was planned; None where it is not known any more.
         version: of the platform that made the first plan; None where an older version of this package made it.
     """
@@ -36,6 +37,7 @@ class Memo:
     settings: Settings
     search_space: Mapping[str, Any]
     ranking: tuple[Mapping[str, Any], ...]
+    provisional: str | None = None
     scores: tuple[float | None, ...] = ()
     version: int | None = None
 
@@ -59,6 +61,7 @@ class Memo:
             settings=Settings.from_class_args(content["settings"]),
             search_space=content["search_space"],
             ranking=tuple(content["ranking"]),
+            provisional=content.get("provisional"),
             scores=tuple(content.get("scores", ())),
             version=content.get("version"),
         )
@@ -79,6 +82,7 @@ class Memo:
             "settings": self.settings.as_class_args(),
             "search_space": self.search_space,
             "ranking": self.ranking,
+            "provisional": self.provisional,
             "scores": self.scores,
             "version": self.version,
         }

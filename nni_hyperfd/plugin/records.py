@@ -17,12 +17,10 @@ from typing import Any
 
 from nni_hyperfd.customer.result import Training
 from nni_hyperfd.errors import PluginError
+from nni_hyperfd.spaces.unread import TRIAL_BUDGET
 
 HOME = Path("~/nni-experiments")
 """NNI's folder of experiments, and of the list of those that lie elsewhere."""
-
-TRIAL_BUDGET = "TRIAL_BUDGET"
-"""Parameter by which advisors of NNI say how long a trial trains; here in epochs."""
 
 _END_EVENTS = frozenset({"SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED", "EARLY_STOPPED"})
 _START_EVENTS = frozenset({"WAITING", "RUNNING", "ADD_RESUMED"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,60 @@ def test_wrong_input_is_one_sentence(
     assert captured.err.startswith("hyperfd: ")
     assert captured.err.count("\n") == 1
     assert said in captured.err
+
+
+def test_folders_and_videos_as_coco(
+    pictures: list[Path],
+    make_video: Callable[[Path], Path],
+    sure: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Sub-folders that hold files of one name, a video, a hidden folder, and a text that is passed over."""
+    folder, out = tmp_path / "Bilder und Filme", tmp_path / "out"
+    for name in ("a", "b", ".hidden"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "one.jpg").write_bytes(pictures[0].read_bytes())
+    (folder / "notes.txt").write_text("no picture")
+    make_video(folder / "film.mp4")
+    options = ["--weights", sure, "--out", str(out), "--size", "64", "--every", "0.5"]
+    assert main(["detect", str(folder), *options, "--coco"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    film = folder / "film.mp4"
+    assert [image["file_name"] for image in found["images"]] == [
+        str(folder / "a" / "one.jpg"),
+        str(folder / "b" / "one.jpg"),
+        f"{film}#t=0.000",
+        f"{film}#t=0.500",
+    ]
+    assert [(image["width"], image["height"]) for image in found["images"][2:]] == [(64, 48), (64, 48)]
+    drawn = ["a-one.png", "b-one.png", "film-000000.png", "film-000005.png"]
+    assert sorted(path.name for path in out.iterdir()) == drawn
+
+    assert main(["detect", str(folder), *options, "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert len(found["annotations"]) == sum(len(each["faces"]) for each in listed) > 0
+    assert [a["id"] for a in found["annotations"]] == list(range(1, len(found["annotations"]) + 1))
+    for image, entry in zip(found["images"], listed):
+        mine = [each for each in found["annotations"] if each["image_id"] == image["id"]]
+        for annotation, face in zip(mine, entry["faces"], strict=True):
+            x, y, width, height = annotation["bbox"]
+            assert (x, y, x + width, y + height) == pytest.approx(face["box"], abs=0.06)
+            assert annotation["area"] == pytest.approx(width * height, abs=0.06)
+            assert annotation["score"] == face["score"]
+
+
+def test_it_goes_on_after_what_cannot_be_read(
+    pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("bad.jpg").write_text("no picture")
+    Path("bad.mp4").write_text("no video")
+    inputs = ["bad.jpg", "bad.mp4", "empty", "absent.png", str(pictures[0])]
+    assert main(["detect", *inputs, "--weights", WEIGHTS, "--size", "64", "--json"]) == 1
+    captured = capsys.readouterr()
+    assert [Path(entry["image"]) for entry in json.loads(captured.out)] == [pictures[0]]
+    (said,) = captured.err.splitlines()
+    assert said.startswith("hyperfd: 4 of the inputs could not be read: bad.jpg is no picture")
+    assert all(name in said for name in ("bad.mp4", "empty holds no picture and no video", "absent.png"))

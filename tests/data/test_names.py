@@ -28,6 +28,8 @@ DISK = [
         ("/data/local-files/?d=images%2Fmy%2520photo%201.jpg", DISK[0]),
         ("https://example.org/set/my%20photo%201.jpg?X-Amz-Expires=60&sig=a%2Fb", DISK[0]),
         ("s3://bucket/images/my photo 1.jpg", DISK[0]),
+        ("https://example.org/set/my+photo+1.jpg", DISK[0]),
+        ("my+photo+1.jpg", None),
         ("file:///C:/set/images/my%20photo%201.jpg", DISK[0]),
         ("..\\..\\media\\upload\\4\\MY PHOTO 1.JPG", DISK[0]),
         (unicodedata.normalize("NFD", "Zoë.jpg"), DISK[1]),

@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+import venv
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -38,9 +40,15 @@ parameters = nni.get_next_parameter()
 class Experiment:
     """One experiment and what can be asked about it."""
 
-    def __init__(self, experiment_id: str, port: int, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        experiment_id: str,
+        port: int,
+        folder: Path,
+        nnictl: Callable[..., subprocess.CompletedProcess[str]],
+    ) -> None:
         self.id, self.port, self.folder = experiment_id, port, folder
-        self._environment = environment
+        self._nnictl = nnictl
 
     def get(self, path: str) -> Any:
         """Answer of NNI's REST interface."""
@@ -86,19 +94,15 @@ class Experiment:
         raise AssertionError("there is no dispatcher")
 
     def stop(self) -> None:
-        subprocess.run(
-            [*NNICTL, "stop", self.id], env=self._environment, check=True, capture_output=True, timeout=120
-        )
-
-
-NNICTL = (sys.executable, "-W", "ignore", str(HERE / "patient_nnictl.py"))
+        self._nnictl("stop", self.id).check_returncode()
 
 
 class Desk:
-    """A customer's desk: a home folder, a data set, a platform, and NNI."""
+    """A customer's desk: a home folder, a data set, a platform, and NNI in the environment of an interpreter."""
 
-    def __init__(self, home: Path, platform: Path, data: Path) -> None:
-        self.home, self.platform, self.data = home, platform, data
+    def __init__(self, home: Path, platform: Path, data: Path, python: str = sys.executable) -> None:
+        self.home, self.platform, self.data, self.python = home, platform, data, python
+        self.experiments = home / "experiments"
         self.environment = {
             **os.environ,
             "HOME": str(home),
@@ -106,7 +110,7 @@ class Desk:
             "HYPERFD_PLATFORM": str(platform),
             "HYPERFD_CACHE": str(home / "cache"),
             "OMP_NUM_THREADS": "1",
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}",
             # The page of a test is nobody else's business.
             "NODE_OPTIONS": f'--require "{ROOT / "examples" / "loopback_only.cjs"}" --require "{HERE / "patience.cjs"}"',
         }
@@ -129,7 +133,7 @@ class Desk:
             "trialCommand": f"{sys.executable} trial.py",
             "trialCodeDirectory": str(code),
             "trialConcurrency": 1,
-            "experimentWorkingDirectory": str(self.home / "experiments"),
+            "experimentWorkingDirectory": str(self.experiments),
             "tuner": {
                 **(tuner or {"className": "nni_hyperfd.HyperFDTuner", "codeDirectory": str(ROOT)}),
                 "classArgs": {"data": str(self.data), **(class_args or {})},
@@ -139,7 +143,7 @@ class Desk:
         }
         file = self.home / "experiment.yml"
         file.write_text(yaml.safe_dump(content))
-        (self.home / "experiments").mkdir(exist_ok=True)
+        self.experiments.mkdir(exist_ok=True)
         return self.nnictl_start("create", "--config", str(file))
 
     def nnictl_start(self, *arguments: str) -> Experiment:
@@ -147,15 +151,18 @@ class Desk:
         port = free_port()
         run = self.nnictl(*arguments, "--port", str(port))
         assert run.returncode == 0, run.stdout + run.stderr
-        folder = (self.home / "experiments" / "_latest").resolve()
-        experiment = Experiment(folder.name, port, folder, self.environment)
+        return self.latest(port)
+
+    def latest(self, port: int) -> Experiment:
+        """The experiment that was started last, at this port."""
+        folder = (self.experiments / "_latest").resolve()
+        experiment = Experiment(folder.name, port, folder, self.nnictl)
         self.started.append(experiment)
         return experiment
 
     def nnictl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*NNICTL, *arguments], env=self.environment, capture_output=True, text=True, timeout=120
-        )
+        command = [self.python, "-W", "ignore", str(HERE / "patient_nnictl.py"), *arguments]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
 
     def hyperfd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -207,6 +214,28 @@ def free_port() -> int:
                 continue
             return port
     raise AssertionError("no port is free")
+
+
+@pytest.fixture(scope="session")
+def make_environment() -> Callable[[Path, Sequence[Path]], Path]:
+    """``make_environment(folder, paths)``: an environment with what is below ``paths`` and, after that, all that runs the tests."""
+
+    def make(folder: Path, paths: Sequence[Path] = ()) -> Path:
+        venv.create(folder)
+        (packages,) = folder.glob("lib/python*/site-packages")
+        # Paths in a .pth come after those of the environment, and a .pth of theirs is not read: this package, which
+        # stands there in development mode, stays out.
+        lines = [*paths, sysconfig.get_path("purelib")]
+        (packages / "others.pth").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that nobody listens at."""
+    return free_port()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from nni_hyperfd.data.formats import (
     coco,
     createml,
     cvat,
+    label_studio,
     labelme,
     retinaface_label,
     supervisely,
@@ -35,6 +36,7 @@ READERS: dict[str, Reader] = {
         createml,
         via,
         supervisely,
+        label_studio,
     )
 }
 

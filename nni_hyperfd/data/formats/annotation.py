@@ -88,6 +88,10 @@ class Annotations:
 
     Args:
         exif: "stored" where pictures that EXIF turns were annotated lying; otherwise upright.
+
+    Attributes:
+        groups: class to the group that the annotation puts it in (COCO's supercategory).
+        class_names: those that are listed for numbered classes, whether or not a box is of them.
     """
 
     def __init__(self, folder: DataFolder, findings: Findings, exif: str | None = None) -> None:
@@ -95,6 +99,7 @@ class Annotations:
         self.findings = findings
         self.exif = exif
         self.groups: dict[str, str] = {}
+        self.class_names: set[str] = set()
         self.orphans: set[str] = set()
         self.missed: list[tuple[str, Problem, str | None]] = []
         self._entries: dict[tuple[str, str], Entry] = {}

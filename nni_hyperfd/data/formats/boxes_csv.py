@@ -76,6 +76,7 @@ class _Row:
     size: Size | None
     label: str | None
     ignored: bool
+    said: str
     split: str | None
 
 
@@ -139,6 +140,7 @@ def _row(
             number(cell(position)) not in (None, 0) or plain(cell(position)) in ("true", "yes")
             for position in header.ignored
         ),
+        said,
         SPLIT_WORDS.get(said),
     )
 
@@ -151,6 +153,11 @@ def _add(rows: Sequence[_Row], header: Header, file: str, annotations: Annotatio
     if fractions:
         annotations.findings.note(
             f"{file}: boxes are fractions of their pictures: none of {4 * len(boxes)} numbers is beyond 1"
+        )
+    unknown = sorted({row.said for row in rows if row.split is None} - {""})
+    if unknown:
+        annotations.findings.note(
+            f"{file}: {', '.join(unknown[:5])} in the column for splits are none of train, val and test, and split nothing"
         )
     for row in rows:
         entry = annotations.entry(row.image, file)
@@ -201,6 +208,9 @@ def _layout(
             )
         return layout
     possible = [layout for layout in layouts_that_fit(boxes, sizes, 0.99) if layout in HEADERLESS]
+    sides_first = [(a, c, b, d) for a, b, c, d in boxes]
+    if possible == ["corner and size"] and "corners" in layouts_that_fit(sides_first, sizes, 0.99):
+        possible.append("xmin,xmax,ymin,ymax")
     if not boxes or len(possible) == 1:
         return (possible or ["corners"])[0]
     raise DataError(

@@ -32,14 +32,17 @@ HEAD_WORDS = _words(
 )
 HEAD_SYLLABLES = ("人头", "人頭", "头部", "頭部", "머리")
 NO_WORDS = _words(
-    "no non not none without wo w/o un ohne kein keine keinen nicht pas sans sin sem senza nessun zonder geen uten utan ingen bez "
-    "absent missing negative neg anti не без нет hayır değil yok tanpa bukan nie nem δεν"
+    "no non not none without wo w/o un ohne kein keine keinen nicht pas sans aucun aucune sin ninguna ninguno sem não nao nenhum "
+    "nenhuma senza nessun nessuna nessuno zonder geen niet uten ikke utan ingen inget inte uden ei bez brak nie ne není nincs nem fără "
+    "absent missing negative neg anti не без нет немає hayır değil yok tanpa bukan không δεν όχι χωρίς ليس لا بدون לא ללא בלי नहीं बिना ไม่มี ไม่ใช่"
 )
-NO_SYLLABLES = ("非", "无", "無", "不是", "没有", "沒有", "なし", "없음", "아님")
+NO_SYLLABLES = ("非", "无", "無", "不是", "没有", "沒有", "なし", "ではない", "없음", "아님", "ไม่ใช่", "ไม่มี")
 UNSURE_WORDS = _words(
     "ignore ignored ignoring dontcare unsure uncertain maybe doubtful unklar ignorieren ignorer ignorar"
 )
-FILLERS = _words("a an the de la le el der die das ein eine einen un une una is any visible real human clear")
+FILLERS = _words(
+    "a an the de la le el der die das ein eine einen un une una um uma is es ist est è é jest any visible real human clear"
+)
 MASK_WORDS = _words(
     "mask masks masked unmasked nomask facemask maske masken masque masques mascarilla tapabocas cubrebocas máscara mascara "
     "mascherina mondkapje munskydd maseczka маска masker"
@@ -81,7 +84,12 @@ def words_of(name: str) -> list[str]:
     apart = re.sub(
         r"(?<=[a-zß-ÿ])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", unicodedata.normalize("NFKC", name)
     )
-    return [word for word in re.split(r"[\W\d_]+", apart.replace("'", "").casefold()) if word]
+    # Vowel signs of Hindi and Thai are marks, which Python does not count among the letters of a word.
+    letters = (
+        letter if letter.isalpha() or unicodedata.category(letter)[0] == "M" else " "
+        for letter in apart.casefold()
+    )
+    return "".join(letters).split()
 
 
 def _is_face_word(word: str) -> bool:
@@ -128,7 +136,7 @@ def _negates_face(words: Sequence[str]) -> bool:
             return not any(_is_mask_word(other) for other in words)
         if word in NO_WORDS:
             rest = [other for other in words[position + 1 :] if other not in FILLERS]
-            if not rest or _is_face_word(rest[0]):
+            if not rest or _is_face_word(rest[0]) or _is_head_word(rest[0]):
                 return not any(_is_mask_word(other) for other in rest)
             if any(_is_face_word(other) for other in words[:position]) and rest[0] in (
                 "found",
@@ -149,7 +157,9 @@ def _kind(name: str) -> str:
     if UNSURE_WORDS & {*words, "".join(words)} or normal(name) in ("don't care", "dont care"):
         return "unsure"
     if _negates_face(words):
-        return "no face" if any(_is_face_word(w) or _is_face_word(re.sub("^(non|not|no|un|kein)", "", w)) for w in words) else (
+        return "no face" if any(
+            _is_face_word(w) or _is_head_word(w) or _is_face_word(re.sub("^(non|not|no|un|kein)", "", w)) for w in words
+        ) else (
             "something else" if not any(_is_mask_word(w) for w in words) else "mask"
         )  # fmt: skip
     if any(map(_is_face_word, words)):

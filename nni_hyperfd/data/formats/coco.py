@@ -7,6 +7,7 @@ no box, the one around the polygons of ``segmentation`` is taken.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from nni_hyperfd.data.formats.annotation import (
@@ -23,11 +24,13 @@ from nni_hyperfd.data.formats.folder import SPLITS_FILE, DataFolder
 from nni_hyperfd.data.formats.shapes import reals, size
 from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.report import Problem
+from nni_hyperfd.data.tables import layout_by_evidence
 from nni_hyperfd.errors import DataError
 
 NAME = "coco"
 TITLE = "COCO json"
 KEYPOINTS = 5
+LAYOUT = "corner and size"
 NAME_KEYS = ("file_name", "filename", "path", "coco_url")
 
 
@@ -61,9 +64,11 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
                 f"{folder.root / file} lacks the lists 'images' and 'annotations' of the COCO format."
             )
         names = _category_names(document.get("categories"), annotations)
+        annotations.class_names |= {*names.values()}
         images = _read_images(parts[0], file, annotations)
         for place, entry in enumerate(parts[1]):
             _read_annotation(entry, f"{file} annotation {place}", file, images, names, annotations)
+        _as_corners([image for image in images.values() if image is not None], file, annotations)
 
 
 def _read_annotation(
@@ -95,9 +100,28 @@ def _read_annotation(
             ignored=any(entry.get(key) in (1, True, "1", "true") for key in ("iscrowd", "ignore")),
             landmarks=_landmarks(reals(entry.get("keypoints"))),
             label=label,
-            number=category if not names else None,
+            number=category,
         )
     )
+
+
+def _as_corners(entries: Sequence[Entry], file: str, annotations: Annotations) -> None:
+    """A file whose ``bbox`` are corners, as scripts write them: told by all of them, which do not fit as corner and size."""
+    told = [
+        (face.box, entry.size or annotations.frame(entry.image)) for entry in entries for face in entry.faces
+    ]
+    boxes = [(left, top, right - left, bottom - top) for (left, top, right, bottom), _ in told]
+    if layout_by_evidence(boxes, [frame for _, frame in told], LAYOUT) != "corners":
+        return
+    annotations.findings.note(
+        f"{file}: boxes are taken as corners, which all of them fit, and not as {LAYOUT}, as COCO has them"
+    )
+    for entry in entries:
+        entry.faces = [
+            replace(face, box=(left, top, right - left, bottom - top))
+            for face in entry.faces
+            for left, top, right, bottom in (face.box,)
+        ]
 
 
 def _identity(value: Any) -> str | None:

@@ -69,6 +69,7 @@ class _Line:
 def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> None:
     """See `Reader.read`."""
     names = ClassNames(folder)
+    annotations.class_names |= names.every()
     lines = [line for file in files for line in _lines(file, annotations, names)]
     shapes = {
         count: _shape([line.values for line in lines if len(line.values) == count], names.keypoints)

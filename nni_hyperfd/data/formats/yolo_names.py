@@ -67,6 +67,10 @@ class ClassNames:
                 )
             self._by_folder[place] = (file, {**(other[1] if other else {}), **names})
 
+    def every(self) -> set[str]:
+        """All names of the folder."""
+        return {name for _, names in self._by_folder.values() for name in names.values()}
+
     def label(self, number: str, file: str) -> str | None:
         """Name of class ``number`` in label file ``file``; None where it has none."""
         try:

@@ -252,6 +252,36 @@ def via(truth: Truth) -> Files:
     }
 
 
+def label_studio(truth: Truth) -> Files:
+    def region(name: str, label: str, box: Box) -> dict[str, object]:
+        (width, height), (x, y, w, h) = SIZES[name], _wh(box)
+        sides = {"x": x / width, "y": y / height, "width": w / width, "height": h / height}
+        value = {key: round(100 * side, 5) + 1e-6 for key, side in sides.items()}
+        return {
+            "type": "rectanglelabels",
+            "original_width": width,
+            "original_height": height,
+            "value": {**value, "rotation": 0, "rectanglelabels": [label]},
+        }
+
+    return {
+        "project-1.json": json.dumps(
+            [
+                {
+                    "id": number,
+                    "data": {"image": name},
+                    "annotations": [
+                        {"result": [region(name, *each) for each in boxes], "was_cancelled": False}
+                    ],
+                    "predictions": [],
+                }
+                for number, (name, boxes) in enumerate(truth.items())
+            ],
+            ensure_ascii=False,
+        )
+    }
+
+
 def supervisely(truth: Truth) -> Files:
     return {
         f"ds/ann/{name}.json": json.dumps(
@@ -275,7 +305,7 @@ EXPORTS: Mapping[str, Callable[[Truth], Files]] = {
     each.__name__: each
     for each in (
         wider, coco, voc, yolo, yolo_landmarks, yolo_polygons, retinaface, labelv2, csv, open_images, excel, cvat, labelme, createml,
-        via, supervisely,
+        via, supervisely, label_studio,
     )
 }  # fmt: skip
 PICTURES = {"supervisely": "ds/img"}

@@ -23,6 +23,7 @@ FILES = {
     "labelme": {"a.json": json.dumps({"shapes": [], "imagePath": "a.jpg"})},
     "createml": {"faces.json": json.dumps([{"image": "a.jpg", "annotations": [{"coordinates": {}}]}])},
     "via": {"via.json": json.dumps({"a.jpg1": {"filename": "a.jpg", "regions": [{"shape_attributes": {}}]}})},
+    "labelstudio": {"p.json": json.dumps([{"data": {"image": "a.jpg"}, "annotations": [{"result": []}]}])},
     "supervisely": {"ann/a.jpg.json": json.dumps({"size": {}, "objects": []})},
 }
 

@@ -1,0 +1,155 @@
+"""Label Studio json."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from nni_hyperfd.data.report import Problem
+from nni_hyperfd.errors import DataError
+
+IMAGE = "/data/upload/3/1a2b3c4d-a.jpg"
+
+
+def rectangle(x=10.0, y=20.0, width=30.0, height=40.0, label="Face", rotation=0, **more):
+    value = {"x": x, "y": y, "width": width, "height": height, "rotation": rotation}
+    value |= {"rectanglelabels": [label]} if label else {}
+    return {"type": "rectanglelabels", "original_width": 100, "original_height": 80, "value": value, **more}
+
+
+def task(*results, image=IMAGE, **more):
+    return {
+        "id": 1,
+        "data": {"image": image},
+        "annotations": [{"result": list(results), "was_cancelled": False}],
+        **more,
+    }
+
+
+def export(*tasks):
+    return {"project-1.json": json.dumps(list(tasks))}
+
+
+def boxes(found, image="images/a.jpg"):
+    return [tuple(round(side, 3) for side in face.box) for face in found.faces.get(image, [])]
+
+
+def test_percent_of_the_stated_size_become_pixels(read):
+    found = read("labelstudio", export(task(rectangle(), rectangle(50, 50, 10, 20, "Person"))))
+    assert boxes(found) == [(10, 16, 40, 48), (50, 40, 60, 56)]
+    assert [face.label for face in found.faces["images/a.jpg"]] == ["Face", "Person"]
+    (entry,) = found.entries()
+    assert entry.size == (100, 80)
+    assert not entry.fractions
+
+
+def test_without_a_stated_size_they_are_of_the_picture(read):
+    bare = {key: value for key, value in rectangle().items() if not key.startswith("original")}
+    found = read("labelstudio", export(task(bare)))
+    assert boxes(found) == [(10, 16, 40, 48)]
+    assert next(found.entries()).fractions
+
+
+def test_shapes(read):
+    """By hand: a quarter turn about the corner (10, 16) of 30 × 32 pixels; an eighth turn of 10 × 0.001; an ellipse; a triangle."""
+    ellipse = {"x": 50, "y": 50, "radiusX": 10, "radiusY": 20, "rotation": 0, "ellipselabels": ["Face"]}
+    polygon = {"points": [[10, 10], [30, 10], [20, 50]], "polygonlabels": ["Face"]}
+    frame = {"original_width": 100, "original_height": 80}
+    found = read(
+        "labelstudio",
+        export(
+            task(
+                rectangle(40, rotation=90),
+                rectangle(50, 50, 10, 0.00125, rotation=45),
+                {"type": "ellipselabels", "value": ellipse, **frame},
+                {"type": "polygonlabels", "value": polygon, **frame},
+            )
+        ),
+    )
+    turned, thin, *rest = boxes(found)
+    assert turned == (8, 16, 40, 46)
+    assert thin == pytest.approx((50, 40, 50 + 10 * math.sqrt(0.5), 40 + 10 * math.sqrt(0.5)), abs=0.01)
+    assert rest == [(40, 24, 60, 56), (10, 8, 30, 40)]
+
+
+def test_a_label_of_its_own_control_belongs_to_the_region_of_its_id(read):
+    plain = rectangle(label=None, id="r1", type="rectangle")
+    label = {
+        "type": "labels",
+        "id": "r1",
+        "value": {"x": 1, "y": 1, "width": 1, "height": 1, "labels": ["Face"]},
+    }
+    remark = {"type": "choices", "id": "r1", "value": {"choices": ["blurred"]}}
+    found = read("labelstudio", export(task(plain, label, remark)))
+    assert [(face.label, face.box) for face in found.faces["images/a.jpg"]] == [("Face", (10, 16, 40, 48))]
+    assert not found.findings.counts
+
+
+def test_what_says_nothing_of_a_picture_and_what_says_that_there_is_no_face(read):
+    """Submitted without a region; skipped; never annotated, though a model predicted something."""
+    skipped = task(image="b.jpg") | {"annotations": [{"result": [], "was_cancelled": True}]}
+    predicted = {
+        "id": 3,
+        "data": {"image": "b.jpg"},
+        "annotations": [],
+        "predictions": [{"result": [rectangle()]}],
+    }
+    found = read("labelstudio", export(task(), skipped, predicted))
+    assert found.faces == {"images/a.jpg": []}
+    assert not next(found.entries()).silent
+
+
+def test_annotators_of_one_picture_are_kept_apart_unless_one_is_right(read):
+    two = task() | {"annotations": [{"result": [rectangle()]}, {"result": [rectangle(50)]}]}
+    assert len(list(read("labelstudio", export(two)).entries())) == 2
+    two["annotations"][1]["ground_truth"] = True
+    assert boxes(read("labelstudio", export(two))) == [(50, 16, 80, 48)]
+
+
+@pytest.mark.parametrize(
+    ("region", "problem"),
+    [
+        (
+            {"type": "keypointlabels", "value": {"x": 1, "y": 1, "width": 1, "keypointlabels": ["Face"]}},
+            Problem.UNREADABLE_SHAPE,
+        ),
+        ({"type": "brushlabels", "value": {"format": "rle", "rle": [1, 2]}}, Problem.UNREADABLE_SHAPE),
+        (rectangle(x="left"), Problem.MALFORMED_ENTRY),
+        (rectangle(original_width=120), Problem.MALFORMED_ENTRY),
+        (rectangle(image_rotation=90), Problem.MALFORMED_ENTRY),
+        ("x", Problem.MALFORMED_ENTRY),
+    ],
+)
+def test_a_region_that_cannot_be_read_is_counted_with_its_image(read, region, problem):
+    found = read("labelstudio", export(task(rectangle(), region)))
+    assert found.findings.counts == {problem: 1}
+    assert [image for image, _, _ in found.missed] == ["images/a.jpg"]
+
+
+def test_json_min(read):
+    regions = [
+        {
+            "x": 10,
+            "y": 20,
+            "width": 30,
+            "height": 40,
+            "rotation": 0,
+            "rectanglelabels": ["Face"],
+            "original_width": 100,
+            "original_height": 80,
+        }
+    ]
+    tasks = [
+        {"image": IMAGE, "id": 1, "label": regions, "annotator": 1},
+        {"image": "b.jpg", "id": 2, "annotator": 1},
+    ]
+    found = read("labelstudio", {"min.json": json.dumps(tasks)})
+    assert boxes(found) == [(10, 16, 40, 48)]
+    assert "images/b.jpg" not in found.faces, "it may have been skipped as well as been found without faces"
+
+
+def test_a_file_that_is_none_is_refused(read):
+    with pytest.raises(DataError, match="no valid JSON"):
+        read("labelstudio", {"p.json": '[{"data": {}, "annotations": [{"result": []'})

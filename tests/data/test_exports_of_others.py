@@ -1,0 +1,143 @@
+"""Exports that are wrong in one way throughout, as scripts write them: read as they are meant, asked about, or told; never silently otherwise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import pytest
+from PIL import Image
+
+from nni_hyperfd.data.dataset import FaceDataset, load_dataset
+from nni_hyperfd.data.report import Problem
+from nni_hyperfd.errors import DataError
+
+NAMES = [f"p{number}.jpg" for number in range(10)]
+SIZE = (200, 150)
+Put = Callable[..., Path]
+
+
+@pytest.fixture
+def put(tmp_path: Path) -> Put:
+    """Ten pictures, each of one shade, and files of text."""
+
+    def run(
+        files: Mapping[str, str | bytes], names: Sequence[str] = NAMES, size: tuple[int, int] = SIZE
+    ) -> Path:
+        for number, name in enumerate(names):
+            path = tmp_path / "images" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", size, (20 * number, 90, 0)).save(path)
+        for name, content in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return tmp_path
+
+    return run
+
+
+def coco(
+    boxes: Sequence[Sequence[float]], names: Sequence[str] = NAMES, category: int = 1, **image: Any
+) -> str:
+    """One box each image; categories: 1 is a face."""
+    images = [{"id": number, "file_name": name, **image} for number, name in enumerate(names)]
+    found = [
+        {"id": n, "image_id": n, "category_id": category, "bbox": list(box)}
+        for n, (_, box) in enumerate(zip(images, boxes))
+    ]
+    return json.dumps({"images": images, "annotations": found, "categories": [{"id": 1, "name": "face"}]})
+
+
+def first_box(dataset: FaceDataset) -> list[float]:
+    return [round(float(value), 1) for value in dataset.images[0].boxes[0]]
+
+
+def test_coco_boxes_that_are_corners(put: Put) -> None:
+    dataset = load_dataset(put({"a.json": coco([(90 + n, 80, 190, 140) for n in range(10)])}))
+    assert first_box(dataset) == [90, 80, 190, 140]
+    assert any("boxes are taken as corners" in note for note in dataset.report.notes)
+    assert dataset.report.count(Problem.CLIPPED_BOX) == 0
+
+
+def test_coco_boxes_some_of_which_stick_out_stay_as_they_are(put: Put) -> None:
+    boxes = [(20, 20, 40, 50)] * 6 + [(100, 80, 130, 140)] * 4
+    dataset = load_dataset(put({"a.json": coco(boxes)}))
+    assert first_box(dataset) == [20, 20, 60, 70]
+    assert dataset.report.count(Problem.CLIPPED_BOX) == 4
+
+
+def test_addresses_in_coco_that_quote_blanks_in_both_ways(put: Put) -> None:
+    names = [f"Zoë {number} + ich.jpg" for number in range(10)]
+    written = [
+        f"https://host/data/{(quote, quote_plus)[n % 2](name)}?sig=a/b.jpg" for n, name in enumerate(names)
+    ]
+    dataset = load_dataset(put({"a.json": coco([(20, 20, 40, 50)] * 10, written)}, names))
+    assert dataset.report.images == 10
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"a.json": coco([(20, 20, 40, 50)] * 10, category=2)},
+        {"data.yaml": "names: [face]\n"} | {f"labels/p{n}.txt": "1 0.5 0.5 0.3 0.4\n" for n in range(10)},
+    ],
+)
+def test_numbers_to_which_no_listed_class_belongs_are_asked_about(put: Put, files: dict[str, str]) -> None:
+    folder = put(files)
+    number = "2" if "a.json" in files else "1"
+    with pytest.raises(
+        DataError, match=rf"class numbers {number}, to which none of the named classes belongs \(face\)"
+    ):
+        load_dataset(folder)
+    assert load_dataset(folder, faces=[number]).report.faces == 10
+
+
+def table(rows: Sequence[str], header: str = "filename,class,xmin,ymin,xmax,ymax") -> str:
+    return "\n".join([header, *rows]) + "\n"
+
+
+def test_columns_of_sides_without_a_header_are_asked_about(put: Put) -> None:
+    """xmin, xmax, ymin, ymax could be a corner and a size as well."""
+    with pytest.raises(DataError, match="corner and size as well as xmin,xmax,ymin,ymax"):
+        load_dataset(put({"b.csv": "".join(f"{name},20,60,20,70,face\n" for name in NAMES)}))
+
+
+def test_percent_are_asked_about_and_small_faces_in_one_corner_are_not(put: Put) -> None:
+    rows = [f"{name},face,{8 * n},33.3,{8 * n + 20},73.5" for n, name in enumerate(NAMES)]
+    with pytest.raises(DataError, match=r"all 10 boxes .* as percent would"):
+        load_dataset(put({"b.csv": table(rows)}, size=(640, 480)))
+    rows[0] = "p0.jpg,face,300,33.3,360,73.5"
+    assert load_dataset(put({"b.csv": table(rows)}, size=(640, 480))).report.faces == 10
+
+
+def test_a_column_for_splits_that_names_none_is_told(put: Put) -> None:
+    rows = [f"{name},face,20,20,60,70,{n % 5}" for n, name in enumerate(NAMES)]
+    report = load_dataset(put({"b.csv": table(rows, "filename,class,xmin,ymin,xmax,ymax,fold")})).report
+    assert any(
+        "0, 1, 2, 3, 4 in the column for splits are none of train, val and test" in note
+        for note in report.notes
+    )
+    assert "drawn" in report.split_source
+
+
+def test_a_spreadsheet_of_excel_in_german(put: Put) -> None:
+    names = [f"Käse {number}.jpg" for number in range(12)]
+    rows = [
+        f"{name};Gesicht;20,5;20,25;60,5;70,75;{('Train', 'train', 'Val', 'TEST')[n % 4]}"
+        for n, name in enumerate(names)
+    ]
+    content = table(rows, "Bild;Klasse;x_min;y_min;x_max;y_max;Split").encode("utf-16")
+    dataset = load_dataset(put({"b.csv": content}, names))
+    assert first_box(dataset) == [20.5, 20.2, 60.5, 70.8]
+    assert dict(dataset.report.splits) == {"train": 6, "val": 3, "test": 3}
+
+
+def test_an_image_whose_label_fits_two_pictures_is_left_out(put: Put) -> None:
+    labels = {f"labels/p{n}.txt": "0 0.5 0.5 0.3 0.4\n" for n in range(10)}
+    report = load_dataset(put(labels, [*NAMES, "p0.png"])).report
+    assert report.images == 9
+    assert {name.removeprefix("images/") for name in report.left_out} == {"p0.jpg", "p0.png"}
