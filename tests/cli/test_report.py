@@ -42,8 +42,8 @@ def begun(nni_experiment: Callable[..., Nni]) -> Nni:
     return nni
 
 
-def train(nni: Nni, data: Path) -> dict[str, Any]:
-    """A trial of this package from its start to its final report; its result."""
+def train(nni: Nni, data: Path) -> tuple[dict[str, Any], Path]:
+    """A trial of this package from its start to its final report; its result and its folder."""
     (parameter_id,) = nni.request()
     out = nni.folder / "environments" / "local-env" / "trials" / nni.jobs[parameter_id]
     parameters = next(form["parameters"] for form in nni.proposals() if form["parameter_id"] == parameter_id)
@@ -51,13 +51,7 @@ def train(nni: Nni, data: Path) -> dict[str, Any]:
     result = json.loads((out / "result.json").read_text())
     nni.report(parameter_id, {"default": result["val_ap"], "test_ap": result["test_ap"], "seconds": 2.0})
     nni.end(parameter_id)
-    return result
-
-
-def only_trial(nni: Nni) -> Path:
-    """The folder of the one trial of this package."""
-    (folder,) = (nni.folder / "environments" / "local-env" / "trials").iterdir()
-    return folder
+    return result, out
 
 
 def report(nni: Nni, *options: str) -> int:
@@ -72,7 +66,7 @@ def test_from_training_to_a_detector_in_the_hand(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    result = train(begun, drawn_faces)
+    result, trial = train(begun, drawn_faces)
     (own,) = begun.request()  # a trial that is not ours, and not as good
     begun.report(own, 0.001)
     assert begun.errors() == []
@@ -92,7 +86,6 @@ def test_from_training_to_a_detector_in_the_hand(
             float(end) for end in re.search(rf"on {split}: {ap} \(.*: (\S+) to (\S+)\)", printed).groups()
         )
         assert 0 <= low <= float(ap) <= high <= 1
-    trial = only_trial(begun)
     assert (out / "best.safetensors").read_bytes() == (trial / "best.safetensors").read_bytes()
     card = (out / "MODEL_CARD.md").read_text()
     assert f"| {kept['test_ap']:.3f} |" in card
@@ -137,8 +130,7 @@ def test_an_experiment_under_way_is_reported_so_far(
 def test_what_is_gone_is_told_and_the_rest_is_reported(
     begun: Nni, drawn_faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], gone: str
 ) -> None:
-    result = train(begun, drawn_faces)
-    trial = only_trial(begun)
+    result, trial = train(begun, drawn_faces)
     if gone == "folder":
         shutil.rmtree(trial)
     elif gone == "best.safetensors":
