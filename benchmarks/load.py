@@ -31,12 +31,12 @@ from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.customer.http import HTTPPlatform
 from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.metafeature.features import ImageFeatures
-from nni_hyperfd.platform import report
 from nni_hyperfd.platform.first import read_assets
 from nni_hyperfd.platform.past import OFFLINE_FEATURES
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.schema import LOCAL, Base, FeatureRow, TaskRow, TrialRow, VersionRow, now
 from nni_hyperfd.platform.state.store import Store
+from nni_hyperfd.platform.status import history_of, status_of
 from nni_hyperfd.protocol.calls import CALLS
 from nni_hyperfd.protocol.messages import FindTask, Question
 from nni_hyperfd.protocol.tensors import to_blob
@@ -182,8 +182,8 @@ def update_at(folder: Path, offline: OfflineData, tasks: int) -> dict[str, Any]:
     store = Store(folder, read_assets)
     fill(store, offline, tasks)
     began = time.monotonic()
-    report.status(store)
-    report.history(store)
+    status_of(store)
+    history_of(store)
     status = time.monotonic() - began
     store.close()
     result = folder / "result.json"

@@ -30,7 +30,7 @@ from nni_hyperfd.evidence.comparison import (
     run,
 )
 from nni_hyperfd.evidence.inputs import Inputs
-from nni_hyperfd.evidence.rivals.base import Experience, Task
+from nni_hyperfd.evidence.rivals.base import Known, Study
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD, features_of
 from nni_hyperfd.evidence.scenario import POOLED
 from nni_hyperfd.metafeature.features import ImageFeatures
@@ -59,12 +59,12 @@ class NoisyHyperFD(HyperFD):
         self.answers: list[int] = []
         """Of every search so far, what the customer was asked about its images."""
 
-    def search(self, task: Task) -> None:
+    def search(self, study: Study) -> None:
         self.answers.append(0)
         # The secret differs between runs and tasks, as it does between customers.
         secret = f"{self._seed} {len(self._past)}".encode()
         self._noise = Noise(NoiseSettings(self.multiplier), secret, self._count)
-        super().search(task)
+        super().search(study)
 
     def view(self, features: ImageFeatures, generator: torch.Generator) -> View:
         return self._noise.view(self._ranker.extractor, features)
@@ -76,7 +76,7 @@ class NoisyHyperFD(HyperFD):
 class BlindHyperFD(HyperFD):
     """HyperFD that is told nothing of the images: every customer's say what the server's own do."""
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         super().reset(experience, seed)
         self._server = features_of(experience.profiles[experience.server or 0])
 

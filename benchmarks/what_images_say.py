@@ -20,8 +20,8 @@ from scipy.stats import spearmanr
 
 from nni_hyperfd.evidence.inputs import Inputs
 from nni_hyperfd.evidence.rivals.base import FloatArray, Profile
+from nni_hyperfd.evidence.rivals.ensemble import RANKERS, describe_texts
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
-from nni_hyperfd.evidence.rivals.hyperfd_gp import RANKERS, describe_texts
 from nni_hyperfd.evidence.scenario import POOLED
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.recommendation.gaussian.places import Places

@@ -17,16 +17,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from nni_hyperfd.data.dataset import load_dataset, without
+from nni_hyperfd.data.dataset import FaceDataset, load_dataset, without
 from nni_hyperfd.data.pixels import PixelStore, open_pixels
 from nni_hyperfd.data.reading import Reading
+from nni_hyperfd.detection.evaluation import held_out
+from nni_hyperfd.detection.evaluation.detections import scaled_sizes
 from nni_hyperfd.detection.evaluation.foreign import SCALES, ForeignDetector, reached
 from nni_hyperfd.detection.evaluation.picture import draw_detections
 from nni_hyperfd.detection.network.export import export_onnx
 from nni_hyperfd.detection.network.retinaface import RetinaFace
-from nni_hyperfd.detection.network.weights import base_detector, load_detector, save_detector
+from nni_hyperfd.detection.network.weights import BEST, base_detector, load_detector, save_detector
 from nni_hyperfd.detection.training.budgets import Budget, get_budget
 from nni_hyperfd.detection.training.fine_tuning import (
+    Candidate,
     CPUEngine,
     Engine,
     TrialOutcome,
@@ -42,16 +45,9 @@ from nni_hyperfd.scalars import ScalarLog, show_on_page
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS, HyperParameters
-from nni_hyperfd.spaces.unread import refuse_unread
+from nni_hyperfd.spaces.unread import TRIAL_BUDGET, refuse_unread
 
 logger = logging.getLogger(__name__)
-
-TRIAL_BUDGET = "TRIAL_BUDGET"
-"""Key by which NNI's multi-fidelity advisors (Hyperband, BOHB) say how long a trial may train: here, in epochs."""
-
-
-BEST = "best.safetensors"
-"""File of the weights that are best on val, those before the first epoch included; beside it, at the end, as ONNX."""
 
 
 @dataclass(frozen=True)
@@ -186,12 +182,17 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
         "seed": trial.seed,
         "parameters": parameters,
         "curve": [[point.epoch, point.ap] for point in outcome.curve],
+        "data": counted(store),
     }
+    if hyperparameters.counts is not None:
+        result["faces_without_candidates"] = engine.faces_without
     if rival:
         # Decoded anew at a size that does not blur the largest images which the rival may ask for.
         sharp = open_pixels(dataset, round(2 * SCALES[-1] * budget.evaluation_size), trial.cache)
         result["compared"] = {"detector": rival.name, **vars(reached(rival, sharp, budget.evaluation_size))}
-    write_file(out / "result.json", json.dumps(result, indent=1))
+    # Before the result: whoever finds that finds these, too.
+    held_out.save_held_out(out / held_out.FILE_NAME, what_was_found(chosen, dataset, store, budget))
+    write_file(out / held_out.RESULT, json.dumps(result, indent=1))
     logger.info("%s", summary(result))
     truth = heldout_truth(store, budget)["test"]
     draw_detections(
@@ -199,6 +200,32 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
     )
     reporter.final(result)
     return outcome
+
+
+def what_was_found(
+    candidate: Candidate, dataset: FaceDataset, store: PixelStore, budget: Budget
+) -> dict[str, held_out.HeldOut]:
+    """Detections of ``candidate`` on val and test with what they are to be compared to, for :mod:`held_out`."""
+    truth = heldout_truth(store, budget)
+    found = {"val": candidate.val_detections, "test": candidate.test_detections}
+    splits = {}
+    for split in held_out.SPLITS:
+        rows = store.splits[split]
+        names = tuple(os.path.relpath(dataset.images[row].path, dataset.root) for row in rows.tolist())
+        size = scaled_sizes(store, rows, budget.evaluation_size).numpy()
+        splits[split] = held_out.HeldOut(names, size, found[split], truth[split])
+    return splits
+
+
+def counted(store: PixelStore) -> dict[str, dict[str, int]]:
+    """Images and faces (those that are not annotated as ignored) of every split."""
+    return {
+        split: {
+            "images": len(rows),
+            "faces": int((store.faces.valid & ~store.faces.ignored)[rows].sum()),
+        }
+        for split, rows in store.splits.items()
+    }
 
 
 def summary(result: Mapping[str, Any]) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nni_hyperfd.customer.settings import default_platform
-from nni_hyperfd.location import platform_location
+from nni_hyperfd.cli.options import add_state
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,12 +25,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     restoring.set_defaults(run=restore)
     for parser in (saving, restoring):
         parser.add_argument("file", type=Path, metavar="FILE")
-        parser.add_argument(
-            "--platform",
-            type=platform_location,
-            default=default_platform(),
-            help="folder or database URL of the platform's state (default: %(default)s)",
-        )
+        add_state(parser)
 
 
 def save(options: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nni_hyperfd.customer.settings import default_platform
+from nni_hyperfd.cli.options import add_state
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -14,11 +14,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="read a platform's whole state and say whether it is sound",
         description="Reads the whole state of a platform: the structure of its file, and every blob against its checksum. The platform may be at work meanwhile. Every backup does the same.",
     )
-    parser.add_argument(
-        "--platform",
-        default=default_platform(),
-        help="folder or database URL of the platform's state (default: %(default)s)",
-    )
+    add_state(parser)
     parser.set_defaults(run=run)
 
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from nni_hyperfd.cli.options import add_state
 from nni_hyperfd.cli.table import table
-from nni_hyperfd.customer.settings import default_platform
-from nni_hyperfd.location import platform_location
 
 if TYPE_CHECKING:
     from nni_hyperfd.platform.state.store import Store
@@ -31,13 +30,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         if run is not show:
             action.add_argument("name", metavar="NAME")
-        action.add_argument(
-            "--platform",
-            type=platform_location,
-            default=default_platform(),
-            metavar="LOCATION",
-            help="folder of the platform's state, or a postgresql:// URL (default: %(default)s)",
-        )
+        add_state(action)
         action.set_defaults(run=run)
 
 

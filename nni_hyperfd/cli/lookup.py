@@ -1,4 +1,4 @@
-"""``hyperfd table``: lookup tables of what configurations reach on data sets; built, merged and summed up."""
+"""``hyperfd table``: lookup tables of what configurations reach on data sets; built, merged, summed up, and used to judge."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the parsers of ``build``, ``merge`` and ``show``."""
+    """Add the parsers of ``build``, ``merge``, ``show`` and ``judge``."""
     parser = commands.add_parser(
         "table",
         help="build, merge and show lookup tables for comparing methods",
@@ -53,6 +53,37 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     show = actions.add_parser("show", help="sum a table up, a line for each data set")
     show.add_argument("tables", nargs="+", type=Path, metavar="FILE", help="*.jsonl or *.csv.gz")
     show.set_defaults(run=run_show)
+
+    judge = actions.add_parser(
+        "judge",
+        help="see how every method would have fared on data sets of your own",
+        description="Plays methods on data sets that you measured with 'hyperfd table build': what each would have found in a few trials, and where that ranks among all measured configurations (lower is better). Your data sets come among the known customers, in random orders; only yours are judged. Nothing is trained but what a method trains of itself, and nothing leaves this machine.",
+    )
+    judge.add_argument(
+        "--rows",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="measured rows of the new data sets",
+    )
+    judge.add_argument(
+        "--data", type=Path, nargs="+", required=True, metavar="FOLDER", help="the new data sets themselves"
+    )
+    judge.add_argument(
+        "--known",
+        type=Path,
+        default=Path("benchmarks/tables"),
+        metavar="FOLDER",
+        help="tables and features of the known data sets (default: %(default)s of the repository)",
+    )
+    judge.add_argument(
+        "--methods", nargs="+", metavar="NAME", help="default: those that take seconds; 'all' for every one"
+    )
+    judge.add_argument("--trials", type=int, default=4, help="a data set may have (default: %(default)s)")
+    judge.add_argument("--orders", type=int, help="of the customers (default: 8)")
+    judge.add_argument("--budget", default="table", help="training budget of the rows (default: %(default)s)")
+    judge.set_defaults(run=run_judge)
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -111,6 +142,54 @@ def run_show(options: argparse.Namespace) -> None:
     from nni_hyperfd.evidence.job import load_tables
 
     print(summary(load_tables(options.tables)))
+
+
+def run_judge(options: argparse.Namespace) -> None:
+    """Print a table for each search space and each way to choose and judge."""
+    from nni_hyperfd.data.dataset import load_dataset
+    from nni_hyperfd.errors import DataError
+    from nni_hyperfd.evidence.comparison import run
+    from nni_hyperfd.evidence.inputs import Inputs
+    from nni_hyperfd.evidence.job import load_tables
+    from nni_hyperfd.evidence.judge import QUICK, SEEDS, only, verdict, with_newcomers
+    from nni_hyperfd.evidence.methods import methods
+    from nni_hyperfd.evidence.scenario import PAPER, POOLED
+    from nni_hyperfd.metafeature.profile import profile_dataset
+    from nni_hyperfd.spaces.space import standard_space
+
+    known = methods()
+    wanted = list(known) if options.methods == ["all"] else options.methods or list(QUICK)
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise DataError(f"--methods has no {unknown[0]!r}: there are {', '.join(known)}")
+    if options.trials < 1 or (options.orders is not None and options.orders < 1):
+        raise DataError("--trials and --orders are 1 at least")
+    rows = load_tables(options.rows)
+    inputs = Inputs.load(options.known, sorted(options.known.glob("*.csv.gz")), options.budget)
+    features = {folder.resolve().name: profile_dataset(load_dataset(folder)) for folder in options.data}
+    inputs = with_newcomers(inputs, rows, features, options.budget)
+    mine = {row.space for row in inputs.customers.select(data_sets=features)}
+    for space in [name for name in inputs.spaces() if name in mine]:
+        for measure in (POOLED, PAPER):
+            scenario = inputs.scenario(space, measure)
+            there = [name for name in features if name in scenario.tasks]
+            if not there:
+                continue
+            print(
+                f"\n{scenario.name}: {scenario.experience.candidates} configurations, {options.trials} trials, "
+                f"{len(there)} new data sets among {len(scenario.tasks)}\n"
+            )
+            found = []
+            for name in wanted:
+                try:
+                    rival = known[name].make(standard_space(space))  # type: ignore[arg-type]
+                    outcome = run(rival, scenario, (options.trials,), range(options.orders or SEEDS))
+                except DataError as error:
+                    print(f"{name} is missing: {error}\n")
+                    continue
+                found.append(only(outcome, there))
+            if found:
+                print(verdict(found, options.trials), flush=True)
 
 
 def summary(rows: LookupTable) -> str:

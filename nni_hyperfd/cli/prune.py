@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nni_hyperfd.customer.settings import default_platform
+from nni_hyperfd.cli.options import add_state
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -12,13 +12,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser = commands.add_parser(
         "prune",
         help="let go of a platform's old ranker versions",
-        description="Empties what need not be kept: ranker versions but the newest ones, those that experiments under way were begun with, and those that may still be published; what carries the oldest tasks over; and encoders of customers' own spaces of long ago. Results and history stay. Every update does so too, little by little; this does all of it, and gives the room in a SQLite file back to the disk.",
+        description="Empties what need not be kept: ranker versions but the newest ones, those that experiments under way were begun with, and the newest of those that may still be published; what carries the oldest tasks over; and encoders of customers' own spaces of long ago. Results and history stay. Every update does so too, little by little; this does all of it, and gives the room in a SQLite file back to the disk.",
     )
-    parser.add_argument(
-        "--platform",
-        default=default_platform(),
-        help="folder or database URL of the platform's state (default: %(default)s)",
-    )
+    add_state(parser)
     parser.set_defaults(run=run)
 
 

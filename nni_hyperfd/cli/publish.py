@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nni_hyperfd.customer.settings import default_platform
-from nni_hyperfd.location import platform_location
+from nni_hyperfd.cli.options import add_state
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -16,12 +15,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description="Lets customers use a version that the guard kept back, and updates build on it. `hyperfd status` says what the guard found; without this, the platform goes on as if the update had not been made.",
     )
     parser.add_argument("version", type=int, metavar="VERSION")
-    parser.add_argument(
-        "--platform",
-        type=platform_location,
-        default=default_platform(),
-        help="folder or database URL of the platform's state (default: %(default)s)",
-    )
+    add_state(parser)
     parser.set_defaults(run=run)
 
 

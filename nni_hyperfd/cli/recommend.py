@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from nni_hyperfd.cli.ledger import said
 from nni_hyperfd.cli.table import table
@@ -17,7 +17,7 @@ from nni_hyperfd.location import platform_location
 if TYPE_CHECKING:
     from nni_hyperfd.customer.customer import Customer
 
-STANDARD = ("hpo", "nas", "joint")
+STANDARD = ("hpo", "nas", "joint", "assignment")
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,7 +32,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--space",
         default="hpo",
         metavar="FILE",
-        help="NNI search space as JSON, or hpo, nas or joint (default: hpo)",
+        help="NNI search space as JSON, or hpo, nas, joint or assignment (default: hpo)",
     )
     parser.add_argument("--budget", type=int, default=4, help="configurations to recommend (default: 4)")
     parser.add_argument(
@@ -48,6 +48,18 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="sample that is ranked where a space is large (default: 200)",
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--max-madds",
+        type=float,
+        metavar="M",
+        help="only networks with fewer million multiply-adds (backbone, 640x360), as max_madds in classArgs",
+    )
+    parser.add_argument(
+        "--max-ms",
+        type=float,
+        metavar="MS",
+        help="only networks quicker than this on this machine, as max_ms in classArgs",
+    )
     add_reading_options(parser)
     parser.add_argument(
         "--platform",
@@ -78,6 +90,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def run(options: argparse.Namespace) -> None:
     """Print the recommendation."""
     from nni_hyperfd.customer.customer import Customer
+    from nni_hyperfd.customer.steady import Provisional
     from nni_hyperfd.plugin.opening import platform_of
 
     settings = Settings.from_class_args(
@@ -95,6 +108,8 @@ def run(options: argparse.Namespace) -> None:
             "exif": options.exif,
             "cache_dir": options.cache,
             "privacy_noise": options.privacy_noise,
+            "max_madds": options.max_madds,
+            "max_ms": options.max_ms,
         }
     ).resolved(Path.cwd())
     customer = Customer(settings, _search_space(options.space), platform_of(settings))
@@ -102,6 +117,7 @@ def run(options: argparse.Namespace) -> None:
         _rehearse(customer)
         return
     recommendation = customer.preview()
+    provisional = recommendation.reason if isinstance(recommendation, Provisional) else None
     ranked = [(number, "", each) for number, each in enumerate(recommendation.configurations, start=1)]
     if options.spares:
         ranked += [
@@ -111,6 +127,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         content = {
             "version": recommendation.version,
+            "provisional": provisional,
             "configurations": [
                 {"parameters": each.parameters, "score": each.score} for each in recommendation.configurations
             ],
@@ -120,7 +137,8 @@ def run(options: argparse.Namespace) -> None:
         }
         print(json.dumps(content, indent=1))
         return
-    print(f"Recommended for {settings.data.name} by platform version {recommendation.version}:\n")
+    by = "here, with the ranker of" if provisional else "by"
+    print(f"Recommended for {settings.data.name} {by} platform version {recommendation.version}:\n")
     rows = [
         (number, round(each.score, 4), str(customer.space.parse(each.parameters)), role)
         for number, role, each in ranked
@@ -142,8 +160,8 @@ def _rehearse(customer: Customer) -> None:
 
 
 def _search_space(name: str) -> dict[str, Any]:
-    from nni_hyperfd.spaces.space import load_space, standard_search_space
+    from nni_hyperfd.spaces.space import Named, load_space, standard_search_space
 
     if name in STANDARD:
-        return standard_search_space(cast('Literal["hpo", "nas", "joint"]', name))
+        return standard_search_space(cast(Named, name))
     return dict(load_space(name).search_space)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nni_hyperfd.customer.settings import default_platform
+from nni_hyperfd.cli.options import add_state
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.location import platform_location
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -17,13 +16,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="run a platform for several customers",
         description="Serves a platform to the customers whom `hyperfd customer add` has let in, until it is stopped. Logs are JSON on stderr; figures for Prometheus are at /metrics, the calls at /docs.",
     )
-    parser.add_argument(
-        "--platform",
-        type=platform_location,
-        default=default_platform(),
-        metavar="LOCATION",
-        help="folder of the platform's state, or a postgresql:// URL (default: %(default)s)",
-    )
+    add_state(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8600, help="port to listen at (default: %(default)s)")
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate chain, PEM")

@@ -41,12 +41,12 @@ def run(options: argparse.Namespace) -> None:
         _ask(options)
         return
     # Not through the platform itself, which would load torch.
-    from nni_hyperfd.platform import report
     from nni_hyperfd.platform.state.store import Store
+    from nni_hyperfd.platform.status import history_of, status_of
 
     store = Store(options.platform)
     try:
-        status, history = report.status(store), report.history(store)
+        status, history = status_of(store), history_of(store)
     finally:
         store.close()
     if options.json:
@@ -79,14 +79,16 @@ def run(options: argparse.Namespace) -> None:
     for entry in history:
         if not entry.published:
             print(f"\nVersion {entry.version} is kept back: {'; '.join(entry.objections)}.")
-            if entry.parent == status.version:
+            if entry.parent != status.version:
+                print(
+                    f"The platform has gone on without it to version {status.version}; its results are kept."
+                )
+            elif entry.kept:
                 print(
                     f"Nobody gets it; `hyperfd publish {entry.version}` lets them, and updates build on it."
                 )
             else:
-                print(
-                    f"The platform has gone on without it to version {status.version}; its results are kept."
-                )
+                print("Only newer held-back versions are kept; its results are.")
 
 
 def _turn(turn: Turn) -> str:

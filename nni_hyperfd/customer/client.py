@@ -39,6 +39,7 @@ from nni_hyperfd.protocol.messages import (
     UpdateTicket,
     build,
 )
+from nni_hyperfd.ranker.update import drive
 from nni_hyperfd.spaces.architecture import FLOPS_LIMIT
 
 WAIT_LIMIT = 900.0
@@ -169,42 +170,73 @@ class TaskClient:
             time.sleep(pause)
 
     def _run(self, task: Task, ticket: UpdateTicket) -> UpdateReceipt:
-        extractor = received_extractor(ticket.extractor)
-        view = self._view(extractor, ticket.extractor.images)
-        while ticket.step is not None:
-            phi, phi_tilde = view.pair()
-            answer = self._platform.ask(
-                build(
-                    FeatureStep,
-                    session_id=ticket.session_id,
-                    step=ticket.step,
-                    phi=_numbers(phi),
-                    phi_tilde=_numbers(phi_tilde),
-                )
-            )
-            gradient = view.gradient(torch.tensor(answer.phi), torch.tensor(answer.phi_tilde))
-            ticket = self._platform.ask(
-                build(
-                    GradientStep,
-                    session_id=ticket.session_id,
-                    step=ticket.step,
-                    tensors=tensors.pack(tensors.clip(gradient, ticket.gradient_norm)),
-                )
-            )
-            load_extractor(extractor, ticket.extractor)
-        return self._platform.ask(
-            build(
-                CommitUpdate,
-                task_id=task.task_id,
-                session_id=ticket.session_id,
-                phi=_numbers(self._view(extractor, ticket.extractor.images).meta_feature()),
-            )
-        )
+        update = _RemoteUpdate(self._platform, task, ticket)
+        view, remaining = (self._view(update.extractor, ticket.extractor.images) for _ in range(2))
+        # What remains is of the same images as the φ by which trials were recommended.
+        return drive(update, view, remaining)
 
     def _view(self, extractor: MetaFeatureExtractor, images: int) -> View:
         if self._noise is not None:
             return self._noise.view(extractor, self._features)
         return ExactView(extractor, self._features, torch.Generator().manual_seed(self._seed), images)
+
+
+class _RemoteUpdate:
+    """An update on a platform: its steps as messages.
+
+    Args:
+        platform: in this process or behind a network.
+        task: to learn from.
+        ticket: of the update's beginning.
+
+    Attributes:
+        extractor: always as the platform has it.
+    """
+
+    def __init__(self, platform: PlatformAPI, task: Task, ticket: UpdateTicket) -> None:
+        self._platform, self._task, self._ticket = platform, task, ticket
+        self.extractor = received_extractor(ticket.extractor)
+
+    @property
+    def steps_left(self) -> int:
+        return 0 if self._ticket.step is None else self._ticket.steps - self._ticket.step
+
+    def pass_over_others(self) -> None:
+        """The platform has done the steps that do not need this customer before it wrote the ticket."""
+
+    def begin_step(self, phi: Tensor, phi_tilde: Tensor) -> tuple[Tensor, Tensor]:
+        answer = self._platform.ask(
+            build(
+                FeatureStep,
+                session_id=self._ticket.session_id,
+                step=self._ticket.step,
+                phi=_numbers(phi),
+                phi_tilde=_numbers(phi_tilde),
+            )
+        )
+        return torch.tensor(answer.phi), torch.tensor(answer.phi_tilde)
+
+    def finish_step(self, extractor_gradient: Mapping[str, Tensor]) -> None:
+        clipped = tensors.clip(extractor_gradient, self._ticket.gradient_norm)
+        self._ticket = self._platform.ask(
+            build(
+                GradientStep,
+                session_id=self._ticket.session_id,
+                step=self._ticket.step,
+                tensors=tensors.pack(clipped),
+            )
+        )
+        load_extractor(self.extractor, self._ticket.extractor)
+
+    def finish(self, phi: Tensor) -> UpdateReceipt:
+        return self._platform.ask(
+            build(
+                CommitUpdate,
+                task_id=self._task.task_id,
+                session_id=self._ticket.session_id,
+                phi=_numbers(phi),
+            )
+        )
 
 
 def content_key(parameters: Mapping[str, Any], seed: int, budget: str) -> str:

@@ -6,9 +6,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from nni_hyperfd.customer.client import TaskClient
+from nni_hyperfd.customer.limits import limited_space
 from nni_hyperfd.customer.noise_account import KeptNoise
 from nni_hyperfd.customer.profiling import profile_apart
 from nni_hyperfd.customer.rehearsal import Planned
@@ -16,10 +18,9 @@ from nni_hyperfd.customer.result import Result, Training
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.detection.network.weights import base_id
-from nni_hyperfd.errors import PluginError
+from nni_hyperfd.errors import PlatformError, PluginError
 from nni_hyperfd.protocol.calls import PlatformAPI
 from nni_hyperfd.protocol.messages import Recommendation, RecommendRequest, Task, UpdateReceipt
-from nni_hyperfd.spaces.space import Space
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Customer:
         # Threads that wait for each other on cores that trials keep busy cost more than they bring.
         torch.set_num_threads(1)
         self.settings = settings
-        self.space = Space.from_search_space(search_space)
+        self.space = limited_space(search_space, settings)
         if settings.space not in (None, self.space.kind):
             raise PluginError(
                 f"classArgs say space: {settings.space}, but the search space is of the kind {self.space.kind}; "
@@ -58,8 +59,10 @@ class Customer:
 
     def preview(self) -> Recommendation:
         """The ranked configurations, leaving no trace on the platform."""
-        return self._client.preview(
-            self.space.search_space, self.settings.budget, self.space.flops_limit, **self._options()
+        return self._within_limits(
+            self._client.preview(
+                self.space.search_space, self.settings.budget, self.space.flops_limit, **self._options()
+            )
         )
 
     def rehearse(self) -> tuple[RecommendRequest, list[Planned]]:
@@ -78,7 +81,15 @@ class Customer:
     def recommend(self, task: Task, count: int, begun: Sequence[Mapping[str, Any]] = ()) -> Recommendation:
         """``count`` configurations for a task, and spares; ``begun`` are those that were handed out before."""
         begun = tuple(dict(each) for each in begun)
-        return self._client.recommend(task, count, begun=begun, **self._options())
+        return self._within_limits(self._client.recommend(task, count, begun=begun, **self._options()))
+
+    def draw(self, count: int, without: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """``count`` configurations at random, or as many as the space has beside those that are named."""
+        if not count:
+            return []
+        known = {self.space.parse(each) for each in without}
+        sample = self.space.sample_up_to(count + len(known), np.random.default_rng(self.settings.seed))
+        return [self.space.parameters(each) for each in sample if each not in known][:count]
 
     def record(
         self, task: Task, parameters: Mapping[str, Any], result: Result | None, training: Training
@@ -111,9 +122,22 @@ class Customer:
             # As it is now: a log may be written later.
             logger.info("%s", str(self._noise))
 
+    def _within_limits(self, found: Recommendation) -> Recommendation:
+        """What is over a limit is never tried, whatever a platform proposes."""
+        named = [
+            tuple(each for each in ranked if self.space.admits(self.space.parse(each.parameters)))
+            for ranked in (found.configurations, found.spares)
+        ]
+        if not named[0]:
+            raise PlatformError(
+                "of the networks that the platform proposed none keeps to the limits; ask its operator"
+            )
+        return found.model_copy(update={"configurations": named[0], "spares": named[1]})
+
     def _options(self) -> dict[str, Any]:
-        settings = self.settings
+        settings, costs = self.settings, self.space.costs
         return {
+            "network_costs": None if costs is None else costs.rows(),
             "candidates": settings.candidates,
             "exploration": settings.exploration,
             "method": settings.method,

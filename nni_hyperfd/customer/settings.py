@@ -57,6 +57,9 @@ class Settings:
             ``~/.cache/hyperfd``. It never leaves this machine.
         privacy_noise: noise multiplier of the Gaussian mechanism on φ and on gradients; 0 sends both as they are. The log says
             which (ε, δ) it amounts to. Needs the extra ``privacy`` of this package.
+        max_madds: networks that are tried have fewer multiply-adds than this, in millions, of the backbone at 640×360.
+        max_ms: networks that are tried are quicker than this, in milliseconds for one image of 640×360 on this machine's CUDA device or
+            else on one core of its CPU, as the sum of what their parts were measured to take.
         trial_reads: keys of the search space that a trial of the user's own reads; any other key of the space is refused. The
             shipped trial needs no such list.
     """
@@ -75,6 +78,8 @@ class Settings:
     space: str | None = None
     cache_dir: Path | None = None
     privacy_noise: float = 0.0
+    max_madds: float | None = None
+    max_ms: float | None = None
     trial_reads: tuple[str, ...] | None = None
     token: str | None = field(default_factory=default_token, repr=False)
 
@@ -96,7 +101,7 @@ class Settings:
             "platform": _platform(arguments),
             "budget": whole_number(arguments, "budget", 1, 1000),
             "method": _one_of(arguments, "method", METHODS),
-            "exploration": _number(arguments, "exploration", 1),
+            "exploration": real_number(arguments, "exploration", 1),
             "candidates": whole_number(arguments, "candidates", 1, 100_000),
             "seed": whole_number(arguments, "seed", 0, 2**63 - 1),
             "format": _one_of(arguments, "format", FORMATS),
@@ -105,7 +110,9 @@ class Settings:
             "exif": _one_of(arguments, "exif", EXIF),
             "space": _one_of(arguments, "space", SPACES),
             "cache_dir": _path(arguments, "cache_dir"),
-            "privacy_noise": _number(arguments, "privacy_noise", 1000),
+            "privacy_noise": real_number(arguments, "privacy_noise", 1000),
+            "max_madds": real_number(arguments, "max_madds", 1e6),
+            "max_ms": real_number(arguments, "max_ms", 1e6),
             "trial_reads": _names(arguments, "trial_reads"),
             "token": _token(arguments),
         }
@@ -219,7 +226,8 @@ def whole_number(arguments: Mapping[str, Any], key: str, low: int, high: int) ->
     return value
 
 
-def _number(arguments: Mapping[str, Any], key: str, high: float) -> float | None:
+def real_number(arguments: Mapping[str, Any], key: str, high: float) -> float | None:
+    """The value of ``key``, None where it is absent; PluginError unless it is a number from 0 to ``high``."""
     value = arguments.get(key)
     if value is None:
         return None

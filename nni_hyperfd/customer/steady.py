@@ -47,6 +47,16 @@ QUIET_SECONDS = 5.0
 """How long results are only kept after a platform was found away. NNI gives a tuner half a minute to end, and to find out that a
 machine does not answer may take ten seconds."""
 
+
+class Provisional(Recommendation):
+    """A list that was ranked here and that the platform would have made otherwise: never to be taken for the platform's own.
+
+    ``reason`` says how it was made.
+    """
+
+    reason: str
+
+
 A = TypeVar("A")
 Q = TypeVar("Q", bound=Question[Any])
 
@@ -135,7 +145,8 @@ class SteadyPlatform:
         """Rank configurations, here while the platform is away, in the very way in which the platform does it.
 
         What the method hyperfd-gp needs beside the ranker stays on the platform: a first recommendation is the ranker's then,
-        and a later one, which knows what was begun, is not made.
+        and a later one, which knows what was begun, is not made. What the platform has learnt of somebody's own space stays there,
+        too: its encoder is an untrained one here. Either is told, and the answer says so (:class:`Provisional`).
         """
         try:
             return self._remote.ask(self._addressed(message))
@@ -150,8 +161,13 @@ class SteadyPlatform:
             or self._kept.version() != subject.extractor_version
         ):
             raise away
-        space = read_space(subject.space, subject.flops_limit)
-        return rank(ranker, subject.extractor_version, space, torch.tensor(subject.phi), message)
+        space = read_space(subject.space, subject.flops_limit, message)
+        made = rank(ranker, subject.extractor_version, space, torch.tensor(subject.phi), message)
+        reason = _otherwise(space.key in ranker.shapes, message.method)
+        if reason is None:
+            return made
+        logger.warning("This list is not the platform's own: %s.", reason)
+        return Provisional(reason=reason, **dict(made))
 
     def _record(self, message: TrialRecord) -> RecordReceipt:
         """Keep a trial's outcome: on the platform, or on this disk until the platform can be reached."""
@@ -258,6 +274,23 @@ class SteadyPlatform:
         if self._task is None:
             raise PlatformAwayError("the platform has not heard of this experiment yet")
         return question.model_copy(update={"task_id": self._task.task_id})
+
+
+def _otherwise(known: bool, method: str) -> str | None:
+    """Why the platform would rank otherwise than the ranker that is kept here; None where it would not.
+
+    Args:
+        known: the ranker has an encoder for the search space.
+        method: that was asked for.
+    """
+    if not known:
+        return (
+            "while the platform is away its configurations are ranked here with an untrained encoder, as the ranker kept here knows "
+            "nothing of this search space; what the platform may have learnt of it is not used"
+        )
+    if method != "hyperfd":
+        return f"while the platform is away it is ranked here without the past tasks and results that {method} goes by"
+    return None
 
 
 _KINDS_OF_ITS_OWN: dict[type[Question[Any]], Callable[[SteadyPlatform, Any], Any]] = {

@@ -37,6 +37,17 @@ class FaceDataset:
         images: sorted by path.
         splits: indices into ``images`` for "train", "val" and "test"; disjoint, not necessarily all images.
         report: what was found while loading.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from nni_hyperfd.synthetic import generate
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = generate(folder, "crowd", images=10)
+        ...     faces = load_dataset(folder)
+        >>> {name: len(faces.split(name)) for name in faces.splits}
+        {'train': 6, 'val': 1, 'test': 3}
+        >>> faces.images[0].boxes.shape[1]
+        4
     """
 
     name: str

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nni_hyperfd.data.orientation import left_to_turn, orientation_of, upright
-from nni_hyperfd.errors import DataError
+from nni_hyperfd.data.passing import not_now
 
 
 def decode(path: Path, max_side: int) -> NDArray[np.uint8] | None:
@@ -24,9 +24,7 @@ def decode(path: Path, max_side: int) -> NDArray[np.uint8] | None:
         # Read apart from decoding: Pillow tells a torn file and a disk that fails by the same exception.
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(
-            f"cannot read {path} ({error.strerror or error}): see to the disk or network share that it is on, and try again"
-        ) from error
+        raise not_now(path, error) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata and large pictures; neither stops us
@@ -36,9 +34,7 @@ def decode(path: Path, max_side: int) -> NDArray[np.uint8] | None:
                 image.load()
                 rgb = upright(to_rgb(image), left_to_turn(image, orientation))
     except MemoryError as error:
-        raise DataError(
-            f"there was not enough memory to decode {path}: let less run beside it, or take a picture of that size away"
-        ) from error
+        raise not_now(path, error) from error
     except Exception:
         # Pillow's decoders answer damaged files with almost any exception type; all mean the same here.
         return None

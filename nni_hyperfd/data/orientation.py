@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nni_hyperfd.data.passing import is_passing
+
 EXIF_ORIENTATION = 274
 UPRIGHT = 1
 TRANSPOSES = {
@@ -28,12 +30,18 @@ MIRRORED_LANDMARKS = [1, 0, 2, 4, 3]
 
 
 def orientation_of(image: Image.Image) -> int:
-    """1 to 8; 1, upright, where EXIF says nothing sensible. Reads no pixels."""
+    """1 to 8; 1, upright, where EXIF says nothing sensible. Reads no pixels.
+
+    Raises:
+        OSError, MemoryError: it could not be read this time.
+    """
     if "exif" not in image.info and image.format != "TIFF":
         return UPRIGHT  # asking Pillow further would decode a whole PNG
     try:
         value = image.getexif().get(EXIF_ORIENTATION)
-    except Exception:
+    except Exception as error:
+        if is_passing(error):
+            raise
         return UPRIGHT  # damaged metadata say nothing about the pixels
     return value if value in TRANSPOSES else UPRIGHT
 

@@ -19,7 +19,7 @@ from scipy.special import gammaln
 from scipy.stats import rankdata, spearmanr
 
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.rivals.base import Experience, Profile, Rival, Task
+from nni_hyperfd.evidence.rivals.base import Known, Profile, Rival, Study
 
 FloatArray = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ class Scenario:
     """
 
     name: str
-    experience: Experience
+    experience: Known
     tasks: tuple[str, ...]
     profiles: tuple[Profile, ...]
     choose: FloatArray
@@ -163,13 +163,13 @@ def run(
         for b, budget in enumerate(budgets):
             rival.reset(scenario.experience, seed)
             for d in task_order(len(scenario.tasks), seed):
-                task = Task(scenario.profiles[d], budget, scenario.choose[:, d])
-                rival.search(task)
-                if task.left:
+                study = Study(scenario.profiles[d], budget, scenario.choose[:, d])
+                rival.search(study)
+                if study.left:
                     raise DataError(
-                        f"{rival.name} left {task.left} of {budget} trials unused on {scenario.tasks[d]}."
+                        f"{rival.name} left {study.left} of {budget} trials unused on {scenario.tasks[d]}."
                     )
-                best = best_found(task)
+                best = best_found(study)
                 rank[b, s, d] = ranks[best, d].mean()
                 ap[b, s, d] = scenario.judge[best, d].mean()
             if progress is not None:
@@ -186,10 +186,10 @@ def task_order(tasks: int, seed: int) -> list[int]:
     return [int(d) for d in np.random.default_rng([seed, 1]).permutation(tasks)]
 
 
-def best_found(task: Task) -> list[int]:
+def best_found(study: Study) -> list[int]:
     """Indices of the best trial, several if they tie."""
-    top = np.nanmax([trial.ap for trial in task.trials])
-    return [trial.index for trial in task.trials if trial.ap == top]
+    top = np.nanmax([trial.ap for trial in study.trials])
+    return [trial.index for trial in study.trials if trial.ap == top]
 
 
 def expected_rank_at_random(scenario: Scenario, budget: int) -> float:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.rivals.base import Experience, Rival
+from nni_hyperfd.evidence.rivals.base import Known, Rival
 from nni_hyperfd.evidence.rivals.best_on_server import BestOnServer
+from nni_hyperfd.evidence.rivals.ensemble import RANKERS, Ensemble, EnsembleGP, EnsembleRanking
 from nni_hyperfd.evidence.rivals.gp_prior import GPPrior
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
-from nni_hyperfd.evidence.rivals.hyperfd_gp import RANKERS, Ensemble, HyperFDEnsemble, HyperFDGP
+from nni_hyperfd.evidence.rivals.hyperfd_gp import HyperFDGP
 from nni_hyperfd.evidence.rivals.hyperstar import HyperSTAR, HyperSTARSettings
 from nni_hyperfd.evidence.rivals.mean_rank import MeanRank
 from nni_hyperfd.evidence.rivals.multi_task_gp import MultiTaskGP
@@ -60,15 +61,15 @@ class _OnServerAlone(HyperFD):
     A warm-up needs something to stop by, so the configurations are dealt into two lists of that one data set.
     """
 
-    _alone: tuple[Experience, Experience] | None = None
+    _alone: tuple[Known, Known] | None = None
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         if self._alone is None or self._alone[0] is not experience:
             self._alone = experience, server_alone(experience)
         super().reset(self._alone[1], seed)
 
 
-def server_alone(experience: Experience) -> Experience:
+def server_alone(experience: Known) -> Known:
     """The server's own row as two data sets with the same images, each with every other configuration.
 
     Raises:
@@ -133,6 +134,18 @@ def methods(quick: bool = False) -> Mapping[str, Method]:
     add("no attention", variant="no_attention")
     add("no warm-up", warmup_epochs=0)
     add("no augmentation", kind=_OnServerAlone)
+
+    def add_gp(name: str, seeds: int, at_once: int = 1, **changes: Any) -> None:
+        settings = replace(base, **changes)
+
+        def make(space: Space) -> Rival:
+            return HyperFDGP(space, settings, name, WARM_UPS, at_once)
+
+        found.append(Method(name, make, f"{settings} {WARM_UPS} {at_once} shipped", seeds, True))
+
+    add_gp("hyperfd-gp", VARIANT_SEEDS)
+    add_gp("hyperfd-gp, frozen ranker", VARIANT_SEEDS, mode="freeze_all")
+    add_gp("hyperfd-gp, two at a time", VARIANT_SEEDS, at_once=2)
     for name, step in STEPS.items():
 
         def of_rankers(space: Space, name: str = name, step: Step = step) -> Rival:
@@ -144,19 +157,15 @@ def methods(quick: bool = False) -> Mapping[str, Method]:
 
 Step = Callable[[Space, Callable[[int], Ensemble], str], Rival]
 STEPS: Mapping[str, Step] = {
-    "warm-ups together": lambda space, of, name: HyperFDEnsemble(of(RANKERS), name),
-    "process": lambda space, of, name: HyperFDGP(space, [None], own=(1.0,), name=name),
-    "process with φ": lambda space, of, name: HyperFDGP(space, [of(RANKERS)], own=(1.0,), name=name),
-    "hyperfd-gp without φ": lambda space, of, name: HyperFDGP(space, [None], name=name),
-    "hyperfd-gp sure of φ": lambda space, of, name: HyperFDGP(space, [of(RANKERS)], name=name),
-    "hyperfd-gp": lambda space, of, name: HyperFDGP(space, [of(RANKERS), None], name=name),
-    "hyperfd-gp, one warm-up": lambda space, of, name: HyperFDGP(space, [of(1), None], name=name),
-    "hyperfd-gp, two at a time": lambda space, of, name: HyperFDGP(
-        space, [of(1), None], name=name, at_once=2
-    ),
+    "warm-ups together": lambda space, of, name: EnsembleRanking(of(RANKERS), name),
+    "process": lambda space, of, name: EnsembleGP(space, [None], own=(1.0,), name=name),
+    "process with φ": lambda space, of, name: EnsembleGP(space, [of(RANKERS)], own=(1.0,), name=name),
+    "without φ": lambda space, of, name: EnsembleGP(space, [None], name=name),
+    "ensemble sure of φ": lambda space, of, name: EnsembleGP(space, [of(RANKERS)], name=name),
+    "ensemble, not shipped": lambda space, of, name: EnsembleGP(space, [of(RANKERS), None], name=name),
 }
-"""The named variant and what it consists of: φ, and hypotheses about how far customers differ from each other. The last two are
-as the tuner has it: with φ of one ranker, and with two trials running at a time."""
+"""What the variant consists of, φ and hypotheses about how far customers differ from each other, with the φ of several warm-ups, which no
+platform has."""
 
 
 _SIMPLE: tuple[type[Rival], ...] = (

@@ -19,8 +19,8 @@ from sklearn.decomposition import PCA
 
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.comparison import Scenario
-from nni_hyperfd.evidence.rivals.base import Experience, FloatArray, Profile
-from nni_hyperfd.evidence.scenario import describe
+from nni_hyperfd.evidence.rivals.base import FloatArray, Known, Profile
+from nni_hyperfd.evidence.scenario import profile_of
 
 AXES = 4
 END = 0.4
@@ -31,7 +31,7 @@ LEAST = 8
 """Configurations that a pseudo-customer must have results of."""
 
 
-def pseudo_scenarios(experience: Experience, customers: int = 4) -> list[Scenario]:
+def pseudo_scenarios(experience: Known, customers: int = 4) -> list[Scenario]:
     """Both ends of each axis.
 
     Args:
@@ -63,9 +63,7 @@ def pseudo_scenarios(experience: Experience, customers: int = 4) -> list[Scenari
     return found
 
 
-def _scenario(
-    experience: Experience, clusters: list[list[int]], rest: list[int], name: str
-) -> Scenario | None:
+def _scenario(experience: Known, clusters: list[list[int]], rest: list[int], name: str) -> Scenario | None:
     members = [frozenset(profile.members.tolist()) for profile in experience.profiles]
     taken = [row for cluster in clusters for row in cluster]
     rest = [row for row in rest if all(_overlap(members[row], members[t]) <= MOST_SHARED for t in taken)]
@@ -114,7 +112,7 @@ def _union(profiles: list[Profile]) -> Profile:
     first = profiles[0]
     if first.source is None:
         raise DataError("pseudo-customers are made from image features, but the offline sets have none.")
-    return describe(first.source, first.pool, members)
+    return profile_of(first.source, first.pool, members)
 
 
 def _overlap(first: frozenset[int], second: frozenset[int]) -> float:

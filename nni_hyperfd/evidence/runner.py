@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from nni_hyperfd.data.dataset import FaceDataset, load_dataset
 from nni_hyperfd.data.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection.network.weights import base_detector
 from nni_hyperfd.detection.training.budgets import get_budget
-from nni_hyperfd.detection.training.fine_tuning import CPUEngine, TrialOutcome, fine_tune
+from nni_hyperfd.detection.training.fine_tuning import CPUEngine, fine_tune
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.offline_sets import OfflineSets
 from nni_hyperfd.evidence.table import SERVER, parameters_of
@@ -22,14 +22,25 @@ from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS
 
 
+@dataclass(frozen=True)
+class MeasuredPair:
+    """APs in [0, 1], seconds, and the learning curve as in :class:`~nni_hyperfd.evidence.table.Row`."""
+
+    val_ap: float
+    test_ap: float
+    heldout_ap: float
+    seconds: float
+    curve: tuple[tuple[float, float], ...]
+
+
 class PairRunner:
     """Knows where the data sets of a table are: folders by name, and offline sets as parts of the server's images.
 
     Args:
-        folders: name -> folder of a customer's (or the server's) data set.
-        server: the server's images, of which ``offline`` names parts; as a whole they are the data set ``server``.
-        offline: the sub-data-sets.
-        cache: folder for decoded images.
+        folders: Name -> folder of a customer's (or the server's) data set.
+        server: The server's images, of which ``offline`` names parts; as a whole they are the data set ``server``.
+        offline: The sub-data-sets.
+        cache: Folder for decoded images.
     """
 
     def __init__(
@@ -45,7 +56,7 @@ class PairRunner:
 
     def __call__(
         self, data_set: str, configuration: str, budget: str, seed: int, device: str
-    ) -> TrialOutcome:
+    ) -> MeasuredPair:
         """Fine-tunes on the CPU; the signature is the one :func:`table.build` calls."""
         if device != "cpu":
             raise DataError(f"the table runner works on the CPU, not on {device!r}")
@@ -55,7 +66,9 @@ class PairRunner:
         store = self._store(data_set, 2 * max(settings.image_size, settings.evaluation_size))
         model = base_detector(point.architecture or mobilenet_v2())
         engine = CPUEngine(model, store, hyperparameters, settings)
-        return fine_tune(engine, store, hyperparameters, settings, seed)
+        found = fine_tune(engine, store, hyperparameters, settings, seed)
+        curve = tuple((point.epoch / settings.epochs, point.ap) for point in found.curve)
+        return MeasuredPair(found.val_ap, found.test_ap, found.heldout_ap, found.seconds, curve)
 
     def _store(self, data_set: str, max_side: int) -> PixelStore:
         if data_set not in self.members:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.comparison import Scenario
 from nni_hyperfd.evidence.offline_sets import OfflineSet
-from nni_hyperfd.evidence.rivals.base import Experience, Profile
+from nni_hyperfd.evidence.rivals.base import Known, Profile
 from nni_hyperfd.evidence.table import SERVER, APColumn, LookupTable
 from nni_hyperfd.metafeature.features import CONTEXT_CHANNELS, ImageFeatures
 
@@ -100,9 +100,9 @@ def make_scenario(
     if not set_names:
         raise DataError(f"{space}: there is neither an offline row nor one of {SERVER!r} to learn from.")
     pool = _pool(data.server)
-    profiles = tuple(describe(data.server, pool, each) for each in members)
-    experience = Experience(configurations, len(candidates), tuple(set_names), profiles, aps, server)
-    tasks = [describe(each, _pool(each), np.arange(len(each))) for each in data.customers.values()]
+    profiles = tuple(profile_of(data.server, pool, each) for each in members)
+    experience = Known(configurations, len(candidates), tuple(set_names), profiles, aps, server)
+    tasks = [profile_of(each, _pool(each), np.arange(len(each))) for each in data.customers.values()]
     chosen, judged = (_place(rows, column, candidates, names).T for column in (measure.choose, measure.judge))
     return Scenario(f"{space}, {measure.name}", experience, names, tuple(tasks), chosen, judged)
 
@@ -127,7 +127,7 @@ def _pool(features: ImageFeatures) -> NDArray[np.float32]:
     return features.gwap.flatten(1).float().numpy()
 
 
-def describe(features: ImageFeatures, pool: NDArray[np.float32], members: NDArray[np.integer]) -> Profile:
+def profile_of(features: ImageFeatures, pool: NDArray[np.float32], members: NDArray[np.integer]) -> Profile:
     """Statistics: log images, log boxes, mean and deviation of faces an image, share of matched anchors and mean IoU a level.
 
     The last six say which sizes the faces have: a level's anchors match faces of its own size.

@@ -82,7 +82,9 @@ class Pair(NamedTuple):
 class Row:
     """One measured pair. APs are at IoU 0.5, in [0, 1], NaN if the training failed (``failure`` then says why).
 
-    ``heldout_ap`` is the AP over the val and test splits pooled; ``version`` names code and base weights.
+    ``heldout_ap`` is the AP over the val and test splits pooled; ``version`` names code and base weights. ``curve`` is the AP on
+    val after each validation: pairs (share of a full training's epochs, AP), shares rising in (0, 1]; empty in rows
+    that were measured without it.
     """
 
     space: str
@@ -97,6 +99,7 @@ class Row:
     device: str
     version: str
     failure: str = ""
+    curve: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("val_ap", "test_ap", "heldout_ap"):
@@ -105,6 +108,13 @@ class Row:
                 raise DataError(f"row {self.pair}: {name} is NaN without a failure text.")
             if not math.isnan(value) and not 0.0 <= value <= 1.0:
                 raise DataError(f"row {self.pair}: {name} is {value}, not in [0, 1].")
+        last = 0.0
+        for share, ap in self.curve:
+            if not last < share <= 1.0 or not 0.0 <= ap <= 1.0:
+                raise DataError(
+                    f"row {self.pair}: its curve has AP {ap} at {share} of a training; shares rise in (0, 1], APs are in [0, 1]."
+                )
+            last = share
 
     @property
     def pair(self) -> Pair:
@@ -223,16 +233,19 @@ class LookupTable:
                 }
                 failure = next((each.failure for each in again if each.failure), "")
                 seconds = sum(each.seconds for each in again)
-                found.append(replace(row, **means, seconds=round(seconds, 3), failure=failure))
+                curve = _mean_curve([each.curve for each in again])
+                found.append(replace(row, **means, seconds=round(seconds, 3), failure=failure, curve=curve))
         return LookupTable(found)
 
     def to_csv(self) -> str:
-        """All rows as csv, sorted by key."""
+        """All rows as csv, sorted by key; the column of curves is there where a row has one."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(_COLUMNS)
+        curves = any(row.curve for row in self)
+        writer.writerow([*_COLUMNS, "curve"] if curves else _COLUMNS)
         for row in sorted(self, key=lambda row: row.pair):
-            writer.writerow([getattr(row, name) for name in _COLUMNS])
+            cells = [getattr(row, name) for name in _COLUMNS]
+            writer.writerow([*cells, json.dumps(row.curve, separators=(",", ":"))] if curves else cells)
         return text.getvalue()
 
     def save(self, path: Path) -> None:
@@ -300,6 +313,8 @@ class TableFile:
         if row.pair in self._done:
             raise DataError(f"{self.path} has a row for {row.pair} already.")
         record = {name: None if value != value else value for name, value in asdict(row).items()}
+        if not row.curve:
+            del record["curve"]
         self._file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -307,7 +322,7 @@ class TableFile:
 
 
 class Measured(Protocol):
-    """What running a pair returns; ``detection.training.TrialResult`` is one."""
+    """What running a pair returns: APs, seconds, and the curve of :class:`Row`."""
 
     @property
     def val_ap(self) -> float: ...
@@ -317,6 +332,8 @@ class Measured(Protocol):
     def heldout_ap(self) -> float: ...
     @property
     def seconds(self) -> float: ...
+    @property
+    def curve(self) -> Sequence[tuple[float, float]]: ...
 
 
 RunPair = Callable[[str, str, str, int, str], Measured]
@@ -361,7 +378,9 @@ def build(
                 )
             else:
                 aps = (float(found.val_ap), float(found.test_ap), float(found.heldout_ap))
-                row = Row(*pair, *aps, round(float(found.seconds), 3), device, version)
+                row = Row(
+                    *pair, *aps, round(float(found.seconds), 3), device, version, curve=tuple(found.curve)
+                )
             file.append(row)
             appended += 1
             if progress is not None:
@@ -434,7 +453,15 @@ def shard(pairs: Sequence[Pair], index: int, count: int) -> list[Pair]:
     return list(pairs[index::count])
 
 
-_COLUMNS = tuple(each.name for each in fields(Row))
+_COLUMNS = tuple(each.name for each in fields(Row) if each.name != "curve")
+
+
+def _mean_curve(curves: Sequence[tuple[tuple[float, float], ...]]) -> tuple[tuple[float, float], ...]:
+    """Point by point, as far as all go; none where they were validated at different times."""
+    points = list(zip(*curves))
+    if any(len({share for share, _ in each}) > 1 for each in points):
+        return ()
+    return tuple((each[0][0], float(np.mean([ap for _, ap in each]))) for each in points)
 
 
 def _read_lines(path: Path) -> tuple[list[Row], int]:
@@ -466,6 +493,7 @@ def _row(record: Mapping[str, Any], where: str) -> Row:
             device=str(record["device"]),
             version=str(record["version"]),
             failure=str(record["failure"]),
+            curve=_curve(record.get("curve")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{where} is not a row of a lookup table ({error!r}).") from error
@@ -473,3 +501,8 @@ def _row(record: Mapping[str, Any], where: str) -> Row:
 
 def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
+
+
+def _curve(value: Any) -> tuple[tuple[float, float], ...]:
+    points = json.loads(value) if isinstance(value, str) else value or ()
+    return tuple((float(share), float(ap)) for share, ap in points)

@@ -32,7 +32,7 @@ STATISTICS = 2
 
 HEADS = 4
 FEED_FORWARD = 128
-CLIP = 5.0
+FARTHEST = 5.0
 """Standardized inputs are cut at this many standard deviations of the server's data."""
 
 Variant = Literal[
@@ -55,7 +55,7 @@ _INPUT_WIDTH: dict[Variant, int] = {
 
 
 def image_inputs(features: ImageFeatures, variant: Variant = "full") -> Tensor:
-    """The columns of ``features`` that ``variant`` looks at: [n, F] float32 (F = 0 for ``"statistics"``).
+    """The columns of ``features`` that ``variant`` looks at: ``[n, F]`` float32 (F = 0 for ``"statistics"``).
 
     Raises:
         DataError: ResNet features are asked for and were not computed.
@@ -92,7 +92,7 @@ def sample_indices(count: int, images: int, generator: torch.Generator) -> Tenso
 
 
 def sample_images(inputs: Tensor, images: int, generator: torch.Generator) -> Tensor:
-    """A random sample of rows: [n, F] -> [images, F], see :func:`sample_indices`."""
+    """A random sample of rows: ``[n, F]`` -> ``[images, F]``, see :func:`sample_indices`."""
     return inputs[sample_indices(inputs.shape[0], images, generator)]
 
 
@@ -110,7 +110,7 @@ class MetaFeatureExtractor(nn.Module):
         variant: ``"full"`` or one of the ablations in :data:`VARIANTS`.
 
     Shapes:
-        images [S, n, F] and statistics [S, 2] -> [S, 64], for S data sets with n sampled images each;
+        images ``[S, n, F]`` and statistics ``[S, 2]`` -> ``[S, 64]``, for S data sets with n sampled images each;
         F is :attr:`inputs`, see :func:`image_inputs`.
     """
 
@@ -135,7 +135,7 @@ class MetaFeatureExtractor(nn.Module):
 
     @torch.no_grad()
     def set_normalization(self, images: Tensor, statistics: Tensor) -> None:
-        """Takes the mean and deviation of each input over images [n, F] and data sets' statistics [S, 2]."""
+        """Takes the mean and deviation of each input over images ``[n, F]`` and data sets' statistics ``[S, 2]``."""
         columns = [*images.unbind(1), *statistics[:, : self.statistics].unbind(1)]
         self.center.copy_(torch.stack([column.mean() for column in columns]))
         deviation = torch.stack([column.std(correction=0) for column in columns])
@@ -146,7 +146,7 @@ class MetaFeatureExtractor(nn.Module):
         return self._aggregate(self._project_images(images), statistics)
 
     def forward_indexed(self, pool: Tensor, indices: Tensor, statistics: Tensor) -> Tensor:
-        """The same for data sets that share images: pool [N, F], indices [S, n] into it, statistics [S, 2] -> [S, 64].
+        """The same for data sets that share images: pool ``[N, F]``, indices ``[S, n]`` into it, statistics ``[S, 2]`` -> ``[S, 64]``.
 
         Each image of the pool goes through the linear map once, however many data sets it belongs to.
         """
@@ -154,13 +154,13 @@ class MetaFeatureExtractor(nn.Module):
 
     def _project_images(self, images: Tensor) -> Tensor:
         standard = (images - self.center[: self.inputs]) / self.scale[: self.inputs]
-        return functional.linear(standard.clamp(-CLIP, CLIP), self.project.weight[:, : self.inputs])
+        return functional.linear(standard.clamp(-FARTHEST, FARTHEST), self.project.weight[:, : self.inputs])
 
     def _aggregate(self, projected: Tensor, statistics: Tensor) -> Tensor:
         statistics = statistics[:, : self.statistics]
         standard = (statistics - self.center[self.inputs :]) / self.scale[self.inputs :]
         shared = functional.linear(
-            standard.clamp(-CLIP, CLIP), self.project.weight[:, self.inputs :], self.project.bias
+            standard.clamp(-FARTHEST, FARTHEST), self.project.weight[:, self.inputs :], self.project.bias
         )
         tokens = projected + shared[:, None]
         if self.attention is not None:
@@ -171,7 +171,7 @@ class MetaFeatureExtractor(nn.Module):
 def samples(
     extractor: MetaFeatureExtractor, features: ImageFeatures, generator: torch.Generator, images: int = IMAGES
 ) -> Iterator[Tensor]:
-    """Endless meta-features [64] of one data set, each from a fresh sample of its images; gradients flow into G.
+    """Endless meta-features ``[64]`` of one data set, each from a fresh sample of its images; gradients flow into G.
 
     Two of them in a row are the pair φ, φ̃ of the triplet loss.
     """
@@ -189,7 +189,7 @@ def meta_feature(
     images: int = IMAGES,
     repeats: int = 8,
 ) -> Tensor:
-    """φ [64] to recommend with and to keep: the mean over ``repeats`` samples, which is steadier than a single one."""
+    """φ ``[64]`` to recommend with and to keep: the mean over ``repeats`` samples, which is steadier than a single one."""
     inputs = image_inputs(features, extractor.variant)
     batch = torch.stack([sample_images(inputs, images, generator) for _ in range(repeats)])
     return extractor(batch, dataset_statistics(features.boxes).expand(repeats, -1)).mean(0)
@@ -202,8 +202,8 @@ def backpropagate(
 
     Args:
         extractor: G, with the parameters that produced ``outputs``.
-        outputs: meta-features [64] with their graphs, such as φ and φ̃.
-        gradients: ∂L/∂output [64] for each of them, from the platform.
+        outputs: Meta-features ``[64]`` with their graphs, such as φ and φ̃.
+        gradients: ∂L/∂output ``[64]`` for each of them, from the platform.
 
     Returns:
         A gradient for every parameter of G, by its name (zeros where the outputs do not depend on it).

@@ -43,7 +43,7 @@ class ImageFeatures:
         resnet: [n, 2048] float or None; ResNet-50 features, for the comparison of extractors.
 
     Raises:
-        DataError: shapes that do not fit each other, no image at all, or values that are not finite.
+        DataError: Shapes that do not fit each other, no image at all, or values that are not finite.
     """
 
     gwap: Tensor
@@ -82,7 +82,7 @@ class ImageFeatures:
         """Inverse of :meth:`tensors`.
 
         Raises:
-            DataError: a field is missing or unknown.
+            DataError: A field is missing or unknown.
         """
         missing = {"gwap", "mean", "boxes"} - set(tensors)
         unknown = set(tensors) - {"gwap", "mean", "boxes", "resnet"}
@@ -106,7 +106,7 @@ class ImageFeatures:
         """Reads what :meth:`save` wrote.
 
         Raises:
-            DataError: no such file, or not a file of image features.
+            DataError: No such file, or not a file of image features.
         """
         try:
             tensors = load_file(path)

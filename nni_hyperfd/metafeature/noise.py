@@ -63,13 +63,13 @@ class NoiseSettings:
     """How much noise.
 
     Args:
-        multiplier: z, standard deviation of the noise in units of the sensitivity.
+        multiplier: Z, standard deviation of the noise in units of the sensitivity.
         clip: C, largest norm of one image's share of φ.
-        gradient_clip: largest norm of one image's share of ∂L/∂θ_G, in units of the norm of ∂L/∂φ.
+        gradient_clip: Largest norm of one image's share of ∂L/∂θ_G, in units of the norm of ∂L/∂φ.
         delta: δ.
 
     Raises:
-        DataError: a value out of range.
+        DataError: A value out of range.
     """
 
     multiplier: float
@@ -88,7 +88,7 @@ def epsilon(answers: Mapping[float, int], delta: float = DELTA) -> float:
     """ε of all answers together, at most; by Opacus' accountant of Rényi differential privacy.
 
     Args:
-        answers: noise multiplier -> number of Gaussian mechanisms with it, each of which may depend on the ones before.
+        answers: Noise multiplier -> number of Gaussian mechanisms with it, each of which may depend on the ones before.
         delta: δ.
 
     Raises:
@@ -120,7 +120,7 @@ def accountant() -> ModuleType:
 
 
 def clip_rows(rows: Tensor, norm: float) -> Tensor:
-    """Rows [n, F], each scaled down to ``norm`` where it is longer; a row that is not finite becomes zeros.
+    """Rows ``[n, F]``, each scaled down to ``norm`` where it is longer; a row that is not finite becomes zeros.
 
     The latter is what a hostile G may bring about, and zeros tell no more than a clipped row does.
     """
@@ -132,7 +132,7 @@ def clip_rows(rows: Tensor, norm: float) -> Tensor:
 
 
 def noised(clean: Tensor, sensitivity: float, multiplier: float, generator: np.random.Generator) -> Tensor:
-    """The Gaussian mechanism: ``clean`` [F] with noise of deviation ``multiplier`` x ``sensitivity`` in each entry."""
+    """The Gaussian mechanism: ``clean`` ``[F]`` with noise of deviation ``multiplier`` x ``sensitivity`` in each entry."""
     drawn = torch.from_numpy(generator.standard_normal(len(clean)))
     return (clean.double() + multiplier * sensitivity * drawn).float()
 
@@ -141,9 +141,9 @@ class Noise:
     """One customer's noise.
 
     Args:
-        settings: how much.
-        secret: never leaves this machine; whoever has it can take the noise off.
-        keep: called with names of the data and of a question before that is answered for the first time here.
+        settings: How much.
+        secret: Never leaves this machine; whoever has it can take the noise off.
+        keep: Called with names of the data and of a question before that is answered for the first time here.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Noise:
         """``features`` as they may be seen.
 
         Raises:
-            DataError: there are not two images to make φ and φ̃ of.
+            DataError: There are not two images to make φ and φ̃ of.
         """
         return NoisyView(self, extractor, features)
 
@@ -165,8 +165,8 @@ class Noise:
         """The noise of one answer; the same for the same question, and unpredictable without the secret.
 
         Args:
-            data: digest of the data set.
-            question: digest of G and of what is asked of it.
+            data: Digest of the data set.
+            question: Digest of G and of what is asked of it.
         """
         about = hmac.digest(self._secret, data, "sha256")
         key = hmac.digest(self._secret, about + question + repr(self.settings).encode(), "sha256")
@@ -232,7 +232,7 @@ class NoisyView:
         return clip_rows(self._extractor(self._inputs[:, None], self._statistics), self._noise.settings.clip)
 
     def _mean_gradient(self, inputs: Tensor, statistics: Tensor, answer: Tensor, norm: float) -> Tensor:
-        """Mean over images of their clipped gradients of <answer, φ of the image>: [P], all parameters of G in a row."""
+        """Mean over images of their clipped gradients of <answer, φ of the image>: ``[P]``, all parameters of G in a row."""
         extractor = self._extractor
         buffers = dict(extractor.named_buffers())
 

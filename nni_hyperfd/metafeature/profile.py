@@ -48,11 +48,11 @@ def profile_dataset(
     """Image-level features of the train split, what trials learn from; computed once per content and base weights.
 
     Args:
-        cache_dir: folder on the owner's disk; ``HYPERFD_CACHE`` or ``~/.cache/hyperfd`` by default.
-        resnet_weights: a local torchvision ResNet-50 state dict, only for the ``resnet`` variant of G.
+        cache_dir: Folder on the owner's disk; ``HYPERFD_CACHE`` or ``~/.cache/hyperfd`` by default.
+        resnet_weights: A local torchvision ResNet-50 state dict, only for the ``resnet`` variant of G.
 
     Raises:
-        DataError: images cannot be decoded, the disk is full, or no base is installed.
+        DataError: Images cannot be decoded, the disk is full, or no base is installed.
     """
     path = features_path(dataset, cache_dir, resnet_weights)
     folder = path.parent
@@ -84,7 +84,7 @@ def features_path(
     """Where :func:`profile_dataset` keeps the features of a data set: named after all that they depend on.
 
     Raises:
-        DataError: the ResNet's weights cannot be read.
+        DataError: The ResNet's weights cannot be read.
     """
     name = f"{dataset.fingerprint()[:24]}-{base_id()}-v{VERSION}"
     if resnet_weights is not None:
@@ -150,7 +150,7 @@ def resnet_features(store: PixelStore, indices: Tensor, weights: Path) -> Tensor
     """Average-pooled ResNet-50 features ``[n, 2048]``, from a state dict on this machine; nothing is downloaded.
 
     Raises:
-        DataError: the file is not such a state dict.
+        DataError: The file is not such a state dict.
     """
     from torchvision.models import resnet50
 

@@ -24,13 +24,13 @@ class View(Protocol):
     """One data set seen through one extractor, whose parameters may move between the calls."""
 
     def meta_feature(self) -> Tensor:
-        """φ [64] to recommend with and to keep."""
+        """φ ``[64]`` to recommend with and to keep."""
 
     def pair(self) -> tuple[Tensor, Tensor]:
-        """φ and φ̃, [64] each, from two samples of the images, for one step of an update."""
+        """φ and φ̃, ``[64]`` each, from two samples of the images, for one step of an update."""
 
     def gradient(self, phi: Tensor, phi_tilde: Tensor) -> dict[str, Tensor]:
-        """∂L/∂θ_G by parameter name, from ∂L/∂φ and ∂L/∂φ̃ [64] of the last :meth:`pair`."""
+        """∂L/∂θ_G by parameter name, from ∂L/∂φ and ∂L/∂φ̃ ``[64]`` of the last :meth:`pair`."""
 
 
 class ExactView:
@@ -38,9 +38,9 @@ class ExactView:
 
     Args:
         extractor: G.
-        features: of the data set's images.
-        generator: of the image samples.
-        images: size of one sample.
+        features: Of the data set's images.
+        generator: Of the image samples.
+        images: Size of one sample.
     """
 
     def __init__(

@@ -14,13 +14,13 @@ import torch
 
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.sending import extractor_state
-from nni_hyperfd.platform import report
 from nni_hyperfd.platform.first import first_state, read_assets
 from nni_hyperfd.platform.past import StoredTasks
 from nni_hyperfd.platform.shelf import PLANNING, WORKING, Shelf
 from nni_hyperfd.platform.state.records import NewTask, TaskRecord, Trial
 from nni_hyperfd.platform.state.schema import LOCAL
 from nni_hyperfd.platform.state.store import Store
+from nni_hyperfd.platform.status import HistoryEntry, PlatformStatus, history_of, status_of
 from nni_hyperfd.platform.updates import LEASE_SECONDS, Updates
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,
@@ -63,6 +63,16 @@ class Platform:
         settings: of the updates; the paper's by default.
         lease_seconds: how long an update may stand still before another one takes its turn.
         guard: of the updates; what it objects to is kept and not published.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from nni_hyperfd.protocol.messages import FindTask
+        >>> with TemporaryDirectory() as folder:
+        ...     platform = Platform.open(folder)
+        ...     state = platform.ask(ReadExtractor())
+        ...     print(state.version, platform.ask(FindTask(experiment_id="none")))
+        ...     platform.close()
+        0 None
     """
 
     def __init__(
@@ -131,13 +141,13 @@ class Platform:
 
     # ------------------------------------------------------------------------------------------------ looking
 
-    def status(self) -> report.PlatformStatus:
+    def status(self) -> PlatformStatus:
         """What the platform knows."""
-        return report.status(self._store)
+        return status_of(self._store)
 
-    def history(self) -> list[report.HistoryEntry]:
+    def history(self) -> list[HistoryEntry]:
         """All ranker versions, oldest first."""
-        return report.history(self._store)
+        return history_of(self._store)
 
     def trials(self, task_id: str) -> list[Trial]:
         """Experience of one task."""
@@ -212,11 +222,11 @@ class Platform:
         """
         task: TaskRecord | None = None
         if message.subject is not None:
-            space, phi = self._checked_space(message.subject), message.subject.phi
+            space, phi = self._checked_space(message.subject, message), message.subject.phi
             version = message.subject.extractor_version
         else:
             task = self._store.task(message.task_id or "")
-            space, phi, version = _space_of(task), task.phi, task.extractor_version
+            space, phi, version = _space_of(task, message), task.phi, task.extractor_version
         if message.method == "hyperfd":
             with (
                 WORKING,
@@ -257,7 +267,7 @@ class Platform:
             raise PlatformError(f"there is no ranker version {version}, or it is not kept any more")
         return version
 
-    def _checked_space(self, subject: Subject) -> Space:
+    def _checked_space(self, subject: Subject, request: RecommendRequest | None = None) -> Space:
         base_id = self._store.base_id()
         if subject.base_id != base_id:
             raise PlatformError(
@@ -265,11 +275,11 @@ class Platform:
                 f"{base_id}; use the base weights that belong to it"
             )
         self._published(subject.extractor_version)
-        return read_space(subject.space, subject.flops_limit)
+        return read_space(subject.space, subject.flops_limit, request)
 
 
-def _space_of(task: TaskRecord) -> Space:
-    return read_space(task.space, task.flops_limit)
+def _space_of(task: TaskRecord, request: RecommendRequest | None = None) -> Space:
+    return read_space(task.space, task.flops_limit, request)
 
 
 def _task(task: TaskRecord) -> Task:

@@ -16,7 +16,7 @@ from nni_hyperfd.customer.result import Result, Training, read_metric
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.customer.steady import SteadyPlatform
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.plugin.memo import Memo, Presence
+from nni_hyperfd.plugin.memo import Memo, Presence, write_receipt
 from nni_hyperfd.plugin.opening import platform_of
 from nni_hyperfd.plugin.records import Outcome, Records
 from nni_hyperfd.protocol.messages import BeginUpdate, FindTask, Task, TrialRecord, UpdateReceipt, build
@@ -74,6 +74,7 @@ def finish_experiment(folder: Path) -> tuple[UpdateReceipt, bool]:
     if task is not None and task.status == "done":
         receipt = platform.ask(build(BeginUpdate, task_id=task.task_id))
         if isinstance(receipt, UpdateReceipt):
+            write_receipt(folder, receipt)
             return receipt, True
     process = Presence(folder).process_id()
     # A tuner that found the platform away at the end lives as long as NNI's page, and does not try again before that is closed.
@@ -84,7 +85,9 @@ def finish_experiment(folder: Path) -> tuple[UpdateReceipt, bool]:
         )
     customer = Customer(settings, memo.search_space, platform)
     task = customer.open(records.experiment_id)
-    return end_experiment(customer, task, _longest_trainings(records)), False
+    receipt = end_experiment(customer, task, _longest_trainings(records))
+    write_receipt(folder, receipt)
+    return receipt, False
 
 
 def deliver(folder: Path) -> str:

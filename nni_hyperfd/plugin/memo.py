@@ -12,10 +12,12 @@ from typing import Any
 import psutil
 
 from nni_hyperfd.customer.settings import Settings
-from nni_hyperfd.errors import PluginError
+from nni_hyperfd.errors import PlatformError, PluginError
 from nni_hyperfd.files import write_file
+from nni_hyperfd.protocol.messages import UpdateReceipt, parse
 
 FILE_NAME = "hyperfd.json"
+RECEIPT = "hyperfd.update.json"
 FORMAT = 1
 
 
@@ -27,11 +29,17 @@ class Memo:
         settings: checked and with absolute paths.
         search_space: as NNI gave it.
         ranking: parameters of the configurations to try, in this order; the first ones are the recommended ones.
+        provisional: why the ranking is not the platform's own, where it was made while that was away.
+        scores: what the platform foretold for each of the ranking when it was planned; None where it is not known any more.
+        version: of the platform that made the first plan; None where an older version of this package made it.
     """
 
     settings: Settings
     search_space: Mapping[str, Any]
     ranking: tuple[Mapping[str, Any], ...]
+    provisional: str | None = None
+    scores: tuple[float | None, ...] = ()
+    version: int | None = None
 
     @classmethod
     def read(cls, experiment: Path) -> Memo | None:
@@ -53,7 +61,15 @@ class Memo:
             settings=Settings.from_class_args(content["settings"]),
             search_space=content["search_space"],
             ranking=tuple(content["ranking"]),
+            provisional=content.get("provisional"),
+            scores=tuple(content.get("scores", ())),
+            version=content.get("version"),
         )
+
+    def score(self, parameters: Mapping[str, Any]) -> float | None:
+        """What was foretold for a configuration, where that is known."""
+        known = (score for each, score in zip(self.ranking, self.scores) if each == parameters)
+        return next(known, None)
 
     def write(self, experiment: Path) -> None:
         """Put the notes into the folder of an experiment; a reader never sees half of them.
@@ -66,8 +82,28 @@ class Memo:
             "settings": self.settings.as_class_args(),
             "search_space": self.search_space,
             "ranking": self.ranking,
+            "provisional": self.provisional,
+            "scores": self.scores,
+            "version": self.version,
         }
         _write(experiment / FILE_NAME, content)
+
+
+def write_receipt(experiment: Path, receipt: UpdateReceipt) -> None:
+    """Keep what the platform answered to the experiment's one update, for whoever asks later.
+
+    Raises:
+        PluginError: it cannot be written.
+    """
+    _write(experiment / RECEIPT, receipt.model_dump(mode="json"))
+
+
+def read_receipt(experiment: Path) -> UpdateReceipt | None:
+    """What :func:`write_receipt` kept; None where there is nothing that can be read."""
+    try:
+        return parse(UpdateReceipt, (experiment / RECEIPT).read_bytes())
+    except (OSError, PlatformError):
+        return None
 
 
 class Presence:

@@ -6,6 +6,7 @@ Nothing in this module writes.
 
 from __future__ import annotations
 
+import glob
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -16,12 +17,10 @@ from typing import Any
 
 from nni_hyperfd.customer.result import Training
 from nni_hyperfd.errors import PluginError
+from nni_hyperfd.spaces.unread import TRIAL_BUDGET
 
 HOME = Path("~/nni-experiments")
 """NNI's folder of experiments, and of the list of those that lie elsewhere."""
-
-TRIAL_BUDGET = "TRIAL_BUDGET"
-"""Parameter by which advisors of NNI say how long a trial trains; here in epochs."""
 
 _END_EVENTS = frozenset({"SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED", "EARLY_STOPPED"})
 _START_EVENTS = frozenset({"WAITING", "RUNNING", "ADD_RESUMED"})
@@ -55,6 +54,25 @@ class Outcome:
     def epochs(self) -> int | None:
         """Length of a shortened training; None for one of full length."""
         return self.parameters.get(TRIAL_BUDGET)
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """One trial job, as it went.
+
+    Args:
+        job_id: NNI's id, which is also the name of its folder.
+        parameters: those that it ran as far as it says so, or else those that NNI lists for it.
+        ended: it has stopped.
+        value: its final metric; None where there is none.
+        curve: its intermediate metrics, in order.
+    """
+
+    job_id: str
+    parameters: dict[str, Any]
+    ended: bool
+    value: Any | None
+    curve: tuple[Any, ...]
 
 
 @dataclass
@@ -161,6 +179,44 @@ class Records:
             Outcome(job.parameter_id, job.parameters, job.ended, values.get(job_id), job_id in reporters)
             for job_id, job in jobs.items()
         ]
+
+    def trial_jobs(self) -> list[TrialJob]:
+        """All trial jobs with configurations of the tuner, in their order, each with what it itself reported."""
+        jobs = self._jobs()
+        ran: dict[str, dict[str, Any]] = {}
+        final: dict[str, Any] = {}
+        curves: dict[str, list[Any]] = {}
+        for job_id, reported_id, kind, text in self._query(
+            "select trialJobId, parameterId, type, data from MetricData order by rowid"
+        ):
+            owner = _owner(jobs, job_id, reported_id)
+            if owner is None:
+                continue
+            ran[job_id] = jobs[owner].parameters
+            value = json.loads(json.loads(text))
+            if kind == "FINAL":
+                final.setdefault(job_id, value)
+            elif kind == "PERIODICAL":
+                curves.setdefault(job_id, []).append(value)
+        return [
+            TrialJob(
+                job_id,
+                ran.get(job_id, job.parameters),
+                job.ended,
+                final.get(job_id),
+                tuple(curves.get(job_id, ())),
+            )
+            for job_id, job in jobs.items()
+        ]
+
+    def trial_folder(self, job_id: str) -> Path | None:
+        """The output folder of a trial job, where it is on this machine."""
+        return next(iter(sorted(self.folder.glob(f"environments/*/trials/{glob.escape(job_id)}"))), None)
+
+    def seconds(self) -> float:
+        """How long NNI says that the experiment has run."""
+        rows = self._query("select execDuration from ExperimentProfile order by revision desc limit 1")
+        return float(rows[0][0] or 0) if rows else 0.0
 
     def no_trial_left(self) -> bool:
         """NNI will start no further trial of its own accord, because of ``maxTrialNumber``, and none is running."""

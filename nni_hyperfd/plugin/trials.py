@@ -109,17 +109,19 @@ class Trials(Generic[T]):
     def request(self, parameter_ids: Iterable[int]) -> list[int]:
         """Places for the first of ``parameter_ids``, best configurations first; ids left over are kept."""
         ids = list(parameter_ids)
-        places = [self._hand_out() for _ in ids[: self._room()]]
+        places = [self._hand_out() for _ in ids[: self.room]]
         self._unused_ids += ids[len(places) :]
         return places
 
     def replacements(self) -> list[tuple[int, int]]:
         """(parameter id, place) for kept ids that there is something to try for by now."""
-        room = self._room()
+        room = self.room
         usable, self._unused_ids = self._unused_ids[:room], self._unused_ids[room:]
         return [(parameter_id, self._hand_out()) for parameter_id in usable]
 
-    def _room(self) -> int:
+    @property
+    def room(self) -> int:
+        """How many more trials there is something to try for now."""
         missing = self._budget - len(self._results) - self.running
         return max(0, min(missing, len(self._waiting)))
 

@@ -13,7 +13,7 @@ from nni.tuner import Tuner
 from nni_hyperfd.customer.result import Result
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.errors import HyperFDError
-from nni_hyperfd.plugin.session import Session, complain, experiment_folder, say_that_the_space_stays
+from nni_hyperfd.plugin.experiment import Experiment, complain, experiment_folder, say_that_the_space_stays
 from nni_hyperfd.plugin.trials import Trials
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,17 @@ class HyperFDTuner(Tuner):
     so that NNI hears of the experiment's end after the update.
 
     The search space can be set once; NNI's page cannot change it later.
+
+    Example:
+        >>> from nni.experiment import Experiment
+        >>> from nni.experiment.config import CustomAlgorithmConfig
+        >>> experiment = Experiment("local")
+        >>> experiment.config.tuner = CustomAlgorithmConfig(
+        ...     class_name="nni_hyperfd.HyperFDTuner", code_directory=".", class_args={"data": "faces", "budget": 4}
+        ... )
+        >>> experiment.config.trial_command = "python finetune.py --data faces"
+        >>> experiment.config.search_space = {"lr": {"_type": "choice", "_value": [0.0003, 0.001]}}
+        >>> experiment.run(8080)  # doctest: +SKIP
     """
 
     def __init__(self, **class_args: Any) -> None:
@@ -67,7 +78,7 @@ class HyperFDTuner(Tuner):
         self._lock = threading.RLock()
         self._failure: str | None = None
         self._send: Callable[[int, Mapping[str, Any]], None] | None = None
-        self._session: Session | None = None
+        self._experiment: Experiment | None = None
         self._tried_to_end = False
         self._configure(class_args)
 
@@ -82,15 +93,15 @@ class HyperFDTuner(Tuner):
         """Rank the configurations of ``search_space`` for the data; where an earlier process did, go on from there."""
         if self._failure is not None:
             return
-        if self._session is not None:
-            if search_space != self._session.search_space:
+        if self._experiment is not None:
+            if search_space != self._experiment.search_space:
                 say_that_the_space_stays()
             return
         budget = self._settings.budget
-        session = Session(experiment_folder(), self._settings, search_space, budget)
-        self._trials: Trials[Result] = Trials(len(session.ranking), budget, session.jobs)
+        experiment = Experiment(experiment_folder(), self._settings, search_space, budget)
+        self._trials: Trials[Result] = Trials(len(experiment.ranking), budget, experiment.jobs)
         self._trials.look()
-        self._session = session
+        self._experiment = experiment
 
     def generate_multiple_parameters(
         self, parameter_id_list: list[int], **kwargs: Any
@@ -107,20 +118,20 @@ class HyperFDTuner(Tuner):
 
     @_callback
     def _propose(self, parameter_ids: list[int], proposed: list[dict[str, Any]]) -> None:
-        if self._session is not None:
-            self._look(self._session)
+        if self._experiment is not None:
+            self._look(self._experiment)
             places = self._trials.request(parameter_ids)
-            proposed += [dict(self._session.ranking[place]) for place in places]
+            proposed += [dict(self._experiment.ranking[place]) for place in places]
 
     @_callback
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
         """A trial has a result, which is in NNI's records."""
-        self._look(self._session)
+        self._look(self._experiment)
 
     @_callback
     def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
         """A trial job has ended, and NNI's records say whether it brought a result."""
-        self._look(self._session)
+        self._look(self._experiment)
 
     @_callback
     def import_data(self, data: list[dict[str, Any]]) -> None:
@@ -129,47 +140,49 @@ class HyperFDTuner(Tuner):
         NNI sends all finished trials here when an experiment is resumed, with the parameters that it lists for a job and not
         those that the job ran; the records know those, too.
         """
-        self._look(self._session)
+        self._look(self._experiment)
 
     @_callback
     def _on_exit(self) -> None:
         """NNI stops the experiment and waits thirty seconds: learn from what there is."""
-        if self._session is not None:
+        if self._experiment is not None:
             self._trials.look()
             if self._trials.results:
-                self._end(self._session, "it was stopped")
+                self._end(self._experiment, "it was stopped")
+                self._experiment.leave_report()
 
     # -------------------------------------------------------------------------------------------- in between
 
-    def _look(self, session: Session | None) -> None:
+    def _look(self, experiment: Experiment | None) -> None:
         """See what became of the trials, and do what follows: tell the platform, replace, plan anew, or end."""
-        if session is None:
+        if experiment is None:
             return
         news = self._trials.look()
         for place, why in news.failures.items():
             logger.error("Trial of configuration %d counts as failed: %s.", place + 1, why)
-            session.record(place, None)
+            experiment.record(place, None)
         before = len(self._trials.results) - len(news.results)
         for number, (place, result) in enumerate(news.results.items(), start=before + 1):
             logger.info("Result %d: AP@50 %.4f with configuration %d", number, result.ap, place + 1)
-            session.record(place, result)
-        if self._trials.over or session.records.no_trial_left():
+            experiment.record(place, result)
+        if self._trials.over or experiment.records.no_trial_left():
             if news or not self._tried_to_end:
                 self._tried_to_end = True
                 reason = "no trial is left" if self._trials.missing else "all results are there"
-                if self._end(session, reason):
-                    session.say_done()
+                if self._end(experiment, reason):
+                    experiment.say_done()
+                    experiment.leave_report()
             return
         if news:
-            session.replan(self._trials.missing, self._trials.handed_out)
+            experiment.replan(self._trials.missing, self._trials.handed_out)
         for parameter_id, place in self._trials.replacements():
             if self._send is not None:
-                self._send(parameter_id, dict(session.ranking[place]))
+                self._send(parameter_id, dict(experiment.ranking[place]))
 
-    def _end(self, session: Session, reason: str) -> bool:
+    def _end(self, experiment: Experiment, reason: str) -> bool:
         results = sorted(self._trials.results.items())
         outcomes = [(place, result, None) for place, result in results]
-        return session.end(reason, [*outcomes, *((place, None, None) for place in self._trials.failures)])
+        return experiment.end(reason, [*outcomes, *((place, None, None) for place in self._trials.failures)])
 
     # -------------------------------------------------------------------------------------------- errors
 

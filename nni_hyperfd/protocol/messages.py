@@ -22,9 +22,11 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     TypeAdapter,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -95,6 +97,17 @@ Parameters = Annotated[
     dict[Key, bool | WholeNumber | Finite | Word], Field(min_length=1, max_length=KEYS_LIMIT)
 ]
 """One configuration, flat."""
+NetworkCosts = Annotated[
+    tuple[
+        Annotated[
+            tuple[Annotated[float, Field(ge=0.0, le=NUMBER_LIMIT, allow_inf_nan=False)], ...],
+            Field(min_length=1, max_length=12),
+        ],
+        ...,
+    ],
+    Field(min_length=8, max_length=8),
+]
+"""What all networks have in common costs, then what the blocks of each stage cost, in units of the most that a network may."""
 Method = Literal["hyperfd", "hyperfd-gp"]
 """How configurations are chosen: see :class:`RecommendRequest`."""
 Tensors = Annotated[bytes, Field(min_length=1, max_length=TENSOR_BYTES_LIMIT)]
@@ -349,6 +362,9 @@ class RecommendRequest(Question[Recommendation]):
     ``method`` hyperfd is the paper's: a ranking by <φ, H(c)>, part of which is drawn at random (``exploration``). hyperfd-gp is a
     Gaussian process that φ is an input of; its proposals depend on the task's results so far. ``begun`` are configurations
     that it shall not propose again, whether or not the platform has their results.
+
+    With ``network_costs`` only networks are proposed whose parts cost less than 1 together
+    (:class:`~nni_hyperfd.spaces.cost.PartCosts`). Where there are none the field is left out: platforms before it refuse it.
     """
 
     task_id: Identifier | None = None
@@ -360,12 +376,20 @@ class RecommendRequest(Question[Recommendation]):
     method: Method = "hyperfd"
     begun: Annotated[tuple[Parameters, ...], Field(max_length=1000)] = ()
     seed: Seed = 0
+    network_costs: NetworkCosts | None = None
 
     @model_validator(mode="after")
     def _one_of_two(self) -> RecommendRequest:
         if (self.task_id is None) == (self.subject is None):
             raise ValueError("give either a task_id or a subject")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_no_costs(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        if self.network_costs is None:
+            fields.pop("network_costs", None)
+        return fields
 
 
 class TrialRecord(Question[RecordReceipt]):

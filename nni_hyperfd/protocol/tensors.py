@@ -36,10 +36,10 @@ def unpack(
     """Safetensors bytes -> tensors with exactly the names, shapes and types of ``expected``.
 
     Args:
-        data: from outside, so possibly anything.
-        expected: tensors to compare with; their values do not matter.
-        what: how an error calls it.
-        norm: largest Euclidean norm over all tensors together; None for no limit.
+        data: From outside, so possibly anything.
+        expected: Tensors to compare with; their values do not matter.
+        what: How an error calls it.
+        norm: Largest Euclidean norm over all tensors together; None for no limit.
 
     Raises:
         PlatformError: It does not fit, is not finite, or is longer than ``norm``.
@@ -88,7 +88,7 @@ def from_blob(kind: str, data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]
     """The tensors and the information of :func:`to_blob`.
 
     Raises:
-        PlatformError: the bytes are damaged, of another kind, or written by a newer version.
+        PlatformError: The bytes are damaged, of another kind, or written by a newer version.
     """
     try:
         tensors = load(data)

@@ -19,7 +19,7 @@ LONGEST = 128
 
 
 def score_lists(ranker: Ranker, phi: Tensor, lists: Sequence[RankedList]) -> list[Tensor]:
-    """Scores [K_l] of each list for the meta-feature phi[l] of [L, 64]; one call of H for all lists of a space."""
+    """Scores ``[K_l]`` of each list for the meta-feature phi[l] of ``[L, 64]``; one call of H for all lists of a space."""
     scores: dict[int, Tensor] = {}
     for space in dict.fromkeys(entry.space for entry in lists):
         own = [i for i, entry in enumerate(lists) if entry.space == space]
@@ -42,11 +42,11 @@ def list_loss(
     list, with the ranks that its configurations have without dropout.
 
     Args:
-        ranker: scores the lists.
-        phi: [L, 64] meta-feature of each list's data set.
-        lists: of any length.
-        settings: which loss.
-        generator: of the draw; where all lists are short it is not touched.
+        ranker: Scores the lists.
+        phi: ``[L, 64]`` meta-feature of each list's data set.
+        lists: Of any length.
+        settings: Which loss.
+        generator: Of the draw; where all lists are short it is not touched.
     """
     drawn = [
         torch.randperm(len(entry.aps), generator=generator)[:LONGEST] if len(entry.aps) > LONGEST else None
@@ -84,7 +84,7 @@ def require_finite(loss: Tensor, where: str) -> None:
     """Stops before a loss that is not a number reaches the parameters.
 
     Raises:
-        TrainingError: it is not finite.
+        TrainingError: It is not finite.
     """
     if not torch.isfinite(loss):
         raise TrainingError(

@@ -19,11 +19,6 @@ from nni_hyperfd.ranker.encodings import Encodings, GraphBatch, JointBatch
 from nni_hyperfd.spaces.architecture import GRAPH_FEATURES
 from nni_hyperfd.spaces.space import Space
 
-with warnings.catch_warnings():
-    # torch_geometric marks layers for a compiler that newer torch calls deprecated, once for everyone who imports it.
-    warnings.simplefilter("ignore", FutureWarning)
-    from torch_geometric.nn import GINConv
-
 LAYERS = 2
 DROPOUT = 0.2
 VIRTUAL_NODES = 2
@@ -52,6 +47,15 @@ def _perceptron() -> nn.Sequential:
     )
 
 
+def _isomorphism_layer() -> nn.Module:
+    # Imported when a graph network is made: it takes seconds, which a space without graphs need not wait for.
+    with warnings.catch_warnings():
+        # torch_geometric marks layers for a compiler that newer torch calls deprecated, once for everyone who imports it.
+        warnings.simplefilter("ignore", FutureWarning)
+        from torch_geometric.nn import GINConv
+    return GINConv(_perceptron(), eps=0.0, train_eps=True)
+
+
 class GINEncoder(nn.Module):
     r"""Architectures -> [K, 64], read out from two virtual nodes.
 
@@ -70,9 +74,7 @@ class GINEncoder(nn.Module):
         super().__init__()
         self.embed = nn.Linear(node_features, WIDTH)
         self.virtual = nn.Parameter(torch.randn(VIRTUAL_NODES, WIDTH) / WIDTH**0.5)
-        self.convolutions = nn.ModuleList(
-            GINConv(_perceptron(), eps=0.0, train_eps=True) for _ in range(LAYERS)
-        )
+        self.convolutions = nn.ModuleList(_isomorphism_layer() for _ in range(LAYERS))
         self.virtual_updates = nn.ModuleList(
             nn.ModuleList(_perceptron() for _ in range(VIRTUAL_NODES)) for _ in range(LAYERS)
         )

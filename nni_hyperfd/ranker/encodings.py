@@ -21,12 +21,12 @@ class GraphBatch:
     """K architectures as one large graph of separate parts.
 
     Args:
-        nodes: [N, 16] float node features, graph after graph.
-        edges: [2, E] integer node numbers of the large graph, graph after graph; row 0 the source, row 1 the target.
-        sizes: [K] integer number of nodes of each graph.
+        nodes: ``[N, 16]`` float node features, graph after graph.
+        edges: ``[2, E]`` integer node numbers of the large graph, graph after graph; row 0 the source, row 1 the target.
+        sizes: ``[K]`` integer number of nodes of each graph.
 
     Raises:
-        SpaceError: sizes that do not add up to N, or edges out of order or between two graphs.
+        SpaceError: Sizes that do not add up to N, or edges out of order or between two graphs.
     """
 
     nodes: Tensor
@@ -49,12 +49,12 @@ class GraphBatch:
 
     @cached_property
     def graph(self) -> Tensor:
-        """[N] the graph each node belongs to."""
+        """``[N]`` the graph each node belongs to."""
         return torch.repeat_interleave(torch.arange(len(self)), self.sizes)
 
     @cached_property
     def edge_sizes(self) -> Tensor:
-        """[K] number of edges of each graph."""
+        """``[K]`` number of edges of each graph."""
         return torch.bincount(self.graph[self.edges[0]], minlength=len(self))
 
     def __getitem__(self, index: Tensor | slice) -> GraphBatch:
@@ -73,10 +73,10 @@ class GraphBatch:
 
 @dataclass(frozen=True)
 class JointBatch:
-    """K configurations of the joint space: hyper-parameters [K, D] and architectures, row by row.
+    """K configurations of the joint space: hyper-parameters ``[K, D]`` and architectures, row by row.
 
     Raises:
-        SpaceError: the two parts differ in length.
+        SpaceError: The two parts differ in length.
     """
 
     rows: Tensor
@@ -157,7 +157,7 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> Encodings:
     """Inverse of :func:`to_tensors`.
 
     Raises:
-        SpaceError: the names are not those of any kind of encoding.
+        SpaceError: The names are not those of any kind of encoding.
     """
     match sorted(tensors):
         case ["rows"]:

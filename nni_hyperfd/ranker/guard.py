@@ -37,13 +37,13 @@ class GuardSettings:
     """What may be published. The defaults are from ``benchmarks/guard.py``, see ``benchmarks/results/guard.md``.
 
     Args:
-        share: of the offline data sets with experience that no update learns from.
-        tolerance: mean loss of NDCG, in any space, against the version that an update was built on or the best published
+        share: Of the offline data sets with experience that no update learns from.
+        tolerance: Mean loss of NDCG, in any space, against the version that an update was built on or the best published
             one, that is no reason to worry.
-        confidence: how sure the guard must be that a loss is larger than that.
+        confidence: How sure the guard must be that a loss is larger than that.
 
     Raises:
-        PlatformError: a value out of range.
+        PlatformError: A value out of range.
     """
 
     share: float = SHARE
@@ -97,9 +97,9 @@ class Guard:
     """Judges versions of one platform.
 
     Args:
-        offline: the server's data and experience.
-        settings: see there.
-        images: size of the image samples.
+        offline: The server's data and experience.
+        settings: See there.
+        images: Size of the image samples.
     """
 
     def __init__(self, offline: OfflineData, settings: GuardSettings, images: int) -> None:

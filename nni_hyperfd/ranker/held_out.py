@@ -23,7 +23,7 @@ def hold_out(offline: OfflineData, generator: torch.Generator, share: float = SH
     At least one is held out and at least one is left.
 
     Raises:
-        PlatformError: fewer than two data sets have a list.
+        PlatformError: Fewer than two data sets have a list.
     """
     known = sorted({dataset for experience in offline.experience.values() for dataset, _ in experience.lists})
     if len(known) < 2:
@@ -40,14 +40,14 @@ def hold_out(offline: OfflineData, generator: torch.Generator, share: float = SH
 def held_out_ndcg(
     ranker: Ranker, offline: OfflineData, pool: Tensor, held_out: Collection[int], images: int
 ) -> dict[str, Tensor]:
-    """NDCG [L] of each list of ``held_out`` data sets, by space; a space without such a list is left out.
+    """NDCG ``[L]`` of each list of ``held_out`` data sets, by space; a space without such a list is left out.
 
     It is measured on the data sets' fixed image samples, so that two rankers differ by nothing but themselves.
 
     Args:
-        ranker: put into evaluation mode.
-        pool: [N, F] what the ranker's extractor takes of the server's images.
-        images: size of the image samples.
+        ranker: Put into evaluation mode.
+        pool: ``[N, F]`` what the ranker's extractor takes of the server's images.
+        images: Size of the image samples.
     """
     ranker.eval()
     datasets = sorted(held_out)

@@ -17,11 +17,11 @@ def gains(aps: Tensor, mask: Tensor) -> Tensor:
     """2^rel − 1 with rel = 4 · (AP − min) / (max − min) of each list.
 
     Args:
-        aps: [L, K] AP@50; anything where ``mask`` is False.
-        mask: [L, K] boolean, True where a list has a configuration.
+        aps: ``[L, K]`` AP@50; anything where ``mask`` is False.
+        mask: ``[L, K]`` boolean, True where a list has a configuration.
 
     Returns:
-        [L, K] in [0, 15]; zeros for padding and for a list whose APs are all equal.
+        ``[L, K]`` in [0, 15]; zeros for padding and for a list whose APs are all equal.
     """
     low = aps.masked_fill(~mask, torch.inf).amin(1, keepdim=True)
     high = aps.masked_fill(~mask, -torch.inf).amax(1, keepdim=True)
@@ -31,14 +31,14 @@ def gains(aps: Tensor, mask: Tensor) -> Tensor:
 
 
 def discounts(scores: Tensor, mask: Tensor) -> Tensor:
-    """1 / log2(1 + rank), rank 1-based by falling ``scores`` [L, K]; equal scores keep their order, padding is last."""
+    """1 / log2(1 + rank), rank 1-based by falling ``scores`` ``[L, K]``; equal scores keep their order, padding is last."""
     order = scores.masked_fill(~mask, -torch.inf).argsort(dim=1, descending=True, stable=True)
     ranks = torch.arange(1, scores.shape[1] + 1, dtype=scores.dtype).expand_as(scores)
     return 1 / torch.log2(1 + torch.empty_like(scores).scatter_(1, order, ranks))
 
 
 def _ideal(gain: Tensor, mask: Tensor) -> Tensor:
-    """DCG [L, 1] of the perfect order; 1 where there is nothing to gain, so that it can divide."""
+    """DCG ``[L, 1]`` of the perfect order; 1 where there is nothing to gain, so that it can divide."""
     best = (gain * discounts(gain, mask)).sum(1, keepdim=True)
     return torch.where(best > 0, best, torch.ones_like(best))
 
@@ -47,9 +47,9 @@ class Stakes(NamedTuple):
     """What exchanging two configurations of a list is worth, for all pairs at once.
 
     Args:
-        gain: [L, K] gains over the DCG of the perfect order.
-        discount: [L, K] of the ranks in the current order.
-        share: [L] by which the sum over pairs becomes the mean over the list's pairs with different APs; 0 where it has none.
+        gain: ``[L, K]`` gains over the DCG of the perfect order.
+        discount: ``[L, K]`` of the ranks in the current order.
+        share: ``[L]`` by which the sum over pairs becomes the mean over the list's pairs with different APs; 0 where it has none.
     """
 
     gain: Tensor
@@ -57,7 +57,7 @@ class Stakes(NamedTuple):
     share: Tensor
 
     def sample(self, positions: Tensor) -> Stakes:
-        """Of one list [1, K], those of the M configurations at ``positions`` [M], drawn from it uniformly and without replacement.
+        """Of one list ``[1, K]``, those of the M configurations at ``positions`` ``[M]``, drawn from it uniformly and without replacement.
 
         Their ranks and gains stay those in the whole list. A pair of the list is among them with probability
         M (M − 1) / K (K − 1), so the loss over them is that of the whole list in expectation.
@@ -69,7 +69,7 @@ class Stakes(NamedTuple):
 
 @torch.no_grad()
 def stakes(scores: Tensor, aps: Tensor, mask: Tensor) -> Stakes:
-    """Of lists [L, K] in the order of ``scores``; time and memory grow with K log K."""
+    """Of lists ``[L, K]`` in the order of ``scores``; time and memory grow with K log K."""
     gain = gains(aps, mask)
     gain = gain / _ideal(gain, mask)
     sorted_aps = aps.masked_fill(~mask, torch.inf).sort(dim=1).values
@@ -95,10 +95,10 @@ def lambda_ndcg_loss(scores: Tensor, aps: Tensor, mask: Tensor, of_pairs: Stakes
     so that a long list does not outweigh a short one.
 
     Args:
-        scores: [L, K] of the ranker; anything where ``mask`` is False.
-        aps: [L, K] AP@50.
-        mask: [L, K] boolean, True where a list has a configuration.
-        of_pairs: where these are drawn from longer lists, :meth:`Stakes.sample` of those; by default they are whole lists.
+        scores: ``[L, K]`` of the ranker; anything where ``mask`` is False.
+        aps: ``[L, K]`` AP@50.
+        mask: ``[L, K]`` boolean, True where a list has a configuration.
+        of_pairs: Where these are drawn from longer lists, :meth:`Stakes.sample` of those; by default they are whole lists.
 
     Returns:
         A non-negative number; 0 when no list has two different APs.
@@ -124,10 +124,10 @@ def triplet_loss(phi: Tensor, phi_tilde: Tensor, others: Tensor, different: Tens
     r"""Triplet regularization (eq. 7), the mean of :math:`\max(\|\phi_v - \tilde\phi_v\|^2 - \|\phi_v - \phi_u\|^2 + \alpha, 0)`.
 
     Args:
-        phi: [V, 64] data sets whose images are at hand.
-        phi_tilde: [V, 64] the same data sets from other samples of their images.
-        others: [U, 64] data sets to keep away from.
-        different: [V, U] boolean, False where v and u are one data set.
+        phi: ``[V, 64]`` data sets whose images are at hand.
+        phi_tilde: ``[V, 64]`` the same data sets from other samples of their images.
+        others: ``[U, 64]`` data sets to keep away from.
+        different: ``[V, U]`` boolean, False where v and u are one data set.
         margin: α.
 
     Returns:
@@ -141,14 +141,14 @@ def triplet_loss(phi: Tensor, phi_tilde: Tensor, others: Tensor, different: Tens
 
 @torch.no_grad()
 def ndcg(scores: Tensor, aps: Tensor, mask: Tensor) -> Tensor:
-    """NDCG [L] of each whole list in the order of ``scores``; NaN for a list whose APs are all equal."""
+    """NDCG ``[L]`` of each whole list in the order of ``scores``; NaN for a list whose APs are all equal."""
     gain = gains(aps, mask)
     reached = (gain * discounts(scores, mask)).sum(1)
     return torch.where(gain.sum(1) > 0, reached / _ideal(gain, mask)[:, 0], torch.nan)
 
 
 def pad(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Ragged vectors -> [L, K] with zeros behind the shorter ones, and the mask of what is real."""
+    """Ragged vectors -> ``[L, K]`` with zeros behind the shorter ones, and the mask of what is real."""
     lengths = torch.tensor([len(row) for row in rows])
     padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     return padded, torch.arange(padded.shape[1]) < lengths[:, None]

@@ -24,9 +24,9 @@ class RankedList:
     """Configurations of one space with their results on one data set: what the ranking loss works on.
 
     Args:
-        space: key of the search space.
+        space: Key of the search space.
         encodings: K configurations.
-        aps: [K] AP@50 in [0, 1].
+        aps: ``[K]`` AP@50 in [0, 1].
     """
 
     space: str
@@ -34,7 +34,7 @@ class RankedList:
     aps: Tensor
 
     def at(self, positions: Tensor) -> RankedList:
-        """Some of it, by their positions [M]."""
+        """Some of it, by their positions ``[M]``."""
         return RankedList(self.space, self.encodings[positions], self.aps[positions])
 
 
@@ -43,13 +43,13 @@ class Experience:
     """Results of one space on the offline data sets: P rows (data set, configuration, AP@50).
 
     Args:
-        encodings: the M configurations that occur.
-        sets: [P] integer offline data set of each row.
-        configurations: [P] integer position in ``encodings`` of each row.
-        aps: [P] AP@50 in [0, 1].
+        encodings: The M configurations that occur.
+        sets: ``[P]`` integer offline data set of each row.
+        configurations: ``[P]`` integer position in ``encodings`` of each row.
+        aps: ``[P]`` AP@50 in [0, 1].
 
     Raises:
-        PlatformError: the columns differ in length, name a configuration that is not there, or an AP is not in [0, 1].
+        PlatformError: The columns differ in length, name a configuration that is not there, or an AP is not in [0, 1].
     """
 
     encodings: Encodings
@@ -88,12 +88,12 @@ class OfflineData:
     """D_offline and S_offline.
 
     Args:
-        features: image-level features of all N images of the server.
-        members: for each of the S offline data sets the positions of its images, integers below N; sets may overlap.
-        experience: for each space, by its key, the results on these data sets.
+        features: Image-level features of all N images of the server.
+        members: For each of the S offline data sets the positions of its images, integers below N; sets may overlap.
+        experience: For each space, by its key, the results on these data sets.
 
     Raises:
-        PlatformError: an empty data set, or a position or data set that does not exist.
+        PlatformError: An empty data set, or a position or data set that does not exist.
     """
 
     features: ImageFeatures
@@ -121,11 +121,11 @@ class OfflineData:
 
     @cached_property
     def statistics(self) -> Tensor:
-        """[S, 2] statistics of the data sets, as G takes them."""
+        """``[S, 2]`` statistics of the data sets, as G takes them."""
         return torch.stack([dataset_statistics(self.features.boxes[member]) for member in self.members])
 
     def reference(self, images: int) -> Tensor:
-        """[S, images] a sample of each data set that never changes.
+        """``[S, images]`` a sample of each data set that never changes.
 
         Two versions of G are compared on the same images, so that their transformation has no sampling noise to fit.
         """
@@ -156,7 +156,7 @@ class OfflineData:
         """Inverse of :meth:`to_bytes`.
 
         Raises:
-            PlatformError: the bytes are damaged or of another kind.
+            PlatformError: The bytes are damaged or of another kind.
         """
         tensors, information = from_blob("set of offline data", data)
         try:

@@ -27,7 +27,17 @@ class Ranker(nn.Module):
 
     Args:
         extractor: G.
-        shapes: for each space, by its key, the shape of its encoder H; encoders are initialized at once.
+        shapes: For each space, by its key, the shape of its encoder H; encoders are initialized at once.
+
+    Example:
+        >>> import torch
+        >>> from nni_hyperfd.ranker.encodings import encode
+        >>> from nni_hyperfd.spaces.space import standard_space
+        >>> space = standard_space("hpo")
+        >>> ranker = Ranker.build({space.key: EncoderShape.of(space)}, seed=0).eval()
+        >>> phi = torch.zeros(64)  # of a data set, by ranker.extractor
+        >>> ranker.predict(space.key, phi, encode(space, space.enumerate()[:3])).shape
+        torch.Size([3])
     """
 
     def __init__(self, extractor: MetaFeatureExtractor, shapes: Mapping[str, EncoderShape]) -> None:
@@ -54,7 +64,7 @@ class Ranker(nn.Module):
         """Gives a space the encoder of that shape with these parameters and buffers.
 
         Raises:
-            PlatformError: they do not fit the shape.
+            PlatformError: They do not fit the shape.
         """
         with seeded(0):
             encoder = shape.build()
@@ -75,7 +85,7 @@ class Ranker(nn.Module):
         """H of the space with this key.
 
         Raises:
-            SpaceError: the ranker has no encoder for it.
+            SpaceError: The ranker has no encoder for it.
         """
         if key not in self.shapes:
             raise SpaceError(f"The ranker knows no search space {key}; add it first.")
@@ -83,7 +93,7 @@ class Ranker(nn.Module):
 
     @torch.no_grad()
     def embed(self, key: str, encodings: Encodings) -> Tensor:
-        """H(c) of K configurations of space ``key`` -> [K, 64], as used for scoring (no dropout, no gradient)."""
+        """H(c) of K configurations of space ``key`` -> ``[K, 64]``, as used for scoring (no dropout, no gradient)."""
         encoder = self.encoder(key)
         self.shapes[key].check(encodings)
         training = encoder.training
@@ -96,11 +106,11 @@ class Ranker(nn.Module):
 
     @staticmethod
     def scores(phi: Tensor, embeddings: Tensor) -> Tensor:
-        """Inner products: phi [T, 64] and H(c) [K, 64] -> [T, K]."""
+        """Inner products: phi ``[T, 64]`` and H(c) ``[K, 64]`` -> ``[T, K]``."""
         return phi @ embeddings.T
 
     def predict(self, key: str, phi: Tensor, encodings: Encodings) -> Tensor:
-        """Scores [K] of K configurations of space ``key`` for one meta-feature φ [64]."""
+        """Scores ``[K]`` of K configurations of space ``key`` for one meta-feature φ ``[64]``."""
         return self.scores(phi[None], self.embed(key, encodings))[0]
 
     def parameters_state(self) -> dict[str, Tensor]:
@@ -111,7 +121,7 @@ class Ranker(nn.Module):
         """Takes over parameters and buffers from :meth:`parameters_state`.
 
         Raises:
-            PlatformError: names are missing or unexpected, or shapes differ; all of them are listed.
+            PlatformError: Names are missing or unexpected, or shapes differ; all of them are listed.
         """
         load_checked(self, state, "ranker")
 
@@ -150,7 +160,7 @@ def load_checked(module: nn.Module, state: Mapping[str, Tensor], what: str) -> N
     """Loads ``state`` into ``module`` or leaves it untouched.
 
     Raises:
-        PlatformError: names are missing or unexpected, shapes differ, or values are not finite; every fault is listed.
+        PlatformError: Names are missing or unexpected, shapes differ, or values are not finite; every fault is listed.
     """
     own = module.state_dict()
     faults = [f"missing {name}" for name in own.keys() - state.keys()]

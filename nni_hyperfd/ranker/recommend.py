@@ -26,16 +26,16 @@ def recommend(scores: Tensor, budget: int, exploration: float, generator: torch.
     next 20 % of the ranking: good enough to be worth a trial, different enough to teach something.
 
     Args:
-        scores: [M] of all candidates; equal scores keep their order.
+        scores: ``[M]`` of all candidates; equal scores keep their order.
         budget: B, at least 1; with fewer candidates all of them come back.
-        exploration: share of B that is drawn, in [0, 1].
-        generator: of the draw.
+        exploration: Share of B that is drawn, in [0, 1].
+        generator: Of the draw.
 
     Returns:
         [min(B, M)] distinct positions in ``scores``: the best first, then the drawn ones.
 
     Raises:
-        PlatformError: no candidate, or a budget or an exploration ratio out of range.
+        PlatformError: No candidate, or a budget or an exploration ratio out of range.
     """
     if not len(scores):
         raise PlatformError("There is no configuration to recommend; widen the search space.")
@@ -65,11 +65,11 @@ def evolve(
     """Looks beyond a sample of a large space: the best are changed a little, again and again.
 
     Args:
-        candidates: the sample to start from.
-        score: scores [n] of n configurations, such as a call of the ranker.
-        neighbors: small changes of one configuration; any randomness is in here.
-        generations: rounds of change.
-        parents: how many of the best are changed in each round.
+        candidates: The sample to start from.
+        score: Scores [n] of n configurations, such as a call of the ranker.
+        neighbors: Small changes of one configuration; any randomness is in here.
+        generations: Rounds of change.
+        parents: How many of the best are changed in each round.
 
     Returns:
         Everything that was scored, without repetitions, and its scores, in the order of discovery.

@@ -17,27 +17,27 @@ class RankerSettings:
     """How the ranker is warmed up and updated.
 
     Args:
-        learning_rate: of Adam, in warm-up and update, and of the iterative transformation.
-        batches: steps of one update (N_iters).
-        lists: data-set lists in a batch of an update.
-        ratio: how often a list is offline : past : current; a kind without any list is left out.
-        images: images in one sample of a data set.
+        learning_rate: Of Adam, in warm-up and update, and of the iterative transformation.
+        batches: Steps of one update (N_iters).
+        lists: Data-set lists in a batch of an update.
+        ratio: How often a list is offline : past : current; a kind without any list is left out.
+        images: Images in one sample of a data set.
         loss: ``"ranking"``, or ``"mse"`` for the ablation of Table 1.
         triplet_weight: λ_sim; 0 switches the triplet loss off (Table 4).
         triplet_margin: α.
         synaptic_weight: λ_reg; 0 switches Synaptic Intelligence off (Table 4).
         synaptic_damping: ξ.
-        mode: what an update may do (Table 2): everything; learn from the current task alone; leave G as it is; nothing.
-        transform: how φ of past tasks is carried to the newest G (Table 3): exact least squares, the paper's
+        mode: What an update may do (Table 2): everything; learn from the current task alone; leave G as it is; nothing.
+        transform: How φ of past tasks is carried to the newest G (Table 3): exact least squares, the paper's
             iteration, or not at all.
         transform_iterations: Adam steps a batch of the iterative transformation (N_trans).
-        warmup_epochs: most passes over the offline lists; on a few hundred lists the rate needs about 150 of them.
-        warmup_lists: lists in a batch of the warm-up. The paper's 4 lists of two configurations each are
+        warmup_epochs: Most passes over the offline lists; on a few hundred lists the rate needs about 150 of them.
+        warmup_lists: Lists in a batch of the warm-up. The paper's 4 lists of two configurations each are
             too few for the batch normalization of a graph network.
-        warmup_patience: passes without a better NDCG on held-out data sets before the warm-up ends.
+        warmup_patience: Passes without a better NDCG on held-out data sets before the warm-up ends.
 
     Raises:
-        PlatformError: a value out of range; the message names it.
+        PlatformError: A value out of range; the message names it.
     """
 
     learning_rate: float = 1e-4

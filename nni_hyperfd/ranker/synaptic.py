@@ -58,7 +58,7 @@ class SynapticIntelligence:
 
         Args:
             before: θ before the step, by name; the live parameters are those after it.
-            gradients: of the loss without the penalty, at ``before``.
+            gradients: Of the loss without the penalty, at ``before``.
         """
         for name, parameter in self._parameters.items():
             self._path[name] -= gradients[name] * (parameter - before[name])

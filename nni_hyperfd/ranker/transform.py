@@ -19,7 +19,7 @@ transformation at all (with fewer offline data sets than dimensions); this much 
 
 
 def transformation_loss(transform: Tensor, old: Tensor, new: Tensor) -> Tensor:
-    """L_trans (eq. 4): transform [..., 64, 64], old [..., S, 64], new [S, 64] -> [...]."""
+    """L_trans (eq. 4): transform ``[..., 64, 64]``, old ``[..., S, 64]``, new ``[S, 64]`` -> ``[...]``."""
     return (old @ transform.mT - new).square().sum((-2, -1))
 
 
@@ -31,8 +31,8 @@ class ExactTransform:
     an update, so the inverse is applied to it once, and a new Y costs one product.
 
     Args:
-        projection: [..., S, 64], X (XᵀX + ρI)⁻¹.
-        offset: [..., 64, 64], ρ (XᵀX + ρI)⁻¹.
+        projection: ``[..., S, 64]``, X (XᵀX + ρI)⁻¹.
+        offset: ``[..., 64, 64]``, ρ (XᵀX + ρI)⁻¹.
     """
 
     projection: Tensor
@@ -40,7 +40,7 @@ class ExactTransform:
 
     @classmethod
     def factor(cls, old: Tensor, ridge: float = RIDGE) -> ExactTransform:
-        """Prepares old meta-features [..., S, 64]; ``ridge`` as :data:`RIDGE`."""
+        """Prepares old meta-features ``[..., S, 64]``; ``ridge`` as :data:`RIDGE`."""
         # Meta-features have a large common part: the Gram matrix is too badly conditioned for single precision.
         wide = old.double()
         gram = wide.mT @ wide
@@ -50,7 +50,7 @@ class ExactTransform:
         return cls((wide @ inverse).to(old.dtype), (rho * inverse).to(old.dtype))
 
     def refresh(self, new: Tensor) -> Tensor:
-        """Z [..., 64, 64] towards new meta-features [S, 64]."""
+        """Z ``[..., 64, 64]`` towards new meta-features ``[S, 64]``."""
         return new.mT @ self.projection + self.offset
 
 
@@ -58,8 +58,8 @@ class IterativeTransform:
     """The paper's way (Algorithm 1): some Adam steps on L_trans for every old version, whenever G has changed.
 
     Args:
-        old: [T, S, 64] meta-features of the old versions.
-        start: [T, 64, 64] where the matrices were left.
+        old: ``[T, S, 64]`` meta-features of the old versions.
+        start: ``[T, 64, 64]`` where the matrices were left.
         learning_rate: η_z.
     """
 
@@ -69,7 +69,7 @@ class IterativeTransform:
         self._optimizer = torch.optim.Adam([self._transforms], lr=learning_rate)
 
     def refresh(self, new: Tensor, iterations: int) -> Tensor:
-        """Z [T, 64, 64] after ``iterations`` more steps towards new meta-features [S, 64]."""
+        """Z ``[T, 64, 64]`` after ``iterations`` more steps towards new meta-features ``[S, 64]``."""
         with torch.enable_grad():
             for _ in range(iterations):
                 self._optimizer.zero_grad()

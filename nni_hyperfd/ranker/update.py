@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ from nni_hyperfd.ranker.transform import ExactTransform, IterativeTransform
 
 _EXTRACTOR = "extractor."
 
+Left = TypeVar("Left", covariant=True)
+
 Kind = Literal["offline", "past", "current"]
 Draw = tuple[Kind, int]
 """Kind of a list and its position among the lists of that kind."""
@@ -39,8 +41,8 @@ class CurrentTask:
     """The task that is being finished.
 
     Args:
-        key: its name among all tasks.
-        trials: the configurations that were tried, with their AP@50. Failed trials are not in it.
+        key: Its name among all tasks.
+        trials: The configurations that were tried, with their AP@50. Failed trials are not in it.
     """
 
     key: str
@@ -52,12 +54,12 @@ class PastTask:
     """What remains of a finished task.
 
     Args:
-        key: its name among all tasks.
-        trials: its configurations with their AP@50.
-        phi: [64] φ_t, from the extractor of its own version.
-        offline_phi: [S, 64] G^(t)(D_offline), the same version's view of the offline data sets.
+        key: Its name among all tasks.
+        trials: Its configurations with their AP@50.
+        phi: ``[64]`` φ_t, from the extractor of its own version.
+        offline_phi: ``[S, 64]`` G^(t)(D_offline), the same version's view of the offline data sets.
         transform: [64, 64] Z^(t) where the paper's iteration was left; None for the identity. The exact one needs no start.
-        features: of the task's images. A customer's images never reach the platform; only the benchmark has them, for the
+        features: Of the task's images. A customer's images never reach the platform; only the benchmark has them, for the
             oracle of Table 3, which extracts φ_t again with the newest G instead of transforming it.
     """
 
@@ -74,13 +76,13 @@ class UpdatedState:
     """What an update leaves behind; every tensor can be written down as it is.
 
     Args:
-        parameters: of the ranker (parameters and buffers), by name.
+        parameters: Of the ranker (parameters and buffers), by name.
         importance: Ω of Synaptic Intelligence, by parameter name.
-        offline_phi: [S, 64] G^(t)(D_offline) with the new extractor.
+        offline_phi: ``[S, 64]`` G^(t)(D_offline) with the new extractor.
         transforms: Z [64, 64] by task key, from each task's own version to the new one, where the paper's iteration will go
             on from. Empty for the exact one, which follows from ``offline_phi`` of both versions whenever it is wanted:
             to refresh it for tasks that no batch draws would make an update slower with every task there ever was.
-        phi: [64] φ_t of the task just finished, from the new extractor.
+        phi: ``[64]`` φ_t of the task just finished, from the new extractor.
     """
 
     parameters: dict[str, Tensor]
@@ -96,7 +98,7 @@ def draw_batches(
     """For each batch its lists: the kind by ``settings.ratio`` among the kinds that have any, then uniformly.
 
     Args:
-        available: number of lists of each kind.
+        available: Number of lists of each kind.
     """
     kinds: list[Kind] = ["offline", "past", "current"]
     ratio = (0.0, 0.0, 1.0) if settings.mode == "latest_only" else settings.ratio
@@ -122,20 +124,20 @@ class ContinualUpdate:
     Z^(t) φ_t without a gradient into G (eq. 5). Z is exact whenever it is used, and computed only then.
 
     Args:
-        ranker: at the newest version, with an encoder for every space that occurs; changed in place. Keep the stored
+        ranker: At the newest version, with an encoder for every space that occurs; changed in place. Keep the stored
             version until :meth:`finish` has returned.
-        offline: the server's data and experience.
-        past: finished tasks. Only those that the batches draw are asked for, so that the sequence may fetch each one from
+        offline: The server's data and experience.
+        past: Finished tasks. Only those that the batches draw are asked for, so that the sequence may fetch each one from
             where it is kept; the paper's iteration, which moves all matrices in every batch, asks for all.
         importance: Ω so far, by parameter name; empty before the first task.
-        current: the task to learn from.
-        settings: see there.
-        seed: of the draws, the image samples and dropout; with the same calls, the result depends on nothing else.
-        held_out: offline data sets whose experience is not learnt from, so that the result can be judged by it.
+        current: The task to learn from.
+        settings: See there.
+        seed: Of the draws, the image samples and dropout; with the same calls, the result depends on nothing else.
+        held_out: Offline data sets whose experience is not learnt from, so that the result can be judged by it.
 
     Raises:
-        PlatformError: a past task whose cached meta-features do not fit the offline data sets.
-        SpaceError: a list of a space without an encoder.
+        PlatformError: A past task whose cached meta-features do not fit the offline data sets.
+        SpaceError: A list of a space without an encoder.
     """
 
     def __init__(
@@ -214,7 +216,7 @@ class ContinualUpdate:
         """Does the steps up to the next one that :attr:`wants_current`, or to the end.
 
         Raises:
-            TrainingError: the loss of one of them is not finite.
+            TrainingError: The loss of one of them is not finite.
         """
         while self.steps_left and not self.wants_current:
             self.begin_step()
@@ -226,15 +228,15 @@ class ContinualUpdate:
         """Loss and gradients of the next batch.
 
         Args:
-            phi: [64] current task's φ with the newest G; may be left out when :attr:`wants_current` is False.
-            phi_tilde: [64] the same from another sample of images.
+            phi: ``[64]`` current task's φ with the newest G; may be left out when :attr:`wants_current` is False.
+            phi_tilde: ``[64]`` the same from another sample of images.
 
         Returns:
-            ∂L/∂φ and ∂L/∂φ̃, [64] each; None when the batch does not hold the current task.
+            ∂L/∂φ and ∂L/∂φ̃, ``[64]`` each; None when the batch does not hold the current task.
 
         Raises:
-            PlatformError: called out of turn, or a meta-feature that is missing, misshaped or not finite.
-            TrainingError: the loss is not finite.
+            PlatformError: Called out of turn, or a meta-feature that is missing, misshaped or not finite.
+            TrainingError: The loss is not finite.
         """
         if self._gradients is not None or not self.steps_left:
             raise PlatformError(
@@ -263,7 +265,7 @@ class ContinualUpdate:
             extractor_gradient: ∂L/∂θ_G through φ and φ̃, by the extractor's parameter names; a missing one counts as zero.
 
         Raises:
-            PlatformError: called out of turn, or a gradient that is unknown, misshaped or not finite.
+            PlatformError: Called out of turn, or a gradient that is unknown, misshaped or not finite.
         """
         if self._gradients is None:
             raise PlatformError("An update step was finished that was not begun.")
@@ -294,10 +296,10 @@ class ContinualUpdate:
         """The new state, once all steps are done; asked again, the same one, as nothing moves any more.
 
         Args:
-            phi: [64] the current task's meta-feature with the final G; what will remain of its data.
+            phi: ``[64]`` the current task's meta-feature with the final G; what will remain of its data.
 
         Raises:
-            PlatformError: steps are left, or φ is misshaped or not finite.
+            PlatformError: Steps are left, or φ is misshaped or not finite.
         """
         if self.steps_left or self._gradients is not None:
             raise PlatformError(f"The update has {self.steps_left} steps left; finish them first.")
@@ -405,7 +407,7 @@ class ContinualUpdate:
 
     @torch.no_grad()
     def _newest_offline_phi(self) -> Tensor:
-        """G(D_offline) [S, 64] with the current parameters, computed once between two steps."""
+        """G(D_offline) ``[S, 64]`` with the current parameters, computed once between two steps."""
         if self._offline_phi is None:
             self._offline_phi = self._ranker.extractor.forward_indexed(
                 self._pool, self._reference, self._offline.statistics
@@ -423,22 +425,37 @@ class ContinualUpdate:
         return left
 
 
-def drive(update: ContinualUpdate, view: View) -> UpdatedState:
-    """Both halves of an update in one process, from its first step to its end.
+class Steps(Protocol[Left]):
+    """What :func:`drive` drives: a :class:`ContinualUpdate`, or one on a platform elsewhere."""
+
+    @property
+    def steps_left(self) -> int: ...
+    def pass_over_others(self) -> None: ...
+    def begin_step(self, phi: Tensor, phi_tilde: Tensor, /) -> tuple[Tensor | None, Tensor | None]: ...
+    def finish_step(self, extractor_gradient: Mapping[str, Tensor], /) -> None: ...
+    def finish(self, phi: Tensor, /) -> Left: ...
+
+
+def drive(update: Steps[Left], view: View, remaining: View | None = None) -> Left:
+    """The customer's part of an update, from its first step to its end.
 
     Args:
-        update: not yet begun.
-        view: of the current task's images through the extractor that ``update`` moves.
+        update: Not yet begun.
+        view: Of the current task's images through the extractor that ``update`` moves.
+        remaining: Is asked for the φ that will remain; by default ``view``, whose image samples go on from those of the steps.
+
+    Returns:
+        What the update leaves behind: an :class:`UpdatedState` here, a receipt from elsewhere.
 
     Raises:
-        TrainingError: the loss is not finite.
+        TrainingError: The loss is not finite.
     """
     update.pass_over_others()
     while update.steps_left:
         wanted = [gradient for gradient in update.begin_step(*view.pair()) if gradient is not None]
         update.finish_step(view.gradient(*wanted))
         update.pass_over_others()
-    return update.finish(view.meta_feature())
+    return update.finish((remaining or view).meta_feature())
 
 
 def _identity() -> Tensor:

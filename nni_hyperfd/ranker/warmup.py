@@ -26,9 +26,9 @@ class WarmUpReport:
     """How the warm-up went.
 
     Args:
-        ndcg: mean NDCG on the lists of held-out data sets, before the first epoch and after each one.
-        best_epoch: the epoch whose parameters were kept; 0 is the fresh ranker.
-        held_out: the offline data sets that were not learnt from.
+        ndcg: Mean NDCG on the lists of held-out data sets, before the first epoch and after each one.
+        best_epoch: The epoch whose parameters were kept; 0 is the fresh ranker.
+        held_out: The offline data sets that were not learnt from.
     """
 
     ndcg: tuple[float, ...]
@@ -45,15 +45,15 @@ def warm_up(
     holds lists of one space, as a graph network's batch normalization needs company of its own kind.
 
     Args:
-        ranker: a fresh ranker with an encoder for every space of ``offline.experience``.
-        offline: the server's data and experience.
-        settings: see there; the ``warmup_`` fields, the losses, the rate.
-        seed: of the split, the order, the image samples and dropout; the result depends on nothing else.
-        validation: share of the data sets with lists that is held out, in (0, 1).
+        ranker: A fresh ranker with an encoder for every space of ``offline.experience``.
+        offline: The server's data and experience.
+        settings: See there; the ``warmup_`` fields, the losses, the rate.
+        seed: Of the split, the order, the image samples and dropout; the result depends on nothing else.
+        validation: Share of the data sets with lists that is held out, in (0, 1).
 
     Raises:
-        PlatformError: no experience to learn or to validate with.
-        TrainingError: the loss is not finite.
+        PlatformError: No experience to learn or to validate with.
+        TrainingError: The loss is not finite.
     """
     generator = torch.Generator().manual_seed(seed)
     pool = image_inputs(offline.features, ranker.extractor.variant)

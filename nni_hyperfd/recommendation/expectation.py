@@ -20,12 +20,12 @@ from nni_hyperfd.ranker.transform import ExactTransform
 from nni_hyperfd.ranker.update import PastTask
 from nni_hyperfd.recommendation.gaussian.description import describe
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
-from nni_hyperfd.recommendation.gaussian.search import Eye, Finished, Search, fair_share
+from nni_hyperfd.recommendation.gaussian.search import Eye, Finished, Plan, Search, fair_share
 from nni_hyperfd.recommendation.ranking import SPARES
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space
 
-LISTED = 512
+LOOKED_AT = 512
 """Spaces up to this size are looked at whole; larger ones by a sample, which is never larger than this."""
 
 PAST = 100
@@ -67,6 +67,21 @@ class Expectation:
         images: Size of an image sample.
         offline: The server's data and experience.
         space: Any of those with the key in question.
+
+    Example:
+        >>> from nni_hyperfd.platform.first import read_assets
+        >>> from nni_hyperfd.spaces.space import standard_space
+        >>> shipped = read_assets()
+        >>> ranker, offline = Ranker.from_bytes(shipped.ranker), OfflineData.from_bytes(shipped.offline)
+        >>> space = standard_space("nas")
+        >>> expectation = Expectation(ranker, 100, offline, space)
+        >>> networks = space.sample(40, np.random.default_rng(0))
+        >>> class Nobody:  # has finished a task yet
+        ...     def of_space(self, space_key):
+        ...         return []
+        >>> plan = expectation.plan(space, networks, [0.0] * 64, 2, {networks[0]: 0.5}, (), Nobody())
+        >>> len(plan.order), 0 in plan.order, plan.expected.shape
+        (2, False, (40,))
 
     Raises:
         PlatformError: There is no offline experience in this space.
@@ -123,26 +138,14 @@ class Expectation:
             SpaceError: The space has fewer configurations than candidates are asked for.
         """
         begun = list(begun)
-        candidates = self._candidates(
-            space, request, results, [each for each in begun if each not in results]
-        )
-        described = describe(space, encode(space, candidates))
-        finished = self._learnt(space, past)
-        search = Search(
-            [
-                self._seeing.view(np.array(phi), described, [seen for seen, _ in finished]),
-                self._blind.view(np.zeros(0), described, [unseen for _, unseen in finished]),
-            ]
-        )
-        running = set(begun) - set(results)
-        aps = np.array([results.get(each) for each in candidates], dtype=np.float64)
+        running = [each for each in begun if each not in results]
+        candidates = self._candidates(space, request, results, running)
+        if not candidates:
+            raise PlatformError(
+                "there is no configuration to recommend; widen the search space, or its limits"
+            )
         count = request.budget + max(request.budget, SPARES)
-        plan = search.plan(
-            aps,
-            np.array([each in running for each in candidates]),
-            np.array([each in results for each in candidates]) & np.isnan(aps),
-            count,
-        )
+        plan = self.plan(space, candidates, phi, count, results, running, past)
         named = tuple(
             build(
                 RankedConfiguration,
@@ -156,6 +159,44 @@ class Expectation:
             version=version,
             configurations=named[: request.budget],
             spares=named[request.budget :],
+        )
+
+    def plan(
+        self,
+        space: Space,
+        candidates: Sequence[Configuration],
+        phi: Sequence[float],
+        count: int,
+        results: Results,
+        running: Iterable[Configuration],
+        past: Past,
+    ) -> Plan:
+        """The next trials among K candidates, as positions in ``candidates``; whoever has a table of them asks here.
+
+        Args:
+            space: The customer's.
+            candidates: What can be tried or was.
+            phi: [64] of the data, under this version.
+            count: Trials to name, or as many as are left.
+            results: AP@50 of the task's finished trials, None of the failed ones.
+            running: Candidates whose results are still to come.
+            past: Finished tasks.
+        """
+        described = describe(space, encode(space, candidates))
+        finished = self._learnt(space, past)
+        search = Search(
+            [
+                self._seeing.view(np.array(phi), described, [seen for seen, _ in finished]),
+                self._blind.view(np.zeros(0), described, [unseen for _, unseen in finished]),
+            ]
+        )
+        awaited = set(running)
+        aps = np.array([results.get(each) for each in candidates], dtype=np.float64)
+        return search.plan(
+            aps,
+            np.array([each in awaited for each in candidates]),
+            np.array([each in results for each in candidates]) & np.isnan(aps),
+            count,
         )
 
     def _learnt(self, space: Space, past: Past) -> list[tuple[Finished, Finished]]:
@@ -183,9 +224,9 @@ class Expectation:
         running: Sequence[Configuration],
     ) -> list[Configuration]:
         """The space, or a sample of it and what is known of the task beside that."""
-        if space.size <= LISTED:
+        if space.size <= LOOKED_AT:
             return space.enumerate()
-        sampled = space.sample(min(request.candidates, LISTED), np.random.default_rng(request.seed))
+        sampled = space.sample_up_to(min(request.candidates, LOOKED_AT), np.random.default_rng(request.seed))
         measured = [(each, ap) for each, ap in results.items() if ap is not None]
         if len(measured) > OWN_RESULTS:
             best = max(measured, key=lambda each: each[1])

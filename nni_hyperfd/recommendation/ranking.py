@@ -17,6 +17,7 @@ from nni_hyperfd.ranker.encodings import Encodings, encode
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.recommend import evolve, recommend
 from nni_hyperfd.spaces.configuration import Configuration
+from nni_hyperfd.spaces.cost import PartCosts
 from nni_hyperfd.spaces.space import Space
 
 LISTED = 4096
@@ -26,18 +27,27 @@ SPARES = 16
 """Fewest configurations that are named beyond the budget, to take the place of failed ones."""
 
 
-def read_space(search_space: Mapping[str, Any], flops_limit: float) -> Space:
+def read_space(
+    search_space: Mapping[str, Any], flops_limit: float, request: RecommendRequest | None = None
+) -> Space:
     """A search space from its JSON object; the same object gives the same ``Space``, with what it has worked out.
 
+    Args:
+        flops_limit: Of its networks.
+        request: With further limits to them.
+
     Raises:
-        SpaceError: It is malformed.
+        SpaceError: It is malformed, or no network is under the limits.
     """
-    return _read_space(json.dumps(search_space), flops_limit)
+    rows = None if request is None else request.network_costs
+    return _read_space(
+        json.dumps(search_space), flops_limit, None if rows is None else PartCosts.from_rows(rows)
+    )
 
 
 @functools.lru_cache(maxsize=32)
-def _read_space(text: str, flops_limit: float) -> Space:
-    return Space.from_search_space(json.loads(text), flops_limit)
+def _read_space(text: str, flops_limit: float, costs: PartCosts | None) -> Space:
+    return Space.from_search_space(json.loads(text), flops_limit, costs)
 
 
 @functools.lru_cache(maxsize=8)
@@ -95,7 +105,7 @@ def _score(
         return configurations, ranker.predict(space.key, phi, encodings)
     rng = np.random.default_rng(request.seed)
     return evolve(
-        space.sample(request.candidates, rng),
+        space.sample_up_to(request.candidates, rng),
         lambda some: ranker.predict(space.key, phi, encode(space, some)),
         lambda one: space.neighbours(one, rng),
         request.generations,

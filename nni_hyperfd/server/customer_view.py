@@ -11,8 +11,9 @@ from nni_hyperfd.protocol.messages import FindTask, OpenTask, Question, TrialRec
 
 OPEN_TASKS = 1000
 """Most experiments of one customer that have not updated the platform yet."""
-TRIALS = 10_000
-"""Most results of one experiment."""
+TRIALS = 2000
+"""Most results of one experiment. Each is a detector that was trained, and the whole of the standard space of hyper-parameters has 216
+configurations; an update takes 128 of them at a time, a plan of hyperfd-gp no more than 32 of a past task."""
 
 A = TypeVar("A")
 

@@ -76,13 +76,13 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limits.body_bytes:
         raise _too_large(limits)
-    unpacker = _Unpacker(limits) if encoding == "gzip" else None
+    unpacker = _Inflater(limits) if encoding == "gzip" else None
     body, received = bytearray(), 0
     try:
         with anyio.fail_after(limits.body_seconds):
             async for chunk in request.stream():
                 received += len(chunk)
-                body += chunk if unpacker is None else unpacker.unpack(chunk, len(body))
+                body += chunk if unpacker is None else unpacker.inflate(chunk, len(body))
                 if max(received, len(body)) > limits.body_bytes:
                     raise _too_large(limits)
     except TimeoutError:
@@ -107,14 +107,14 @@ def check_work(message: RecommendRequest, limits: Limits) -> None:
         )
 
 
-class _Unpacker:
+class _Inflater:
     """One gzip stream, unpacked no further than the limit."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
 
-    def unpack(self, chunk: bytes, so_far: int) -> bytes:
+    def inflate(self, chunk: bytes, so_far: int) -> bytes:
         if self._stream.eof and chunk:
             raise _malformed("something follows the packed body")
         try:

@@ -165,13 +165,13 @@ def codes_of(architectures: Sequence[Architecture]) -> NDArray[np.int64]:
 
 def flops_of_codes(codes: NDArray[np.int64], height: int = 360, width: int = 640) -> NDArray[np.int64]:
     """:func:`backbone_flops` of many networks at once: codes [n, 7] -> multiply-adds [n]."""
-    stem, tables = _flops_tables(height, width)
+    stem, tables = stage_flops(height, width)
     costs = np.stack([table[codes[:, stage]] for stage, table in enumerate(tables)])
     return stem + costs.sum(axis=0)
 
 
 @lru_cache(maxsize=8)
-def _flops_tables(height: int, width: int) -> tuple[int, tuple[NDArray[np.int64], ...]]:
+def stage_flops(height: int = 360, width: int = 640) -> tuple[int, tuple[NDArray[np.int64], ...]]:
     """Cost of the stem, and for each stage the cost of every entry of :data:`STAGE_CHOICES`."""
     # Padding is "same": an output side is the input side over the stride, rounded up.
     height, width = -(-height // 2), -(-width // 2)

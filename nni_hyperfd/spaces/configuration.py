@@ -9,7 +9,7 @@ from typing import Any
 
 from nni_hyperfd.errors import SpaceError
 from nni_hyperfd.spaces.architecture import BLOCKS, STAGE_1_BLOCK, STAGES, Architecture, Block, Stage
-from nni_hyperfd.spaces.hyperparameters import FIELDS, HyperParameters
+from nni_hyperfd.spaces.hyperparameters import KEYS, HyperParameters
 
 Scalar = str | int | float | bool
 
@@ -76,7 +76,7 @@ class Configuration:
             SpaceError: a value is out of range, or an architecture is incomplete or not one of the space.
         """
         flat = flatten(parameters)
-        training = {key: value for key, value in flat.items() if key in FIELDS}
+        training = {key: value for key, value in flat.items() if key in KEYS}
         network = {key: value for key, value in flat.items() if NETWORK_KEY.fullmatch(key)}
         others = {key: value for key, value in flat.items() if key not in training and key not in network}
         return cls(

@@ -1,4 +1,7 @@
-"""The training hyper-parameters that are tuned: six values, 216 standard combinations (HyperFD, table of the HPO space)."""
+"""The training hyper-parameters that are tuned: six values, 216 standard combinations (HyperFD, table of the HPO space).
+
+Beside them, how many anchors a face gets (HPS-Det, section 3.1): nine whole numbers, or none of them and an IoU threshold decides.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,23 @@ FIELDS: dict[str, str] = {
 }
 """Short key of NNI's page -> field of :class:`HyperParameters`."""
 
+ASSIGN = "assign"
+"""Key that says how anchors are given to faces."""
+ASSIGNMENTS = ("iou", "dynamic")
+
+PYRAMID_LEVELS, ASPECT_BINS = 3, 3
+COUNT_KEYS = tuple(
+    f"s_l{level}_a{aspect}" for level in range(1, PYRAMID_LEVELS + 1) for aspect in range(1, ASPECT_BINS + 1)
+)
+"""Keys of the counts of dynamic assignment, level by level: positives of a face by the pyramid level of the anchor that fits it best (strides
+8, 16, 32) and by its height over its width (up to 1/2, up to 2, above)."""
+MOST_POSITIVES = 20
+"""Largest count; at two anchors a place there is little use for more (METHOD, section 12)."""
+DEFAULT_COUNT = 10
+
+KEYS = (*FIELDS, ASSIGN, *COUNT_KEYS)
+"""Every key that training reads."""
+
 _RANGES: dict[str, tuple[str, float, float]] = {
     # Above an IoU threshold of 0.1 the negative threshold (half of it plus 0.05) stays below the positive one.
     "lr": ("above 0 and at most 1", 0.0, 1.0),
@@ -52,6 +72,9 @@ class HyperParameters:
         iou_threshold: an anchor with at least this IoU to a face is positive, in (0.1, 0.95].
         location_weight: factor of the box regression loss, in (0, 1000].
         negative_ratio: hard negatives kept for each positive anchor, in (0, 1000].
+        counts: nine positives per face in the order of :data:`COUNT_KEYS`, whole numbers from 1 to 20, for dynamic assignment;
+            ``None``: the IoU threshold makes positives. With counts, the threshold still says which anchors over an ignored
+            region count for nothing.
 
     Raises:
         SpaceError: a value is out of its range; the message names the short key and the range.
@@ -63,6 +86,7 @@ class HyperParameters:
     iou_threshold: float = 0.5
     location_weight: float = 2.0
     negative_ratio: float = 7.0
+    counts: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -74,6 +98,10 @@ class HyperParameters:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value <= high:
                 raise SpaceError(f"{key} ({name}) is {value!r}; use a number {allowed}.")
             object.__setattr__(self, name, float(value))
+        if self.counts is not None:
+            if len(self.counts) != len(COUNT_KEYS):
+                raise SpaceError(f"{len(self.counts)} counts are given; use {len(COUNT_KEYS)}.")
+            object.__setattr__(self, "counts", tuple(map(_count, COUNT_KEYS, self.counts)))
 
     @property
     def negative_threshold(self) -> float:
@@ -82,15 +110,57 @@ class HyperParameters:
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any]) -> HyperParameters:
-        """Reads the short keys out of ``parameters``; a missing key takes its default, other keys are left alone."""
-        return cls(**{FIELDS[key]: value for key, value in parameters.items() if key in FIELDS})
+        """Reads the short keys out of ``parameters``; a missing key takes its default, other keys are left alone.
+
+        Counts speak for dynamic assignment by themselves; ``assign: dynamic`` without any takes :data:`DEFAULT_COUNT` for all.
+
+        Raises:
+            SpaceError: a value is out of its range, or counts stand beside ``assign: iou``.
+        """
+        values = {FIELDS[key]: value for key, value in parameters.items() if key in FIELDS}
+        return cls(**values, counts=_read_counts(parameters))
 
     def parameters(self) -> dict[str, str | float | int]:
-        """The short keys with plain numbers (``2``, not ``2.0``), in the order of :data:`GRID`."""
-        return {key: _plain(getattr(self, name)) for key, name in FIELDS.items()}
+        """The short keys with plain numbers (``2``, not ``2.0``), in the order of :data:`KEYS`; those of assignment where it is dynamic."""
+        known = {key: self.parameter(key) for key in (KEYS if self.counts is not None else FIELDS)}
+        return {key: value for key, value in known.items() if value is not None}
+
+    def parameter(self, key: str) -> str | float | int | None:
+        """One of them by its short key; the way of assignment also where it is ``iou``, a count only where it is ``dynamic``."""
+        if key in FIELDS:
+            return _plain(getattr(self, FIELDS[key]))
+        if key == ASSIGN:
+            return "iou" if self.counts is None else "dynamic"
+        return None if self.counts is None else self.counts[COUNT_KEYS.index(key)]
 
     def __str__(self) -> str:
         return " ".join(f"{key}={_text(value)}" for key, value in self.parameters().items())
+
+
+def _read_counts(parameters: Mapping[str, Any]) -> tuple[int, ...] | None:
+    given = [key for key in COUNT_KEYS if key in parameters]
+    assign = parameters.get(ASSIGN, "dynamic" if given else "iou")
+    if assign not in ASSIGNMENTS:
+        raise SpaceError(f"{ASSIGN} is {assign!r}; use one of {', '.join(ASSIGNMENTS)}.")
+    if assign == "dynamic":
+        return tuple(parameters.get(key, DEFAULT_COUNT) for key in COUNT_KEYS)
+    if given:
+        raise SpaceError(
+            f"{given[0]} is given, and {ASSIGN} is 'iou', which has no use for it; leave out one of the two."
+        )
+    return None
+
+
+def _count(key: str, value: Any) -> int:
+    # NNI's quniform hands over whole numbers as 3.0.
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not 1 <= value <= MOST_POSITIVES
+        or value != int(value)
+    ):
+        raise SpaceError(f"{key} is {value!r}; use a whole number from 1 to {MOST_POSITIVES}.")
+    return int(value)
 
 
 def _plain(value: str | float) -> str | float | int:

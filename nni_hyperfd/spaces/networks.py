@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -20,9 +20,10 @@ from nni_hyperfd.spaces.architecture import (
     STAGES,
     Architecture,
     Block,
-    flops_of_codes,
+    stage_flops,
 )
 from nni_hyperfd.spaces.configuration import BLOCK_BY_LABEL, block_key, depth_key, searched_stages
+from nni_hyperfd.spaces.cost import Below, PartCosts, stage_costs
 from nni_hyperfd.spaces.domains import read_domain
 
 Codes = NDArray[np.int64]
@@ -47,6 +48,17 @@ class NetworkChoices:
         """Codes [n, 7], uniform over networks, repeats included: a depth comes as often as it has networks."""
         return np.stack([codes[rng.integers(len(codes), size=n)] for codes in self.allowed], axis=1)
 
+    def below(self, flops_limit: float, costs: PartCosts | None) -> Below:
+        """Draws networks under the FLOPs limit, or under 1 of ``costs`` where fewer are; the other limit is left to the caller."""
+        stem, flops = stage_flops()
+        found = [Below(self.allowed, self._of_allowed(flops), flops_limit - stem)]
+        if costs is not None:
+            found.append(Below(self.allowed, self._of_allowed(stage_costs(costs)), 1 - costs.rest))
+        return min(found, key=lambda each: each.count)
+
+    def _of_allowed(self, tables: Sequence[NDArray[Any]]) -> list[NDArray[np.float64]]:
+        return [table[codes].astype(float) for table, codes in zip(tables, self.allowed)]
+
     def check(self, architecture: Architecture) -> None:
         """Raises SpaceError if the network is not one of these."""
         for number, (allowed, code) in enumerate(zip(self.allowed, architecture.codes), start=1):
@@ -69,13 +81,19 @@ class NetworkChoices:
 
     def cheapest_flops(self) -> int:
         """Multiply-adds of the smallest network."""
-        best = np.array([[codes[0] for codes in self.allowed]])
         # The cost is a sum over stages, so each stage can be made cheap by itself.
-        for stage, codes in enumerate(self.allowed):
-            rows = np.repeat(best, len(codes), axis=0)
-            rows[:, stage] = codes
-            best = rows[[flops_of_codes(rows).argmin()]]
-        return int(flops_of_codes(best)[0])
+        stem, tables = stage_flops()
+        return stem + sum(int(table[codes].min()) for table, codes in zip(tables, self.allowed))
+
+    def dearest_flops(self) -> int:
+        """Multiply-adds of the largest network."""
+        stem, tables = stage_flops()
+        return stem + sum(int(table[codes].max()) for table, codes in zip(tables, self.allowed))
+
+    def cheapest(self, costs: PartCosts) -> float:
+        """What the network costs that costs least."""
+        tables = stage_costs(costs)
+        return costs.rest + sum(float(table[codes].min()) for table, codes in zip(tables, self.allowed))
 
 
 @cache

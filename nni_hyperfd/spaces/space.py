@@ -18,8 +18,16 @@ from numpy.typing import NDArray
 from nni_hyperfd.errors import SpaceError
 from nni_hyperfd.spaces.architecture import FLOPS_LIMIT, STAGES, Architecture, flops_of_codes
 from nni_hyperfd.spaces.configuration import NETWORK_KEY, Configuration, Scalar, Values, flatten
+from nni_hyperfd.spaces.cost import Below, PartCosts
 from nni_hyperfd.spaces.domains import Choice, Domain, Number, read_domain
-from nni_hyperfd.spaces.hyperparameters import FIELDS, GRID, HyperParameters
+from nni_hyperfd.spaces.hyperparameters import (
+    ASSIGN,
+    COUNT_KEYS,
+    GRID,
+    KEYS,
+    MOST_POSITIVES,
+    HyperParameters,
+)
 from nni_hyperfd.spaces.networks import NetworkChoices, read_networks, standard_network_space
 
 Kind = Literal["hpo", "nas", "joint", "flat"]
@@ -28,8 +36,8 @@ Rows = NDArray[np.float64]
 ENUMERATION_LIMIT = 100_000
 """Spaces up to this size can be listed."""
 
-# After so many draws in vain the FLOPs limit leaves (almost) nothing of a space.
-_MOST_DRAWS = 2_000_000
+# After so many draws in vain two limits leave (almost) nothing of a space.
+_MOST_DRAWS = 20_000
 _ENCODING_VERSION = 1
 _NETWORK_COLUMNS = len(STAGES)
 
@@ -49,6 +57,22 @@ class Space:
         flops_limit: sampling, listing and neighbours keep to networks whose backbone has fewer multiply-adds than
             this at 640x360; :meth:`parse` does not refuse larger ones, because they can be trained.
         search_space: the NNI search space it was read from.
+        costs: further costs of networks, in units of a limit that is kept to in the same way.
+
+    Example:
+        >>> space = Space.from_search_space(
+        ...     {
+        ...         "optimizer": {"_type": "choice", "_value": ["sgd", "adam"]},
+        ...         "lr": {"_type": "choice", "_value": [0.0003, 0.001, 0.003]},
+        ...     }
+        ... )
+        >>> space.kind, space.size
+        ('hpo', 6)
+        >>> space.parameters(space.enumerate()[0])
+        {'optimizer': 'sgd', 'lr': 0.0003}
+        >>> space.parse({"optimizer": "sgd", "lr": 0.01})
+        Traceback (most recent call last):
+        nni_hyperfd.errors.SpaceError: ...
     """
 
     kind: Kind
@@ -56,9 +80,15 @@ class Space:
     networks: NetworkChoices | None
     flops_limit: float
     search_space: Mapping[str, Any]
+    costs: PartCosts | None = None
 
     @classmethod
-    def from_search_space(cls, search_space: Mapping[str, Any], flops_limit: float = FLOPS_LIMIT) -> Space:
+    def from_search_space(
+        cls,
+        search_space: Mapping[str, Any],
+        flops_limit: float = FLOPS_LIMIT,
+        costs: PartCosts | None = None,
+    ) -> Space:
         """Reads an NNI search space and recognizes its kind.
 
         A space that lists only some of the standard values is still of the kind ``hpo``, ``nas`` or ``joint``, and
@@ -66,7 +96,7 @@ class Space:
 
         Raises:
             SpaceError: an entry is malformed, of an unknown type, or out of the range of its hyper-parameter; or no
-                network is under the FLOPs limit.
+                network is under the FLOPs limit, or under that of ``costs``; or there are ``costs`` and no networks.
         """
         if not isinstance(search_space, Mapping) or not search_space:
             raise SpaceError("The search space is empty or not a mapping; list at least one parameter.")
@@ -74,8 +104,13 @@ class Space:
         domains = tuple(read_domain(k, v) for k, v in search_space.items() if k not in network_part)
         for domain in domains:
             _check_trainable(domain)
+        _check_assignment(domains)
         standard = all(map(_is_standard, domains))
         if not network_part:
+            if costs is not None:
+                raise SpaceError(
+                    "Networks shall keep to a limit, and the search space has none; search nas or joint."
+                )
             kind: Kind = "hpo" if standard else "flat"
             return cls(kind, domains, None, flops_limit, copy.deepcopy(dict(search_space)))
         if not standard:
@@ -91,8 +126,13 @@ class Space:
                 f"No architecture of the search space is under {flops_limit / 1e6:g}M FLOPs, the smallest has "
                 f"{networks.cheapest_flops() / 1e6:g}M; raise the limit or allow smaller blocks."
             )
+        if costs is not None and networks.cheapest(costs) >= 1:
+            raise SpaceError(
+                f"No architecture of the search space is under the limit, the cheapest costs {networks.cheapest(costs):.4g} times as "
+                "much; raise the limit or allow smaller blocks."
+            )
         kind = "joint" if domains else "nas"
-        return cls(kind, domains, networks, flops_limit, copy.deepcopy(dict(search_space)))
+        return cls(kind, domains, networks, flops_limit, copy.deepcopy(dict(search_space)), costs)
 
     @cached_property
     def key(self) -> str:
@@ -132,30 +172,47 @@ class Space:
         Raises:
             SpaceError: the space has fewer than ``n`` configurations under the limit.
         """
-        if self.size <= ENUMERATION_LIMIT:
-            rows = self._all_rows()
-            if n > len(rows):
+        rows, drawn = self._some_rows(n, rng)
+        if len(rows) < n:
+            if self.size <= ENUMERATION_LIMIT:
                 raise SpaceError(
                     f"{n} distinct configurations were asked for, but the space has {len(rows)} under the FLOPs "
                     "limit; ask for fewer."
                 )
-            return self._configurations(rows[rng.permutation(len(rows))[:n]])
-        # Without networks nothing is turned away: only a space that is smaller than it looks repeats itself.
-        most = 20 * n + (1000 if self.networks is None else _MOST_DRAWS)
+            raise SpaceError(
+                f"Only {len(rows)} of {n} distinct configurations under {self.flops_limit / 1e6:g}M FLOPs were "
+                f"found in {drawn} draws; ask for fewer, raise the limit or widen the space."
+            )
+        return self._configurations(rows)
+
+    def sample_up_to(self, n: int, rng: np.random.Generator) -> list[Configuration]:
+        """As :meth:`sample`, or as many as there are where limits leave fewer."""
+        return self._configurations(self._some_rows(n, rng)[0])
+
+    def admits(self, configuration: Configuration) -> bool:
+        """Whether its network is under all limits; one that is not can still be trained."""
+        if self.networks is None or configuration.architecture is None:
+            return True
+        return (
+            len(self._admitted(np.array([[*[0] * len(self.domains), *configuration.architecture.codes]]))) > 0
+        )
+
+    def _some_rows(self, n: int, rng: np.random.Generator) -> tuple[Rows, int]:
+        """Up to n distinct rows in random order, and how many were drawn for that."""
+        if self.size <= ENUMERATION_LIMIT:
+            rows = self._all_rows()
+            return rows[rng.permutation(len(rows))[:n]], 0
+        # Nothing is turned away but networks over the second of two limits, so only a space that is smaller than it looks repeats itself.
+        most = 20 * n + (1000 if self.costs is None else _MOST_DRAWS)
         rows = np.empty((0, len(self.domains) + _NETWORK_COLUMNS))
         drawn = 0
-        while len(rows) < n:
-            if drawn > most:
-                raise SpaceError(
-                    f"Only {len(rows)} of {n} distinct configurations under {self.flops_limit / 1e6:g}M FLOPs were "
-                    f"found in {drawn} draws; ask for fewer, raise the limit or widen the space."
-                )
+        while len(rows) < n and drawn <= most:
             batch = min(max(n - len(rows), 64, drawn), ENUMERATION_LIMIT)
             drawn += batch
             rows = np.concatenate([rows, self._admitted(self._draw_rows(rng, batch))])
             _, first = np.unique(rows, axis=0, return_index=True)
             rows = rows[np.sort(first)]
-        return self._configurations(rows[:n])
+        return rows[:n], drawn
 
     def parse(self, parameters: Mapping[str, Any]) -> Configuration:
         """Reads the parameters of one trial, flat or in NNI's nested form.
@@ -189,7 +246,7 @@ class Space:
         """
         self._rows([configuration])
         known = {domain.key for domain in self.domains}
-        flat = configuration.parameters()
+        flat = {ASSIGN: "iou", **configuration.parameters()}
         return {key: value for key, value in flat.items() if key in known or NETWORK_KEY.fullmatch(key)}
 
     def neighbours(
@@ -279,7 +336,7 @@ class Space:
     def _configurations(self, rows: Rows) -> list[Configuration]:
         columns = [[domain.value(x) for x in rows[:, i]] for i, domain in enumerate(self.domains)]
         names = [domain.key for domain in self.domains]
-        ours = any(name in FIELDS for name in names)
+        ours = any(name in KEYS for name in names)
         codes = rows[:, len(self.domains) :].astype(np.int64).tolist()
         result = []
         for index, network in enumerate(codes):
@@ -288,15 +345,26 @@ class Space:
                 Configuration(
                     HyperParameters.from_parameters(flat) if ours else None,
                     None if self.networks is None else Architecture.from_codes(network),
-                    Values({name: value for name, value in flat.items() if name not in FIELDS}),
+                    Values({name: value for name, value in flat.items() if name not in KEYS}),
                 )
             )
         return result
 
     def _draw_rows(self, rng: np.random.Generator, n: int) -> Rows:
         columns = [domain.draw(rng, n)[:, None] for domain in self.domains]
-        networks = np.zeros((n, _NETWORK_COLUMNS)) if self.networks is None else self.networks.draw(rng, n)
-        return np.concatenate([*columns, networks], axis=1)
+        return np.concatenate([*columns, self._draw_networks(rng, n)], axis=1)
+
+    def _draw_networks(self, rng: np.random.Generator, n: int) -> NDArray[Any]:
+        if self.networks is None:
+            return np.zeros((n, _NETWORK_COLUMNS))
+        return self.networks.draw(rng, n) if self._below is None else self._below.draw(rng, n)
+
+    @cached_property
+    def _below(self) -> Below | None:
+        """None where no limit leaves out anything."""
+        if self.networks is None or (self.costs is None and self.networks.dearest_flops() < self.flops_limit):
+            return None
+        return self.networks.below(self.flops_limit, self.costs)
 
     def _all_rows(self) -> Rows:
         if self.size > ENUMERATION_LIMIT:
@@ -309,23 +377,32 @@ class Space:
         return self._admitted(np.stack([axis.ravel() for axis in grid], axis=1).astype(float))
 
     def _admitted(self, rows: Rows) -> Rows:
-        """Those under the FLOPs limit."""
+        """Those under the limits."""
         if self.networks is None:
             return rows
-        return rows[flops_of_codes(rows[:, len(self.domains) :].astype(np.int64)) < self.flops_limit]
+        codes = rows[:, len(self.domains) :].astype(np.int64)
+        under = flops_of_codes(codes) < self.flops_limit
+        return rows[under if self.costs is None else under & (self.costs.of_codes(codes) < 1)]
 
 
-def standard_search_space(kind: Literal["hpo", "nas", "joint"]) -> dict[str, Any]:
-    """The NNI search space that ``search_spaces/<kind>.json`` holds."""
+Named = Literal["hpo", "nas", "joint", "assignment"]
+"""The spaces that come with this package: the three of HyperFD, and the counts of HPS-Det, which are of the kind ``flat``."""
+
+
+def standard_search_space(name: Named) -> dict[str, Any]:
+    """The NNI search space that ``search_spaces/<name>.json`` holds."""
+    if name == "assignment":
+        # NNI's randint leaves its upper end out.
+        return {key: {"_type": "randint", "_value": [1, MOST_POSITIVES + 1]} for key in COUNT_KEYS}
     keys = {key: {"_type": "choice", "_value": list(values)} for key, values in GRID.items()}
-    if kind == "hpo":
+    if name == "hpo":
         return keys
-    return standard_network_space() if kind == "nas" else {**keys, **standard_network_space()}
+    return standard_network_space() if name == "nas" else {**keys, **standard_network_space()}
 
 
-def standard_space(kind: Literal["hpo", "nas", "joint"], flops_limit: float = FLOPS_LIMIT) -> Space:
-    """One of the three spaces of the paper."""
-    return Space.from_search_space(standard_search_space(kind), flops_limit)
+def standard_space(name: Named, flops_limit: float = FLOPS_LIMIT) -> Space:
+    """One of the spaces that come with this package."""
+    return Space.from_search_space(standard_search_space(name), flops_limit)
 
 
 def load_space(path: str | Path, flops_limit: float = FLOPS_LIMIT) -> Space:
@@ -359,7 +436,7 @@ def _is_standard(domain: Domain) -> bool:
 
 def _check_trainable(domain: Domain) -> None:
     """A key named as one of our hyper-parameters must only offer values that can be trained with."""
-    if domain.key not in FIELDS:
+    if domain.key not in KEYS:
         return
     if isinstance(domain, Choice):
         extremes: Sequence[Scalar] = domain.values
@@ -373,11 +450,21 @@ def _check_trainable(domain: Domain) -> None:
         HyperParameters.from_parameters({domain.key: value})
 
 
+def _check_assignment(domains: Sequence[Domain]) -> None:
+    """Counts mean something only under dynamic assignment: the two ways are not mixed in one flat space."""
+    counts = [domain.key for domain in domains if domain.key in COUNT_KEYS]
+    for domain in domains:
+        if counts and domain.key == ASSIGN and isinstance(domain, Choice) and "iou" in domain.values:
+            raise SpaceError(
+                f"{ASSIGN} offers 'iou', which has no use for {counts[0]}; search the counts alone, or {ASSIGN} without them."
+            )
+
+
 def _column(domain: Domain, configurations: Sequence[Configuration]) -> NDArray[np.float64]:
     """Coordinates [n] of one key, checked against its domain."""
-    if domain.key in FIELDS:
+    if domain.key in KEYS:
         values = [
-            None if c.hyperparameters is None else c.hyperparameters.parameters()[domain.key]
+            None if c.hyperparameters is None else c.hyperparameters.parameter(domain.key)
             for c in configurations
         ]
     else:

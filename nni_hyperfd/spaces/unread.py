@@ -9,15 +9,15 @@ from pathlib import PurePath
 
 from nni_hyperfd.errors import SpaceError
 from nni_hyperfd.spaces.configuration import NETWORK_KEY
-from nni_hyperfd.spaces.hyperparameters import FIELDS
+from nni_hyperfd.spaces.hyperparameters import COUNT_KEYS, FIELDS, KEYS
 
-__all__ = ["SCRIPT", "refuse_unread", "refuse_unread_space", "runs_the_shipped_trial"]
+__all__ = ["SCRIPT", "TRIAL_BUDGET", "refuse_unread", "refuse_unread_space", "runs_the_shipped_trial"]
 
 SCRIPT = "finetune.py"
 """The shipped trial."""
 
 TRIAL_BUDGET = "TRIAL_BUDGET"
-"""Key by which NNI's multi-fidelity advisors say how long a trial may train."""
+"""Key by which NNI's multi-fidelity advisors (Hyperband, BOHB) say how long a trial may train: here, in epochs."""
 
 
 def runs_the_shipped_trial(command: str) -> bool:
@@ -39,14 +39,14 @@ def refuse_unread(keys: Iterable[str], where: str) -> None:
         SpaceError: names the first such key and the nearest one that is read.
     """
     for key in keys:
-        if key not in FIELDS and key != TRIAL_BUDGET and not NETWORK_KEY.fullmatch(key):
+        if key not in KEYS and key != TRIAL_BUDGET and not NETWORK_KEY.fullmatch(key):
             # People write the long names as well, or something near to them.
-            names = {**{name: name for name in FIELDS}, **{long: short for short, long in FIELDS.items()}}
+            names = {**{name: name for name in KEYS}, **{long: short for short, long in FIELDS.items()}}
             near = difflib.get_close_matches(key.lower(), names, n=1, cutoff=0.7)
             hint = f"did you mean {names[near[0]]!r}? " if near else ""
             raise SpaceError(
-                f"{where}: {SCRIPT} reads no {key!r}; {hint}It reads {', '.join(FIELDS)} and the architecture's keys, such as "
-                "s2_depth and s2_b1."
+                f"{where}: {SCRIPT} reads no {key!r}; {hint}It reads {', '.join(FIELDS)}, assign, "
+                f"{COUNT_KEYS[0]} to {COUNT_KEYS[-1]} and the architecture's keys, such as s2_depth and s2_b1."
             )
 
 

@@ -15,7 +15,7 @@ from nni_hyperfd.customer import steady as steady_module
 from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.customer.kept import KeptRanker
 from nni_hyperfd.customer.outbox import Outbox
-from nni_hyperfd.customer.steady import SteadyPlatform
+from nni_hyperfd.customer.steady import Provisional, SteadyPlatform
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PlatformError, RefusedError, TrustError
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.platform import Platform
@@ -110,6 +110,37 @@ def test_a_ranking_made_here_is_the_platforms(
     away = TaskClient(steady([NO_REQUEST] * 9), features, BASE_ID)
     assert away.preview(HPO, budget=4, seed=3) == expected
     assert away.recommend(away.open("exp", HPO), budget=4, seed=3) == expected
+
+
+def test_what_the_platform_would_rank_otherwise_is_no_list_of_its_own(
+    platform: Platform, features: ImageFeatures, steady: Steady, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The encoder of somebody's own space, and what hyperfd-gp knows, stay on the platform."""
+    mine = {
+        "mode": {"_type": "choice", "_value": ["a", "b", "c"]},
+        "warmup": {"_type": "uniform", "_value": [0, 1]},
+    }
+    client = TaskClient(platform, features, BASE_ID)
+    task = client.open("before", mine)
+    for entry, ap in zip(client.recommend(task, 3, candidates=8).configurations, (0.2, 0.9, 0.4)):
+        client.record(task, entry.parameters, ap)
+    client.update(task)
+    wish = {"budget": 4, "seed": 3, "candidates": 8}
+    expected = client.preview(mine, **wish)
+    steady([]).ask(ReadExtractor())
+
+    away = TaskClient(steady([NO_REQUEST] * 9), features, BASE_ID)
+    for made in (away.preview(mine, **wish), away.recommend(away.open("exp", mine), **wish)):
+        assert isinstance(made, Provisional)
+        assert "untrained encoder" in made.reason
+        assert made.reason in caplog.text
+        assert made.configurations != expected.configurations, "which shows that it matters"
+    planned = away.preview(HPO, 4, method="hyperfd-gp")
+    assert isinstance(planned, Provisional)
+    assert "hyperfd-gp" in planned.reason
+    back = TaskClient(steady([]), features, BASE_ID).preview(mine, **wish)
+    assert back == expected
+    assert not isinstance(back, Provisional)
 
 
 def test_the_update_waits_for_the_results(

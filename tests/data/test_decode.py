@@ -84,7 +84,7 @@ def test_what_passes_is_no_damage(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Image.Image, "convert", full)
-        with pytest.raises(DataError, match=r"not enough memory to decode .*x.png"):
+        with pytest.raises(DataError, match=r"not enough memory to read .*x.png"):
             decode(path, 100)
     assert decode(path, 100) is not None
 

@@ -113,9 +113,10 @@ def test_a_wrong_setting_is_told(desk: Any) -> None:
 
 
 def test_the_advisor_lets_the_better_trainings_go_on(desk: Any) -> None:
+    """B = 4 and trainings of 2 epochs: two of 1 epoch and the better one of 2; beside them two of 2."""
     experiment = desk.start(
         "nni.report_final_result(0.5 + parameters['TRIAL_BUDGET'] / 8 + nni.get_sequence_id() / 32)",
-        {"budget": 2, "epochs": 2},
+        {"budget": 4, "epochs": 2, "brackets": "all", "share": 0.5},
         tuner={"className": "nni_hyperfd.HyperFDAdvisor", "codeDirectory": str(ROOT)},
         trialConcurrency=2,
     )
@@ -126,6 +127,7 @@ def test_the_advisor_lets_the_better_trainings_go_on(desk: Any) -> None:
         json.loads(job["hyperParameters"][0])["parameters"]["TRIAL_BUDGET"]
         for job in experiment.get("trial-jobs")
     ]
-    assert lengths == [1, 1, 2]
-    shorter, longer = sorted(desk.tried(experiment.id))
-    assert shorter < 0.7 < longer
+    assert sorted(lengths) == [1, 1, 2, 2, 2]
+    shorter, *longer = sorted(desk.tried(experiment.id))
+    assert len(longer) == 3
+    assert shorter < 0.7 < min(longer)

@@ -27,7 +27,7 @@ from nni_hyperfd.evidence.comparison import (
     run,
     task_order,
 )
-from nni_hyperfd.evidence.rivals.base import Experience, Profile, Rival, Task
+from nni_hyperfd.evidence.rivals.base import Known, Profile, Rival, Study
 
 # Few distinct values, so that ties are common; NaN is a failed training.
 aps = arrays(
@@ -72,7 +72,7 @@ def test_random_search_has_the_rank_the_paper_prints() -> None:
 def scenario_of(choose: np.ndarray, judge: np.ndarray) -> Scenario:
     k, d = choose.shape
     profile = Profile(np.zeros((3, 2), np.float32), np.arange(3), np.zeros(2))
-    experience = Experience(
+    experience = Known(
         tuple(f'{{"a":{i}}}' for i in range(k)), k, ("server",), (profile,), np.full((1, k), 0.5)
     )
     return Scenario("tiny", experience, tuple(f"t{i}" for i in range(d)), (profile,) * d, choose, judge)
@@ -81,12 +81,12 @@ def scenario_of(choose: np.ndarray, judge: np.ndarray) -> Scenario:
 class InOrder(Rival):
     name: ClassVar[str] = "in-order"
 
-    def reset(self, experience: Experience, seed: int) -> None:
-        self.seen: list[Task] = []
+    def reset(self, experience: Known, seed: int) -> None:
+        self.seen: list[Study] = []
 
-    def search(self, task: Task) -> None:
-        task.evaluate_ranking(range(task.candidates))
-        self.seen.append(task)
+    def search(self, study: Study) -> None:
+        study.evaluate_ranking(range(study.candidates))
+        self.seen.append(study)
 
 
 def test_a_run_chooses_by_one_ap_and_ranks_by_the_other() -> None:
@@ -124,8 +124,8 @@ def test_a_task_without_any_success_is_refused() -> None:
 
 def test_a_rival_that_leaves_budget_unused_is_caught() -> None:
     class Lazy(InOrder):
-        def search(self, task: Task) -> None:
-            task.evaluate(0)
+        def search(self, study: Study) -> None:
+            study.evaluate(0)
 
     with pytest.raises(DataError, match="unused"):
         run(Lazy(), scenario_of(np.ones((3, 1)), np.ones((3, 1))), budgets=(2,), seeds=(0,))

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -14,20 +11,13 @@ from scipy.stats import norm
 
 from nni_hyperfd.metafeature.extractor import MetaFeatureExtractor
 from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
+from tests.fixtures.scripts import script
 
 
 @pytest.fixture(scope="module")
 def membership() -> ModuleType:
     """benchmarks/membership.py as a module."""
-    path = Path(__file__).parents[2] / "benchmarks" / "membership.py"
-    spec = spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    # Its dataclasses look their module up.
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("benchmarks/membership.py")
 
 
 def test_area_under_the_curve(membership: ModuleType) -> None:

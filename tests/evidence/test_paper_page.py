@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -28,6 +27,7 @@ from nni_hyperfd.evidence.scenario import PAPER, POOLED
 from nni_hyperfd.evidence.table import LookupTable, Row
 from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
 from nni_hyperfd.spaces.space import standard_space
+from tests.fixtures import scripts
 
 ROOT = Path(__file__).parents[2]
 CUSTOMERS = ("cats", "masks", "video")
@@ -70,15 +70,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """benchmarks/paper_experiments.py as a module."""
-    spec = importlib.util.spec_from_file_location(
-        "paper_experiments", ROOT / "benchmarks" / "paper_experiments.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return scripts.script("benchmarks/paper_experiments.py")
 
 
 def test_a_page_is_made_and_made_again_without_running_anything(

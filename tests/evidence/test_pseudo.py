@@ -8,12 +8,12 @@ import torch
 
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.pseudo import AXES, MOST_SHARED, effects, pseudo_scenarios
-from nni_hyperfd.evidence.rivals.base import Experience
-from nni_hyperfd.evidence.scenario import describe
+from nni_hyperfd.evidence.rivals.base import Known
+from nni_hyperfd.evidence.scenario import profile_of
 from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
 
 
-def experience(sets: int = 30) -> Experience:
+def experience(sets: int = 30) -> Known:
     rng = np.random.default_rng(0)
     place = np.arange(300)
     gwap = rng.normal(size=(300, LEVELS, CHANNELS))
@@ -22,12 +22,12 @@ def experience(sets: int = 30) -> Experience:
     gwap = torch.from_numpy(gwap).float()
     features = ImageFeatures(gwap, gwap, torch.ones(300, dtype=torch.long))
     pool = features.gwap.flatten(1).numpy()
-    profiles = tuple(describe(features, pool, np.arange(9 * i, 9 * i + 30)) for i in range(sets))
+    profiles = tuple(profile_of(features, pool, np.arange(9 * i, 9 * i + 30)) for i in range(sets))
     aps = np.full((sets, 40), np.nan)
     for row in aps:
         row[rng.permutation(40)[:8]] = rng.uniform(0.4, 0.6, 8)
     names = tuple(f"labels.{i}" for i in range(sets))
-    return Experience(tuple(f'{{"lr":{i}}}' for i in range(40)), 20, names, profiles, aps)
+    return Known(tuple(f'{{"lr":{i}}}' for i in range(40)), 20, names, profiles, aps)
 
 
 def test_customers_are_at_an_end_and_their_images_are_not_in_the_experience() -> None:

@@ -35,7 +35,7 @@ def run_pair(data_set: str, configuration: str, budget: str, seed: int, device: 
     if parameters == {"optimizer": "adam", "lr": 3e-3} and data_set == "cats":
         raise TrainingError("loss, total, is not finite\nat step 3")
     ap = 0.3 + 100 * parameters["lr"] + 0.05 * len(data_set)
-    return SimpleNamespace(val_ap=ap, test_ap=ap - 0.1, heldout_ap=ap - 0.05, seconds=1.23456)
+    return SimpleNamespace(val_ap=ap, test_ap=ap - 0.1, heldout_ap=ap - 0.05, seconds=1.23456, curve=())
 
 
 def build_whole(folder: Path) -> LookupTable:
@@ -203,3 +203,37 @@ def test_seeds_are_averaged_where_a_data_set_was_measured_wholly() -> None:
     assert found["masks", "a"].val_ap == 0.6
     assert found["video", "a"].failure == "diverged"
     assert math.isnan(found["video", "a"].val_ap)
+
+
+CURVE = ((1 / 3, 0.25), (2 / 3, 0.125), (1.0, 0.5))
+
+
+def test_a_curve_outlives_every_file_and_a_table_without_curves_is_as_before(tmp_path: Path) -> None:
+    def with_curve(*pair: object) -> SimpleNamespace:
+        return SimpleNamespace(val_ap=0.5, test_ap=0.4, heldout_ap=0.45, seconds=1.0, curve=CURVE)
+
+    build(PAIRS[:2], with_curve, tmp_path / "curves.jsonl", "cpu", "1")
+    measured = LookupTable.load(tmp_path / "curves.jsonl")
+    mixed = LookupTable.merge([measured, build_whole(tmp_path)])
+    mixed.save(tmp_path / "mixed.csv.gz")
+    again = LookupTable.load(tmp_path / "mixed.csv.gz")
+    assert again == mixed
+    assert again[PAIRS[0]].curve == CURVE
+    assert again[PAIRS[3]].curve == ()
+    assert "curve" not in build_whole(tmp_path / "plain").to_csv()
+
+
+def test_the_curve_of_seeds_together_is_their_mean() -> None:
+    rows = [
+        Row(
+            "hpo", "cats", "{}", "curves", seed, 0.5, 0.5, 0.5, 1.0, "cpu", "1", curve=((0.5, ap), (1.0, 0.5))
+        )
+        for seed, ap in enumerate((0.25, 0.75))
+    ]
+    assert next(iter(LookupTable(rows).over_seeds())).curve == ((0.5, 0.5), (1.0, 0.5))
+
+
+@pytest.mark.parametrize("curve", [((0.5, 0.1), (0.5, 0.2)), ((1.5, 0.1),), ((0.0, 0.1),), ((0.5, 1.1),)])
+def test_a_curve_that_cannot_be_is_refused(curve: tuple[tuple[float, float], ...]) -> None:
+    with pytest.raises(DataError, match="its curve has AP"):
+        Row("hpo", "cats", "{}", "curves", 0, 0.5, 0.5, 0.5, 1.0, "cpu", "1", curve=curve)

@@ -61,8 +61,20 @@ def test_a_space_of_45_000_values_is_refused_in_one_sentence(platform: Platform,
 
 
 def test_the_standard_spaces_are_far_below_the_limits(client: TaskClient) -> None:
-    for kind in ("hpo", "nas", "joint"):
+    for kind in ("hpo", "nas", "joint", "assignment"):
         assert client.preview(standard_search_space(kind), 2, candidates=8).configurations
+
+
+def test_counts_of_dynamic_assignment_are_ranked_and_learned_from_by_a_platform_that_never_saw_them(
+    platform: Platform, client: TaskClient
+) -> None:
+    space = standard_search_space("assignment")
+    task = experiment(client, "counts", space)
+    assert client.update(task).version_after == 1
+    assert platform._store.own_encoder(task.space_key, 1)
+    ranked = client.preview(space, 4).configurations
+    assert len({tuple(each.parameters.values()) for each in ranked}) == 4
+    assert all(set(each.parameters) == set(space) for each in ranked)
 
 
 def test_six_experiments_in_the_widest_spaces_leave_the_ranker_as_large_as_it_was(

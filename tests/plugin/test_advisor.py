@@ -56,7 +56,7 @@ def test_the_better_half_goes_on(nni_experiment: Make, advise: Callable[..., Hyp
     second_rung = nni.start_new(before)
     nni.end(fourth)
     second_rung += nni.request()
-    ranking = nni.advisor._session.ranking
+    ranking = nni.advisor._experiment.ranking
     assert [form["parameters"] for form in nni.proposals()[4:]] == [
         {**ranking[1], "TRIAL_BUDGET": 2},
         {**ranking[2], "TRIAL_BUDGET": 2},
@@ -120,12 +120,108 @@ def test_it_goes_on_in_a_new_process_and_can_be_finished_without_one(
     nni.report(second, 0.4)
     (best,) = nni.start_new(before)
     assert best > second
-    assert nni.proposals()[-1]["parameters"] == {**nni.advisor._session.ranking[1], "TRIAL_BUDGET": 4}
+    assert nni.proposals()[-1]["parameters"] == {**nni.advisor._experiment.ranking[1], "TRIAL_BUDGET": 4}
     nni.kill()
     nni.report(best, 0.5)
     receipt, _ = finish_experiment(nni.folder)
     assert (receipt.version_after, receipt.usable_trials) == (1, 2)
     assert known(nni.folder) == {0: (0.3, "smoke:2"), 1: (0.5, "smoke:4")}
+
+
+def work_through(nni: Any, ap: Callable[[dict[str, Any]], float | None], slots: int) -> None:
+    """Run trials, ``slots`` at a time and first come first served, until nothing is left to do; ``ap`` None: it fails."""
+    running = nni.request(slots)
+    while running:
+        trial, before = running.pop(0), len(nni.proposals())
+        form = next(form for form in nni.proposals() if form["parameter_id"] == trial)
+        value = ap(form["parameters"])
+        if value is not None:
+            nni.report(trial, value)
+        nni.end(trial, "FAILED" if value is None else "SUCCEEDED")
+        nni.do(CommandType.RequestTrialJobs, 1)
+        running += nni.start_new(before)
+
+
+def begun(nni: Any) -> list[tuple[int, int]]:
+    """Place in the ranking and epochs of every training."""
+    ranking = nni.advisor._experiment.ranking
+    return [
+        (ranking.index({k: v for k, v in form["parameters"].items() if k != "TRIAL_BUDGET"}), epochs)
+        for form in nni.proposals()
+        for epochs in [form["parameters"]["TRIAL_BUDGET"]]
+    ]
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_all_brackets(slots: int, nni_experiment: Make, advise: Callable[..., HyperFDAdvisor]) -> None:
+    """B = 9, η = 2, 4 epochs: 4 × 1, 2 × 2, 1 × 4 epochs; 3 × 2, 1 × 4; 3 × 4. The best three are trained in full at once."""
+    nni = nni_experiment()
+    nni.begin_advisor(advise(data="faces", budget=9, brackets="all"))
+    ranking = nni.advisor._experiment.ranking
+    value = {json.dumps(each): (place * 37 % 100) / 100 for place, each in enumerate(ranking)}
+
+    def ap(parameters: dict[str, Any]) -> float:
+        return value[json.dumps({k: v for k, v in parameters.items() if k != "TRIAL_BUDGET"})]
+
+    work_through(nni, ap, slots)
+    assert nni.errors() == []
+    trained = begun(nni)
+    # By hand: 37 · place mod 100 orders 6 to 9 as 8 (.96), 7 (.59), 9 (.33), 6 (.22), and 3 to 5 as 5 (.85), 4 (.48), 3 (.11).
+    first = [(6, 1), (7, 1), (8, 1), (9, 1), (8, 2), (7, 2), (8, 4)]
+    second, third = [(3, 2), (4, 2), (5, 2), (5, 4)], [(0, 4), (1, 4), (2, 4)]
+    assert sorted(trained) == sorted([*first, *second, *third])
+    assert sum(epochs for _, epochs in trained) <= 9 * 4
+    assert nni.sent[-1][0] is CommandType.NoMoreTrialJobs
+    assert {place: budget for place, (_, budget) in known(nni.folder).items()} == {
+        **dict.fromkeys((0, 1, 2, 5, 8), "smoke:4"),
+        **dict.fromkeys((3, 4, 7), "smoke:2"),
+        **dict.fromkeys((6, 9), "smoke:1"),
+    }
+
+
+def test_a_share_is_drawn_at_random_and_failures_stay_in_their_bracket(
+    nni_experiment: Make, advise: Callable[..., HyperFDAdvisor]
+) -> None:
+    def drawn(seed: int) -> list[str]:
+        nni = nni_experiment()
+        (nni.folder / "hyperfd.json").unlink(missing_ok=True)
+        nni.begin_advisor(advise(data="faces", budget=9, brackets="all", share=0.5, seed=seed))
+        ranking = [json.dumps(each) for each in nni.advisor._experiment.ranking]
+        assert len(set(ranking)) == len(ranking)
+        # Of 4, 3 and 3 configurations 2, 2 and 2 are recommended.
+        return ranking[6:10]
+
+    assert drawn(1) != drawn(2)
+    assert drawn(2) == drawn(2)
+
+
+def test_failures_and_a_stop_in_the_middle_of_the_brackets(
+    nni_experiment: Make, advise: Callable[..., HyperFDAdvisor]
+) -> None:
+    """What another process goes on with is what this one would have: nothing twice, and as many results as promised."""
+    nni = nni_experiment()
+    nni.begin_advisor(advise(data="faces", budget=9, brackets="all"))
+    first = nni.request(3)
+    nni.report(first[0], 0.4)
+    nni.end(first[0])
+    nni.end(first[1], "FAILED")
+    (third, fourth) = nni.request(2)
+    nni.report(third, 0.7)
+    before = begun(nni)
+    nni.begin_advisor(advise(data="faces", budget=9, brackets="all"))
+    for trial in (first[2], third, fourth):
+        if trial != third:
+            nni.report(trial, 0.3)
+        nni.end(trial)
+    work_through(nni, lambda parameters: 0.5, 2)
+    assert nni.errors() == []
+    trained = [*before, *begun(nni)]
+    assert len(set(trained)) == len(trained)
+    # One more than the 14 trainings of the brackets, in the place of the failed one.
+    assert len(trained) == 15
+    lengths = [epochs for _, epochs in trained]
+    assert [lengths.count(epochs) for epochs in (1, 2, 4)] == [5, 5, 5]
+    assert nni.sent[-1][0] is CommandType.NoMoreTrialJobs
 
 
 @pytest.mark.parametrize(
@@ -141,6 +237,14 @@ def test_it_goes_on_in_a_new_process_and_can_be_finished_without_one(
             {"trialCommand": "python finetune.py --budget paper"},
             "--budget paper has from 10 to 1000 epochs",
         ),
+        ({"data": "faces", "brackets": 3}, {}, "has room for at most 2"),
+        (
+            {"data": "faces", "brackets": "some"},
+            {},
+            "brackets must be a whole number from 1 to 100, not 'some'",
+        ),
+        ({"data": "faces", "share": 1.5}, {}, "share must be a number from 0 to 1"),
+        ({"data": "faces", "budget": 900}, {}, "at most 1000 can be recommended at once"),
         ({"data": "nowhere"}, {}, "nowhere"),
     ],
 )

@@ -143,6 +143,46 @@ def test_hyperfd_gp_keeps_its_plan_while_the_platform_is_away(
     assert len({json.dumps(form["parameters"]) for form in nni.proposals()}) == 3
 
 
+OWN = {
+    "mode": {"_type": "choice", "_value": ["a", "b", "c"]},
+    "warmup": {"_type": "uniform", "_value": [0, 1]},
+}
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["nothing tried yet", "a trial begun"])
+def test_a_list_ranked_here_in_an_own_space_is_never_taken_for_the_platforms(
+    server: Any, remote: Callable[..., Any], drawn_faces: Path, caplog: pytest.LogCaptureFixture, begun: bool
+) -> None:
+    assert main(["recommend", "--data", str(drawn_faces)]) == 0
+    server.kill()
+    nni = remote()
+    settings: dict[str, Any] = {"data": "faces", "budget": 2, "trial_reads": list(OWN)}
+    with caplog.at_level(logging.INFO):
+        nni.begin(HyperFDTuner(**settings), OWN)
+    assert nni.errors() == []
+    assert "untrained encoder" in caplog.text
+    assert "Recommended by" not in caplog.text
+    before = json.loads((nni.folder / "hyperfd.json").read_text())
+    assert "untrained encoder" in before["provisional"]
+    if begun:
+        nni.request(1)
+
+    # Another process goes on when the platform is back: it asks for the platform's list while there is time to.
+    caplog.clear()
+    server.start()
+    nni.kill()
+    with caplog.at_level(logging.INFO):
+        nni.begin(HyperFDTuner(**settings), OWN)
+    assert nni.errors() == []
+    after = json.loads((nni.folder / "hyperfd.json").read_text())
+    if begun:
+        assert after == before
+        assert "not the platform's own" in caplog.text
+    else:
+        assert after["provisional"] is None
+        assert "Recommended by platform version 0" in caplog.text
+
+
 def test_a_platform_that_was_never_seen_must_be_there(
     remote: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

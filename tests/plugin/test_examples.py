@@ -12,7 +12,11 @@ from nni.experiment.config.utils import set_base_path, unset_base_path
 
 import nni_hyperfd
 from nni_hyperfd.customer.settings import Settings
-from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.plugin.advisor import OWN_KEYS
+from nni_hyperfd.plugin.dycors import DYCORSTuner
+from nni_hyperfd.spaces.hyperparameters import HyperParameters
+from nni_hyperfd.spaces.space import Space, standard_search_space
+from nni_hyperfd.spaces.unread import refuse_unread_space
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -34,12 +38,26 @@ def test_an_example_is_valid(name: str, kind: str) -> None:
     assert package == "nni_hyperfd"
     assert hasattr(nni_hyperfd, class_name)
     assert (Path(config.tuner.code_directory) / package / "__init__.py").is_file()
-    arguments = {key: value for key, value in config.tuner.class_args.items() if key != "eta"}
+    arguments = {key: value for key, value in config.tuner.class_args.items() if key not in OWN_KEYS}
     assert "token" not in arguments
     settings = Settings.from_class_args(arguments)
     script = shlex.split(config.trial_command)
     assert (Path(config.trial_code_directory) / script[1]).is_file()
     assert script[script.index("--data") + 1] == str(settings.data)
+
+
+def test_the_counts_of_dynamic_assignment_are_searched_by_dycors() -> None:
+    config = ExperimentConfig.load(EXAMPLES / "hps_det.yml").canonical_copy()
+    assert config.search_space == standard_search_space("assignment")
+    refuse_unread_space(config.search_space, config.trial_command, None)
+    assert config.tuner.class_name == f"nni_hyperfd.{nni_hyperfd.DYCORSTuner.__name__}"
+    assert (Path(config.trial_code_directory) / shlex.split(config.trial_command)[1]).is_file()
+    assert config.max_trial_number == config.tuner.class_args["budget"]
+    tuner = DYCORSTuner(**config.tuner.class_args)
+    tuner.update_search_space(config.search_space)
+    for number in range(12):
+        parameters = tuner.generate_parameters(number)
+        assert HyperParameters.from_parameters(parameters).counts == tuple(parameters.values())
 
 
 def test_trials_on_other_machines(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_whatever_goes_wrong_in_planning_the_old_plan_goes_on(
         patch.setattr(Platform, "ask", ranked_alone)
         nni = nni_experiment()
         nni.begin(HyperFDTuner(data="faces", budget=3, method="hyperfd-gp"))
-    plan = nni.tuner._session.ranking
+    plan = nni.tuner._experiment.ranking
     monkeypatch.setattr(Platform, "ask", fail)
     for place, ap in enumerate((0.5, 0.25)):
         (trial,) = nni.request()
@@ -276,7 +276,7 @@ def test_a_trial_that_was_started_again_and_failed_is_replaced(nni_experiment: M
     nni.do(CommandType.ImportData, [])
     nni.do(
         CommandType.AddCustomizedTrialJob,
-        [{"parameter_id": first, "parameters": nni.tuner._session.ranking[0]}],
+        [{"parameter_id": first, "parameters": nni.tuner._experiment.ranking[0]}],
     )
     assert nni.request() == []
     nni.end(first, "FAILED")

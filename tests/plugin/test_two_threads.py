@@ -10,6 +10,7 @@ import json
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +34,10 @@ from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.plugin import opening
 from nni_hyperfd.plugin.advisor import HyperFDAdvisor
-from nni_hyperfd.plugin.records import TRIAL_BUDGET
 from nni_hyperfd.plugin.tuner import HyperFDTuner
 from nni_hyperfd.protocol.messages import BeginUpdate, FindTask, Question, RecommendRequest, TrialRecord
 from nni_hyperfd.ranker.settings import RankerSettings
+from nni_hyperfd.spaces.unread import TRIAL_BUDGET
 from tests.fixtures.nni_dispatcher import Nni
 
 PATIENCE = 60.0
@@ -311,7 +312,10 @@ class TwoThreads(RuleBasedStateMachine):
         advisor = getattr(self.manager, "advisor", None)
         if advisor is None:
             return [(self.budget, None)]
-        return [(rung.count, rung.epochs) for rung in advisor._rungs]
+        wanted: Counter[int] = Counter()
+        for bracket in advisor._brackets:
+            wanted.update({rung.epochs: rung.count for rung in bracket.rungs})
+        return [(count, epochs) for epochs, count in wanted.items()]
 
     def teardown(self) -> None:
         if self.manager is None:
@@ -408,8 +412,11 @@ def test_the_tuner(method: str, world: Callable[..., World], monkeypatch: pytest
     explore(world(begin), monkeypatch, EXAMPLES)
 
 
-def test_the_advisor(world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("brackets", [1, "all"])
+def test_the_advisor(
+    brackets: int | str, world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def begin(manager: Manager, budget: int) -> None:
-        manager.begin_advisor(HyperFDAdvisor(data="faces", budget=budget))
+        manager.begin_advisor(HyperFDAdvisor(data="faces", budget=budget, brackets=brackets, share=0.5))
 
     explore(world(begin), monkeypatch, EXAMPLES)

@@ -13,6 +13,7 @@ from nni_hyperfd.errors import PlatformError, TrainingError
 from nni_hyperfd.metafeature.extractor import image_inputs, meta_feature
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import encode
+from nni_hyperfd.ranker.held_out import held_out_ndcg
 from nni_hyperfd.ranker.losses import ndcg
 from nni_hyperfd.ranker.offline import Experience, OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
@@ -95,6 +96,11 @@ def test_two_spaces_train_one_extractor_and_their_own_encoders(world: World) -> 
         # A constant added to all scores of a list changes no order, so the last bias of an encoder gets no gradient.
         if not name.endswith(("read_out.bias", "layers.4.bias")):
             assert not torch.equal(parameter, fresh[name]), name
+    # What is said of the ranker that was kept is the mean over spaces, each of the mean over its lists.
+    lists = held_out_ndcg(ranker, offline, image_inputs(offline.features), report.held_out, QUICK.images)
+    assert set(lists) == set(shapes)
+    expected = np.mean([values.mean().item() for values in lists.values()])
+    assert report.ndcg[report.best_epoch] == pytest.approx(expected, abs=1e-6)
 
 
 def test_nothing_to_learn_from_is_refused(world: World) -> None:

@@ -16,7 +16,9 @@ import requests
 import torch
 from sqlalchemy import event
 
+from nni_hyperfd.platform.state.schema import TrialRow
 from nni_hyperfd.protocol import tensors
+from nni_hyperfd.server.customer_view import TRIALS
 from nni_hyperfd.server.limits import Limits, Rates
 from nni_hyperfd.server.refusals import Refusal
 from nni_hyperfd.spaces.space import standard_search_space
@@ -235,6 +237,29 @@ def test_nobody_fills_the_disk(service: Service, monkeypatch: pytest.MonkeyPatch
     trial = ada.trial(task)
     assert ada.post("record", trial).status_code == 200
     check(ada.post("record", trial | {"trial_key": "b"}), 422, "refused", "1 results")
+
+
+def test_an_experiment_with_as_many_results_as_are_taken_is_still_finished(service: Service) -> None:
+    ada = service.customer("ada")
+    task = ada.open("exp")
+    trial = ada.trial(task)
+    with service.store.writing() as session:
+        session.add_all(
+            TrialRow(
+                **{k: v for k, v in trial.items() if k not in ("trial_key", "ap")},
+                trial_key=f"key{i}",
+                ap=i / TRIALS,
+                seed=0,
+                budget="paper",
+            )
+            for i in range(TRIALS)
+        )
+    before = service.digest()
+    check(ada.post("record", trial), 422, "refused", f"{TRIALS} results; finish it")
+    assert service.digest() == before
+    ticket = ada.post("begin_update", {"task_id": task}).json()
+    turn = {"session_id": ticket["session_id"], "step": ticket["step"], "phi": PHI, "phi_tilde": PHI}
+    assert ada.post("send_features", turn).status_code == 200, "with a list of them all"
 
 
 def test_an_update_that_is_drawn_out_loses_its_turn(

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from tests.fixtures.scripts import script
 
 ROOT = Path(__file__).parents[2]
 
 
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_every_library_of_the_matrix_has_a_lower_bound() -> None:
-    versions = script("versions")
+    versions = script("benchmarks/versions.py")
     assert set(versions.lower_bounds(ROOT / "setup.py")) == set(versions.LIBRARIES)
 
 
 def test_a_library_without_a_lower_bound_is_named(tmp_path: Path) -> None:
     (tmp_path / "setup.py").write_text((ROOT / "setup.py").read_text().replace('"numpy>=', '"numpy!='))
     with pytest.raises(SystemExit, match="no lower bound for numpy"):
-        script("versions").lower_bounds(tmp_path / "setup.py")
+        script("benchmarks/versions.py").lower_bounds(tmp_path / "setup.py")
 
 
 @pytest.mark.parametrize(
@@ -50,11 +39,11 @@ def test_a_library_without_a_lower_bound_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_faults_stand_where_they_belong(text: str, faults: set[str]) -> None:
-    found = {mutant.applied(text) for mutant in script("mutations").mutants(Path("x.py"), text)}
+    found = {mutant.applied(text) for mutant in script("benchmarks/mutations.py").mutants(Path("x.py"), text)}
     assert {ast.dump(ast.parse(one)) for one in found} == {ast.dump(ast.parse(one)) for one in faults}
 
 
 def test_every_room_has_its_files_and_tests() -> None:
-    for pattern, tests in script("mutations").ROOMS.values():
+    for pattern, tests in script("benchmarks/mutations.py").ROOMS.values():
         assert list((ROOT / "nni_hyperfd").glob(pattern))
         assert all((ROOT / path).exists() for path in tests)

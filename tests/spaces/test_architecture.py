@@ -126,11 +126,11 @@ def test_flops_at_the_size_of_the_limit(monkeypatch: pytest.MonkeyPatch) -> None
     # The usual MobileNetV2 x0.5 rounds the 12 channels of stage 2 up to 16; its measured cost is 401M.
     usual = tuple(stage._replace(width=16) if stage.width == 12 else stage for stage in STAGES)
     monkeypatch.setattr(module, "STAGES", usual)
-    module._flops_tables.cache_clear()
+    module.stage_flops.cache_clear()
     try:
         assert backbone_flops(mobilenet_v2()) == pytest.approx(401e6, rel=2e-3)
     finally:
-        module._flops_tables.cache_clear()
+        module.stage_flops.cache_clear()
 
 
 def test_equal_networks_are_equal_keys_and_survive_pickling() -> None:

@@ -6,7 +6,13 @@ import math
 import pytest
 
 from nni_hyperfd.errors import SpaceError
-from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS, FIELDS, GRID, HyperParameters
+from nni_hyperfd.spaces.hyperparameters import (
+    COUNT_KEYS,
+    DEFAULT_HYPERPARAMETERS,
+    FIELDS,
+    GRID,
+    HyperParameters,
+)
 
 
 def test_negative_threshold_is_half_the_positive_one_plus_five_hundredths() -> None:
@@ -55,3 +61,36 @@ def test_a_value_out_of_range_is_refused_by_its_short_key(key: str, value: objec
 def test_the_lowest_iou_threshold_keeps_the_negative_one_below_it() -> None:
     lowest = HyperParameters(iou_threshold=0.1001)
     assert lowest.negative_threshold < lowest.iou_threshold
+
+
+def test_counts_are_read_written_and_imply_dynamic_assignment() -> None:
+    counts = dict(zip(COUNT_KEYS, range(1, 10)))
+    read = HyperParameters.from_parameters({"lr": 0.003, **counts})
+    assert read == HyperParameters(learning_rate=0.003, counts=tuple(range(1, 10)))
+    assert read.parameters() == {
+        **HyperParameters(learning_rate=0.003).parameters(),
+        "assign": "dynamic",
+        **counts,
+    }
+    assert HyperParameters.from_parameters(read.parameters()) == read
+    assert HyperParameters.from_parameters({"s_l2_a2": 3.0}).counts == (10, 10, 10, 10, 3, 10, 10, 10, 10)
+    assert HyperParameters.from_parameters({"assign": "dynamic"}).counts == (10,) * 9
+    assert HyperParameters.from_parameters({"assign": "iou"}) == DEFAULT_HYPERPARAMETERS
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"s_l1_a1": 0}, "^s_l1_a1 is 0; use a whole number from 1 to 20"),
+        ({"s_l3_a3": 21}, "^s_l3_a3 is 21; use"),
+        ({"s_l1_a2": 2.5}, "^s_l1_a2 is 2.5; use"),
+        ({"s_l1_a2": True}, "^s_l1_a2 is True; use"),
+        ({"s_l1_a2": "3"}, "^s_l1_a2 is '3'; use"),
+        ({"s_l1_a2": math.nan}, "^s_l1_a2 is nan; use"),
+        ({"assign": "atss"}, "^assign is 'atss'; use one of iou, dynamic"),
+        ({"assign": "iou", "s_l1_a2": 3}, "^s_l1_a2 is given, and assign is 'iou', which has no use for it"),
+    ],
+)
+def test_counts_that_mean_nothing_are_refused(parameters: dict[str, object], message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        HyperParameters.from_parameters(parameters)

@@ -54,6 +54,33 @@ def test_the_shipped_files_are_the_standard_spaces(kind: str) -> None:
     assert shipped.key.startswith(f"{kind}-")
 
 
+def test_the_counts_of_dynamic_assignment_are_a_flat_space() -> None:
+    space = load_space(FOLDER / "assignment.json")
+    assert space.search_space == standard_search_space("assignment")
+    assert (space.kind, space.size) == ("flat", 20**9)
+    for configuration in space.sample(20, np.random.default_rng(0)):
+        parameters = space.parameters(configuration)
+        assert configuration.hyperparameters.counts == tuple(parameters.values())
+        assert space.parse(parameters) == configuration
+        assert all(
+            space.parse(space.parameters(near)) == near
+            for near in space.neighbours(configuration, np.random.default_rng(1))
+        )
+
+
+def test_how_anchors_are_given_is_a_key_like_others() -> None:
+    space = Space.from_search_space(
+        {
+            "assign": {"_type": "choice", "_value": ["iou", "dynamic"]},
+            "lr": standard_search_space("hpo")["lr"],
+        }
+    )
+    every = space.enumerate()
+    assert [c.hyperparameters.counts is None for c in every] == [True] * 3 + [False] * 3
+    assert [space.parse(space.parameters(c)) for c in every] == every
+    assert len({tuple(row) for row in space.encode(every)}) == 6
+
+
 def test_sizes() -> None:
     assert SPACES["hpo"].size == 216
     assert SPACES["nas"].size == NETWORKS == 1_447_052_760_824_832
@@ -201,7 +228,7 @@ def test_an_unreachable_number_of_networks_is_reported_not_waited_for() -> None:
     space = standard_space("nas")
     tight = standard_space("nas", flops_limit=space.networks.cheapest_flops() + 1)
     with pytest.raises(
-        SpaceError, match=r"^Only 0 of 5 distinct configurations .* raise the limit or widen the space\.$"
+        SpaceError, match=r"^Only 1 of 5 distinct configurations .* raise the limit or widen the space\.$"
     ):
         tight.sample(5, np.random.default_rng(0))
 
@@ -395,6 +422,12 @@ BLOCK = {"_type": "choice", "_value": ["k3e6"]}
     ("search_space", "message"),
     [
         ({}, "^The search space is empty"),
+        ({"s_l1_a1": {"_type": "randint", "_value": [0, 5]}}, r"^s_l1_a1 is 0\.0; use a whole number from 1 to 20"),
+        ({"s_l1_a1": {"_type": "randint", "_value": [1, 22]}}, r"^s_l1_a1 is 21(\.0)?; use a whole number"),
+        (
+            {"assign": {"_type": "choice", "_value": ["iou", "dynamic"]}, "s_l1_a1": {"_type": "randint", "_value": [1, 5]}},
+            "^assign offers 'iou', which has no use for s_l1_a1; search the counts alone",
+        ),
         ([], "^The search space is empty"),
         ({"x": 3}, r"^x is 3; write"),
         ({"iou": {"_type": "uniform", "_value": [0, 0.5]}}, r"^iou .* is 0\.0; use a number above 0\.1"),

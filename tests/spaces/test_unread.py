@@ -18,6 +18,7 @@ from nni_hyperfd.spaces.unread import refuse_unread, refuse_unread_space, runs_t
         ("optimiser", "optimizer"),
         ("location_weigth", "locw"),
         ("ious", "iou"),
+        ("s_l4_a1", "s_l3_a1"),
         ("s2_deep", None),
         ("batch_size", None),
     ],
@@ -31,7 +32,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(key: str, near: str | No
         assert f"did you mean {near!r}?" in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["hpo", "nas", "joint"])
+@pytest.mark.parametrize("kind", ["hpo", "nas", "joint", "assignment"])
 def test_every_standard_space_is_read_whole(kind: str) -> None:
     refuse_unread_space(standard_search_space(kind), "python finetune.py --data faces", None)
 

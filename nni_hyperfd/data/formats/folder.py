@@ -17,6 +17,7 @@ from PIL import Image
 from nni_hyperfd.data.formats.classes import FACE_WITNESSES
 from nni_hyperfd.data.names import AmbiguousName, ImageNames
 from nni_hyperfd.data.orientation import UPRIGHT, orientation_of, stored_size, upright_size
+from nni_hyperfd.data.passing import is_passing, not_now
 from nni_hyperfd.data.text import decode_text, parse_xml
 from nni_hyperfd.errors import DataError
 
@@ -102,11 +103,17 @@ class DataFolder:
         return [name for name in self._others if name.lower().endswith(suffix)]
 
     def head(self, name: str, size: int = 4096) -> str:
-        """The first ``size`` bytes of a file as text, for recognising its format; empty when it cannot be read."""
+        """The first ``size`` bytes of a file as text, for recognising its format; empty when it is not to be read.
+
+        Raises:
+            DataError: it could not be read this time.
+        """
         try:
             with open(self.root / name, "rb") as file:
                 content = file.read(size)
-        except OSError:
+        except OSError as error:
+            if is_passing(error):
+                raise not_now(self.root / name, error) from error
             return ""
         try:  # the last letter may be cut
             return codecs.getincrementaldecoder("utf-8-sig")().decode(content)
@@ -183,7 +190,11 @@ class DataFolder:
             return True
 
     def header(self, image: str) -> Header | None:
-        """Size and mode of an image from its header alone, or None when the file is no readable image."""
+        """Size and mode of an image from its header alone, or None when the file is no readable image.
+
+        Raises:
+            DataError: it could not be read this time, which says nothing about the picture in it.
+        """
         if image not in self._headers:
             self._headers[image] = _read_header(self.root / image)
         return self._headers[image]
@@ -220,6 +231,8 @@ def _read_header(path: Path) -> Header | None:
             with Image.open(path) as image:
                 transparent = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
                 return Header(*stored_size(image), image.mode, transparent, orientation_of(image))
-    except Exception:
+    except Exception as error:
+        if is_passing(error):
+            raise not_now(path, error) from error
         # Pillow's decoders answer damaged files with almost any exception type; all mean the same here.
         return None

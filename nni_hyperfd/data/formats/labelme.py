@@ -7,12 +7,12 @@ Rectangles, polygons and circles become boxes, polygons of one group one box. Po
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace, hull
 from nni_hyperfd.data.formats.beside import image_beside
+from nni_hyperfd.data.formats.documents import documents, with_broken
 from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.data.formats.shapes import box_around, reals, size
 from nni_hyperfd.data.report import Problem
@@ -26,25 +26,12 @@ def find(folder: DataFolder) -> list[str]:
     """All JSON files that have ``shapes`` and ``imagePath``, and those that lie beside them and are called like an image."""
     files = folder.with_suffix(".json")
     ours = [name for name in files if '"shapes"' in (text := folder.text(name)) and '"imagePath"' in text]
-    places = {os.path.dirname(name) for name in ours}
-    broken = [
-        name for name in files if os.path.dirname(name) in places and folder.fits(os.path.splitext(name)[0])
-    ]
-    return sorted({*ours, *broken})
+    return with_broken(folder, ours)
 
 
 def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> None:
     """See `Reader.read`."""
-    for file in files:
-        stem = os.path.splitext(file)[0]
-        try:
-            document = folder.json(file)
-        except ValueError:
-            annotations.malformed_file(file, stem)
-            continue
-        if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
-            annotations.malformed_file(file, stem)
-            continue
+    for file, stem, document in documents(folder, files, "shapes", annotations):
         name = document.get("imagePath")
         stated = size(document.get("imageWidth"), document.get("imageHeight"))
         image = image_beside(annotations, file, stem, [name.strip() if isinstance(name, str) else ""], stated)

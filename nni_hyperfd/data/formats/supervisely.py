@@ -16,6 +16,7 @@ from typing import Any
 from PIL import Image
 
 from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace
+from nni_hyperfd.data.formats.documents import documents, with_broken
 from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.data.formats.shapes import box_around, reals, size
 from nni_hyperfd.data.names import split_of_path
@@ -33,25 +34,12 @@ def find(folder: DataFolder) -> list[str]:
         for name in files
         if '"objects"' in (text := folder.text(name)) and '"size"' in text and '"images"' not in text
     ]
-    places = {os.path.dirname(name) for name in ours}
-    broken = [
-        name for name in files if os.path.dirname(name) in places and folder.fits(os.path.splitext(name)[0])
-    ]
-    return sorted({*ours, *broken})
+    return with_broken(folder, ours)
 
 
 def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> None:
     """See `Reader.read`."""
-    for file in files:
-        stem = os.path.splitext(file)[0]
-        try:
-            document = folder.json(file)
-        except ValueError:
-            annotations.malformed_file(file, stem)
-            continue
-        if not isinstance(document, dict) or not isinstance(document.get("objects"), list):
-            annotations.malformed_file(file, stem)
-            continue
+    for file, stem, document in documents(folder, files, "objects", annotations):
         entry = annotations.entry(stem, "", file)
         if entry is None:
             continue

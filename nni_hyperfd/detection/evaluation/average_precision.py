@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,35 @@ def average_precision(
     total = int(np.count_nonzero(~face_ignored))
     if total == 0 or len(scores) == 0:
         return 0.0
+    return area(matched(image, boxes, scores, face_image, face_boxes, face_ignored, threshold), total)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What became of detections, the surest first.
+
+    order ``[n]``: their positions in what was matched; right, wrong ``[n]`` bool: neither is true where the best face is an
+    ignored one.
+    """
+
+    order: NDArray[np.int64]
+    right: Flags
+    wrong: Flags
+
+
+def matched(
+    image: Integers,
+    boxes: Reals,
+    scores: Reals,
+    face_image: Integers,
+    face_boxes: Reals,
+    face_ignored: Flags,
+    threshold: float = 0.5,
+) -> Matched:
+    """Which detections are right; arguments and rules as for :func:`average_precision`."""
+    if not len(face_ignored):
+        everything = np.ones(len(scores), dtype=bool)
+        return Matched(np.argsort(-scores, kind="stable"), ~everything, everything)
     order = np.argsort(-scores, kind="stable")
     face, overlap = best_faces(image[order], boxes[order], face_image, face_boxes, face_ignored)
     hit = overlap >= np.float32(threshold)
@@ -47,11 +77,25 @@ def average_precision(
     first = np.zeros(len(order), dtype=bool)
     candidates = np.flatnonzero(hit)
     first[candidates[np.unique(face[candidates], return_index=True)[1]]] = True
-    right = np.cumsum(first & ~neither)
-    wrong = np.cumsum(~first & ~neither)
-    recall = right / total
+    return Matched(order, first & ~neither, ~first & ~neither)
+
+
+def curve(found: Matched, total: int, copies: Integers | None = None) -> tuple[Reals, Reals]:
+    """Recall and interpolated precision ``[n]`` each, after each detection.
+
+    Args:
+        total: valid faces, at least one.
+        copies: ``[n]``, how often each detection of ``found`` counts, its image being there so many times; None: once.
+    """
+    weight = np.ones(len(found.order), np.int64) if copies is None else copies
+    right, wrong = np.cumsum(found.right * weight), np.cumsum(found.wrong * weight)
     precision = right / np.maximum(right + wrong, 1)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return right / total, np.maximum.accumulate(precision[::-1])[::-1]
+
+
+def area(found: Matched, total: int, copies: Integers | None = None) -> float:
+    """AP in 0..1: the area under :func:`curve`."""
+    recall, envelope = curve(found, total, copies)
     return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
 
 

@@ -12,7 +12,7 @@ from torchvision.ops import batched_nms
 
 from nni_hyperfd.data.pixels import PixelStore, resize
 from nni_hyperfd.detection.anchors import decode_boxes, priors
-from nni_hyperfd.detection.evaluation.average_precision import average_precision
+from nni_hyperfd.detection.evaluation.average_precision import Matched, average_precision, matched
 from nni_hyperfd.detection.network.retinaface import Predictions, RetinaFace
 
 REFERENCE_SIDE = 720
@@ -144,6 +144,13 @@ def gathered(parts: list[tuple[Tensor, Tensor, Tensor]]) -> Detections:
     """Detections of all batches of a split, each as :func:`select_detections` returns them."""
     image, boxes, scores = (torch.cat(column).float().cpu().numpy() for column in zip(*parts))
     return Detections(image.astype(np.int64), boxes, scores)
+
+
+def match(detections: Detections, truth: GroundTruth) -> Matched:
+    """Which detections of one split are right at IoU 0.5."""
+    return matched(
+        detections.image, detections.boxes, detections.scores, truth.image, truth.boxes, truth.ignored
+    )
 
 
 def ap50(detections: Detections, truth: GroundTruth) -> float:

@@ -99,9 +99,15 @@ class RetinaFace(nn.Module):
 
     def context(self, images: Tensor) -> list[Tensor]:
         """Outputs of the context modules, three maps ``[B, 80, H / s, W / s]``: the anchor-level features of G."""
+        return [
+            module(x)
+            for module, x in zip(self.contexts, self.pyramid(self.backbone(self.normalized(images))))
+        ]
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """What the stem takes: float32 around 0."""
         x = images.to(torch.float32, memory_format=torch.channels_last, copy=True)
-        x = x.sub_(PIXEL_MEAN).div_(PIXEL_SCALE)
-        return [module(x) for module, x in zip(self.contexts, self.pyramid(self.backbone(x)))]
+        return x.sub_(PIXEL_MEAN).div_(PIXEL_SCALE)
 
     def predict(self, maps: list[Tensor]) -> Predictions:
         """Heads on context maps."""

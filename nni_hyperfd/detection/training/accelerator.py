@@ -2,7 +2,8 @@
 
 A step of this small network is bound by kernel launches, so the whole step is captured once and replayed. What a
 configuration may change without a new graph (learning rate, location weight, neg:pos ratio) lives in tensors;
-what it changes in the data (crop ratio, IoU threshold) is prepared outside, in bulk.
+what it changes in the data (crop ratio, IoU threshold) is prepared outside, in bulk. Dynamic assignment chooses positives by what the
+network predicts and by as many pairs as there happen to be, so its steps are called, not replayed.
 
 Without a GPU at hand this file was only run on the CPU, where a test holds it to the plain engine's numbers; there the
 step is called instead of captured. Its streams, its graphs and its speed have **not been measured on a GPU**.
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,7 +23,7 @@ from torch import Tensor
 from nni_hyperfd.data.pixels import Faces, PixelStore
 from nni_hyperfd.detection.anchors import anchors_per_level
 from nni_hyperfd.detection.evaluation.detections import Batch, Detections, detect, evaluation_batches
-from nni_hyperfd.detection.network.retinaface import RetinaFace
+from nni_hyperfd.detection.network.retinaface import Predictions, RetinaFace
 from nni_hyperfd.detection.training.augment import CropPlan, crop_faces, crop_resident, recolor
 from nni_hyperfd.detection.training.budgets import Budget
 from nni_hyperfd.detection.training.fine_tuning import MOMENTUM, WEIGHT_DECAY
@@ -108,10 +110,11 @@ class CapturedStep:
                 self._step()
         return graph.replay
 
-    def _step(self) -> None:
+    def _step(self, assigned: Callable[[Predictions], Targets] | None = None) -> None:
         with autocast(self.pixels.device, self.precision):
             predictions = self.model(self.pixels)
-        losses = detection_losses(predictions, self.targets, self.settings.negative_ratio)
+        targets = self.targets if assigned is None else assigned(predictions)
+        losses = detection_losses(predictions, targets, self.settings.negative_ratio)
         self.optimizer.zero_grad(set_to_none=True)
         losses.total(self.settings.location_weight).backward()
         self.optimizer.step()
@@ -128,6 +131,17 @@ class CapturedStep:
             self.replay()
         return self.losses.clone()
 
+    def run_assigned(
+        self, pixels: Tensor, faces: Faces, assigned: Callable[[Faces, Predictions], Targets]
+    ) -> Tensor:
+        """The same with targets that depend on what the network predicts, step by step without a graph."""
+        self.losses.zero_()
+        for step in range(len(pixels) // self.batch):
+            rows = torch.arange(step * self.batch, (step + 1) * self.batch, device=pixels.device)
+            self.pixels.copy_(pixels[rows])
+            self._step(partial(assigned, faces[rows]))
+        return self.losses.clone()
+
 
 class CUDAEngine:
     """Engine for one worker thread; keeps its captured graphs from trial to trial of one architecture.
@@ -140,7 +154,7 @@ class CUDAEngine:
     ) -> None:
         self.model = model.to(device).to(memory_format=torch.channels_last).train()
         self.budget, self.image_size = budget, budget.image_size
-        self.device, self.precision = device, precision
+        self.device, self.precision, self.faces_without = device, precision, 0
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.settings = StepSettings(*(torch.ones((), device=device) for _ in range(3)))
         self.start = {name: value.clone() for name, value in self.model.state_dict().items()}
@@ -154,7 +168,7 @@ class CUDAEngine:
 
         ``sizes``: image sizes to capture beside the budget's, where training changes size on its way.
         """
-        self.residents, self.hyperparameters = residents, hyperparameters
+        self.residents, self.hyperparameters, self.faces_without = residents, hyperparameters, 0
         with self._queue():
             self._prepare(hyperparameters, sizes)
         if self.stream is not None:
@@ -210,10 +224,19 @@ class CUDAEngine:
                 part = plan[start : start + prepared]
                 pixels = recolor(crop_resident(self.residents.images, part, size), part.color)
                 faces = crop_faces(self.residents.faces, part, size)
+                if self.hyperparameters.counts is not None:
+                    with torch.enable_grad():
+                        total += step.run_assigned(pixels, faces, self._assigned)
+                    continue
                 targets = make_targets(faces, size, self.hyperparameters)
                 with torch.enable_grad():
                     total += step.run(pixels, targets)
             return Losses(*(total / (len(plan.image) // batch)).cpu())
+
+    def _assigned(self, faces: Faces, predictions: Predictions) -> Targets:
+        targets = make_targets(faces, self.image_size, self.hyperparameters, predictions)
+        self.faces_without += targets.faces_without
+        return targets
 
     def detect(self, split: str) -> Detections:
         with self._queue(), autocast(self.device, self.precision):

@@ -51,6 +51,8 @@ BUDGETS = {
         Budget("smoke", 128, 160, 4, 128, 1, 2, 4, batch_size=16),
         # For lookup tables: thousands of trials, whose differences must not be those of their last few batches.
         Budget("table", 96, 128, 6, 64, 6, 2, 4, anneal=True),
+        # Tables with learning curves: no rate looks at the end, so that the first epochs of a long training are a short one.
+        Budget("curves", 96, 128, 6, 64, 1, 6, 6),
     )
 }
 

@@ -57,6 +57,7 @@ class Candidate:
     test_ap: float
     heldout_ap: float
     state: dict[str, Tensor] = field(repr=False)
+    val_detections: Detections = field(repr=False)
     test_detections: Detections = field(repr=False)
 
 
@@ -69,10 +70,12 @@ class TrialOutcome(Candidate):
 
 
 class Engine(Protocol):
-    """A detector with its optimizer on some device; ``image_size`` is the side of its training crops."""
+    """A detector with its optimizer on some device; ``image_size`` is the side of its training crops, ``faces_without`` how
+    many faces in its crops dynamic assignment found no anchor for."""
 
     model: RetinaFace
     image_size: int
+    faces_without: int
 
     def train(self, plan: CropPlan, rate: float) -> Losses:
         """Takes one optimizer step per batch of ``plan``; returns the mean losses, which may be non-finite."""
@@ -111,7 +114,7 @@ class CPUEngine:
         keep_freed_memory()
         self.model = model.to(memory_format=torch.channels_last).train()
         self.store, self.hyperparameters, self.budget = store, hyperparameters, budget
-        self.image_size, self.on_step = budget.image_size, on_step
+        self.image_size, self.on_step, self.faces_without = budget.image_size, on_step, 0
         self.optimizer = make_optimizer(self.model, hyperparameters)
 
     def train(self, plan: CropPlan, rate: float) -> Losses:
@@ -124,9 +127,11 @@ class CPUEngine:
     def _step(self, plan: CropPlan) -> Losses:
         size = self.image_size
         pixels = recolor(crop_pixels(self.store, plan, size), plan.color)
-        targets = make_targets(crop_faces(self.store.faces, plan, size), size, self.hyperparameters)
+        faces = crop_faces(self.store.faces, plan, size)
         with cpu_autocast():
             predictions = self.model(pixels)
+        targets = make_targets(faces, size, self.hyperparameters, predictions)
+        self.faces_without += targets.faces_without
         losses = detection_losses(predictions, targets, self.hyperparameters.negative_ratio)
         total = losses.total(self.hyperparameters.location_weight)
         if not torch.isfinite(total):
@@ -260,5 +265,6 @@ def _candidate(
         ap50(test_detections, truth["test"]),
         pooled_ap50(parts),
         engine.state(),
+        val_detections,
         test_detections,
     )

@@ -36,7 +36,7 @@ TRIES = 4
 """Faces drawn for one crop, the first of which that can be shown at the wanted size is taken."""
 DISGUISED = 0.6
 """Share of the pictures that the student sees disguised."""
-CLIP = 10.0
+GRADIENT_NORM = 10.0
 """Largest norm of a gradient."""
 SAVE_EVERY = 200
 
@@ -264,7 +264,7 @@ class Pretraining:
             group["lr"] = self.schedule.rate(self.done)
         self.optimizer.zero_grad()
         total.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
         self.optimizer.step()
         return {name: float(value.detach()) for name, value in parts.items()}
 

@@ -1,6 +1,6 @@
 """What every method sees and does: experience before, one task after another, at most ``budget`` trials each.
 
-A method is *pulled* through :meth:`Rival.search`: it calls ``task.evaluate(index)`` until the budget is spent. A method that
+A method is *pulled* through :meth:`Rival.search`: it calls ``study.evaluate(index)`` until the budget is spent. A method that
 fixes its configurations beforehand and one that decides after each result are then the same thing, and the task itself
 guards what may be known: only the AP of a configuration that was paid for.
 
@@ -55,7 +55,7 @@ class Profile:
 
 
 @dataclass(frozen=True, eq=False)
-class Experience:
+class Known:
     """Everything known before the first customer comes.
 
     Args:
@@ -89,19 +89,19 @@ class Experience:
 
     @cached_property
     def encodings(self) -> FloatArray:
-        """``[U, E]`` flat rows of all configurations, see :func:`encode`."""
-        return encode(self.configurations)
+        """``[U, E]`` flat rows of all configurations, see :func:`one_hot`."""
+        return one_hot(self.configurations)
 
 
 @dataclass(frozen=True)
-class Trial:
+class Tried:
     """A tried candidate and its AP; NaN if the training failed."""
 
     index: int
     ap: float
 
 
-class Task:
+class Study:
     """One customer's search. Hands out the AP of at most ``budget`` candidates and notes which.
 
     A failed training does not use up budget: its place goes to the next configuration (METHOD.md §8).
@@ -111,7 +111,7 @@ class Task:
         self.profile = profile
         self.budget = budget
         self.candidates = len(aps)
-        self.trials: list[Trial] = []
+        self.trials: list[Tried] = []
         # Reachable for who wants to cheat, but nothing in this package touches it; a test counts.
         self.__aps = aps
 
@@ -139,7 +139,7 @@ class Task:
             raise DataError(f"the budget of {self.budget} trials is spent.")
         if not 0 <= index < self.candidates or not self.untried()[index]:
             raise DataError(f"candidate {index} is unknown or was tried before.")
-        self.trials.append(Trial(index, float(self.__aps[index])))
+        self.trials.append(Tried(index, float(self.__aps[index])))
         return self.trials[-1].ap
 
     def evaluate_ranking(self, order: Iterable[int], trials: int | None = None) -> None:
@@ -158,32 +158,32 @@ class Rival(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         """Forgets all tasks and starts again from the experience, with all randomness from ``seed``."""
 
     @abstractmethod
-    def search(self, task: Task) -> None:
-        """Spends the task's budget with ``task.evaluate`` and may learn from what came out."""
+    def search(self, study: Study) -> None:
+        """Spends the task's budget with ``study.evaluate`` and may learn from what came out."""
 
 
 class Memory:
     """Experience that grows by one row a task: ``aps [S + t, U]`` and as many profiles."""
 
-    def __init__(self, experience: Experience) -> None:
+    def __init__(self, experience: Known) -> None:
         self.experience = experience
         self.aps = experience.aps
         self.profiles = experience.profiles
 
-    def add(self, task: Task) -> None:
+    def add(self, study: Study) -> None:
         """Appends the finished task."""
         row = np.full((1, self.aps.shape[1]), np.nan)
-        for trial in task.trials:
+        for trial in study.trials:
             row[0, trial.index] = trial.ap
         self.aps = np.concatenate([self.aps, row])
-        self.profiles = (*self.profiles, task.profile)
+        self.profiles = (*self.profiles, study.profile)
 
 
-def encode(configurations: Sequence[str]) -> FloatArray:
+def one_hot(configurations: Sequence[str]) -> FloatArray:
     """``[U, E]`` rows for methods that take a flat vector: one-hot per key.
 
     A key that a configuration lacks (a block of a shallower stage) is a value of its own, so every configuration has

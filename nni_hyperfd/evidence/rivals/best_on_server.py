@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.rivals.base import Experience, Rival, Task
+from nni_hyperfd.evidence.rivals.base import Known, Rival, Study
 
 
 class BestOnServer(Rival):
@@ -15,7 +15,7 @@ class BestOnServer(Rival):
 
     name: ClassVar[str] = "best-on-server"
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         if experience.server is None:
             raise DataError(
                 "best-on-server needs the server's own row in the table; measure the pairs of 'server'."
@@ -24,5 +24,5 @@ class BestOnServer(Rival):
         tie = np.random.default_rng(seed).random(len(aps))
         self._order = np.lexsort((tie, -aps))
 
-    def search(self, task: Task) -> None:
-        task.evaluate_ranking(self._order)
+    def search(self, study: Study) -> None:
+        study.evaluate_ranking(self._order)

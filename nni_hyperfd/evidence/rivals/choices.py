@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nni_hyperfd.evidence.rivals.base import Experience, Task
+from nni_hyperfd.evidence.rivals.base import Known, Study
 
 _ABSENT = "-"
 
@@ -25,7 +25,7 @@ class Choices:
         parameters: ``K`` candidates (``U`` configurations), each with all keys.
     """
 
-    def __init__(self, experience: Experience, known: bool = False) -> None:
+    def __init__(self, experience: Known, known: bool = False) -> None:
         wanted = experience.configurations if known else experience.configurations[: experience.candidates]
         parsed = [json.loads(text) for text in wanted]
         keys = sorted({key for each in parsed for key in each})
@@ -34,14 +34,14 @@ class Choices:
         self.values = {key: sorted({each[key] for each in self.parameters}, key=str) for key in keys}
         self._codes = np.array([self._code(each) for each in self.parameters])
 
-    def nearest(self, suggested: Mapping[str, Any], task: Task, rng: np.random.Generator) -> int:
+    def nearest(self, suggested: Mapping[str, Any], study: Study, rng: np.random.Generator) -> int:
         """The untried candidate that differs from ``suggested`` in the fewest keys; ties at random.
 
         A table of architectures holds a sample of the space, so that a suggestion is rarely in it.
         """
-        codes = self._codes[: task.candidates]
+        codes = self._codes[: study.candidates]
         differing = (codes != self._code(suggested)).sum(axis=1).astype(float)
-        differing[~task.untried()] = np.inf
+        differing[~study.untried()] = np.inf
         return int(rng.choice(np.flatnonzero(differing == differing.min())))
 
     def from_text(self, texts: Mapping[str, str]) -> dict[str, Any]:

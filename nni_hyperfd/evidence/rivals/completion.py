@@ -23,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
-from nni_hyperfd.evidence.rivals.base import Experience, FloatArray, Memory, Rival, Task
+from nni_hyperfd.evidence.rivals.base import FloatArray, Known, Memory, Rival, Study
+from nni_hyperfd.recommendation.gaussian.factor import factor
 from nni_hyperfd.recommendation.gaussian.observed import Observed, observe, typical_spread
 
-_FITTED: WeakKeyDictionary[Experience, Completion] = WeakKeyDictionary()
+_FITTED: WeakKeyDictionary[Known, Completion] = WeakKeyDictionary()
 _OFFSET_VARIANCE = 4.0
 _SETS_TO_FIT = 150
 
@@ -62,14 +63,14 @@ class Completion:
     gains: dict[bytes, FloatArray] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, experience: Experience) -> Completion:
+    def of(cls, experience: Known) -> Completion:
         """:meth:`fit`, done once for an experience: it needs no randomness, so methods and seeds share it."""
         if experience not in _FITTED:
             _FITTED[experience] = cls.fit(experience)
         return _FITTED[experience]
 
     @classmethod
-    def fit(cls, experience: Experience) -> Completion:
+    def fit(cls, experience: Known) -> Completion:
         """Learns the kernel weights and the common part from all rows of the experience."""
         spread = typical_spread(experience.aps)
         sets = [observe(row, spread) for row in experience.aps]
@@ -77,10 +78,10 @@ class Completion:
         differing = _differing(experience.encodings)
         weights = _best_weights(sets, differing)
         shape = _shape(differing, weights)
-        factor = _factor(weights.common * shape)
+        root = factor(weights.common * shape)
         precision, information, _ = _pool(sets, weights.own * shape, weights.noise, len(shape))
-        inner = cholesky(np.eye(len(shape)) + factor.T @ precision @ factor, lower=True)
-        half = solve_triangular(inner, factor.T, lower=True)
+        inner = cholesky(np.eye(len(shape)) + root.T @ precision @ root, lower=True)
+        half = solve_triangular(inner, root.T, lower=True)
         at_candidates = half[:, : experience.candidates]
         mean, covariance = half.T @ (half @ information), at_candidates.T @ at_candidates
         fitted = cls(mean, covariance, weights.own * shape, weights.noise, spread)
@@ -118,13 +119,13 @@ class Completion:
         cross = self.own[: self.candidates, indices] + _OFFSET_VARIANCE
         return cho_solve(cho_factor(noisy), cross.T).T
 
-    def posterior(self, task: Task) -> tuple[FloatArray, FloatArray]:
+    def posterior(self, study: Study) -> tuple[FloatArray, FloatArray]:
         """Mean ``[K]`` and covariance ``[K, K]`` of a running task's candidates given its trials so far.
 
         Scaled like AP / spread; the mean has an arbitrary offset.
         """
         k = self.candidates
-        seen = self._observe_task(task)
+        seen = self._observe_task(study)
         mean, covariance = self.mean[:k], self.covariance + self.own[:k, :k] + _OFFSET_VARIANCE
         if not len(seen.indices):
             return mean, covariance
@@ -132,10 +133,10 @@ class Completion:
         gain = cho_solve(cho_factor(noisy), covariance[seen.indices]).T
         return mean + gain @ (seen.values - mean[seen.indices]), covariance - gain @ covariance[seen.indices]
 
-    def learn(self, task: Task) -> Completion:
+    def learn(self, study: Study) -> Completion:
         """The belief after a finished task: its trials say something about the common part too."""
         k = self.candidates
-        seen = self._observe_task(task)
+        seen = self._observe_task(study)
         if not len(seen.indices):
             return self
         gain = cho_solve(cho_factor(self._expected_spread(seen.indices)), self.covariance[seen.indices]).T
@@ -149,9 +150,9 @@ class Completion:
         at = np.ix_(indices, indices)
         return self.covariance[at] + self.own[at] + _OFFSET_VARIANCE + self.noise * np.eye(len(indices))
 
-    def _observe_task(self, task: Task) -> Observed:
+    def _observe_task(self, study: Study) -> Observed:
         row = np.full(self.candidates, np.nan)
-        for trial in task.trials:
+        for trial in study.trials:
             row[trial.index] = trial.ap
         return observe(row, self.spread)
 
@@ -163,19 +164,19 @@ class TableRival(Rival):
     measured value among smooth predictions would be chosen for its luck.
     """
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         self._completion = Completion.of(experience)
         self._memory = Memory(experience)
 
-    def search(self, task: Task) -> None:
-        measured = self._memory.aps[:, : task.candidates]
+    def search(self, study: Study) -> None:
+        measured = self._memory.aps[:, : study.candidates]
         full = ~np.isnan(measured).any(axis=1, keepdims=True)
-        self._spend(task, np.where(full, measured, self._completion.complete(self._memory.aps)))
-        self._completion = self._completion.learn(task)
-        self._memory.add(task)
+        self._spend(study, np.where(full, measured, self._completion.complete(self._memory.aps)))
+        self._completion = self._completion.learn(study)
+        self._memory.add(study)
 
     @abstractmethod
-    def _spend(self, task: Task, expected: FloatArray) -> None:
+    def _spend(self, study: Study, expected: FloatArray) -> None:
         """Spends the task's budget, knowing ``expected [S, K]`` for the data sets so far."""
 
 
@@ -189,11 +190,6 @@ def _shape(differing: FloatArray, weights: Weights) -> FloatArray:
     return weights.linear * (1.0 - differing) + (1.0 - weights.linear) * np.exp(-differing / weights.length)
 
 
-def _factor(covariance: FloatArray) -> FloatArray:
-    jitter = 1e-8 * max(covariance[0, 0], 1e-8)
-    return cholesky(covariance + jitter * np.eye(len(covariance)), lower=True)
-
-
 def _pool(
     sets: list[Observed], own: FloatArray, noise: float, configurations: int
 ) -> tuple[FloatArray, FloatArray, float]:
@@ -203,12 +199,12 @@ def _pool(
     likelihood = 0.0
     for each in sets:
         at = np.ix_(each.indices, each.indices)
-        factor = cholesky(own[at] + _OFFSET_VARIANCE + noise * np.eye(len(each.indices)), lower=True)
-        inverse = cho_solve((factor, True), np.eye(len(factor)))
+        root = cholesky(own[at] + _OFFSET_VARIANCE + noise * np.eye(len(each.indices)), lower=True)
+        inverse = cho_solve((root, True), np.eye(len(root)))
         solved = inverse @ each.values
         precision[at] += inverse
         information[each.indices] += solved
-        likelihood -= 0.5 * each.values @ solved + np.log(np.diag(factor)).sum()
+        likelihood -= 0.5 * each.values @ solved + np.log(np.diag(root)).sum()
     return precision, information, float(likelihood)
 
 
@@ -241,8 +237,8 @@ def _best_weights(sets: list[Observed], differing: FloatArray) -> Weights:
 
 def _likelihood(sets: list[Observed], differing: FloatArray, weights: Weights) -> float:
     shape = _shape(differing, weights)
-    factor = _factor(weights.common * shape)
+    root = factor(weights.common * shape)
     precision, information, likelihood = _pool(sets, weights.own * shape, weights.noise, len(shape))
-    inner = cholesky(np.eye(len(shape)) + factor.T @ precision @ factor, lower=True)
-    explained = solve_triangular(inner, factor.T @ information, lower=True)
+    inner = cholesky(np.eye(len(shape)) + root.T @ precision @ root, lower=True)
+    explained = solve_triangular(inner, root.T @ information, lower=True)
     return likelihood + 0.5 * float(explained @ explained) - float(np.log(np.diag(inner)).sum())

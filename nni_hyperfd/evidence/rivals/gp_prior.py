@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from nni_hyperfd.evidence.rivals.base import Experience, Rival, Task
+from nni_hyperfd.evidence.rivals.base import Known, Rival, Study
 from nni_hyperfd.evidence.rivals.completion import Completion
 from nni_hyperfd.recommendation.gaussian.search import gain_of_next
 
@@ -20,12 +20,12 @@ class GPPrior(Rival):
 
     name: ClassVar[str] = "gp-prior"
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         self._completion = Completion.of(experience)
 
-    def search(self, task: Task) -> None:
-        while task.left:
-            untried = task.untried()
-            gain = gain_of_next(*self._completion.posterior(task), ~untried)
-            task.evaluate(int(np.argmax(np.where(untried, gain, -np.inf))))
-        self._completion = self._completion.learn(task)
+    def search(self, study: Study) -> None:
+        while study.left:
+            untried = study.untried()
+            gain = gain_of_next(*self._completion.posterior(study), ~untried)
+            study.evaluate(int(np.argmax(np.where(untried, gain, -np.inf))))
+        self._completion = self._completion.learn(study)

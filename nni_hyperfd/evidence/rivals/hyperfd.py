@@ -10,15 +10,14 @@ import torch
 from torch import Tensor
 
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.rivals.base import Experience, FloatArray, Profile, Rival, Task
+from nni_hyperfd.evidence.rivals.base import FloatArray, Known, Profile, Rival, Study
 from nni_hyperfd.evidence.table import parameters_of
 from nni_hyperfd.metafeature.extractor import Variant, meta_feature, samples
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.view import ExactView, View
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import Encodings, encode
-from nni_hyperfd.ranker.offline import Experience as OfflineExperience
-from nni_hyperfd.ranker.offline import OfflineData, RankedList
+from nni_hyperfd.ranker.offline import Experience, OfflineData, RankedList
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.recommend import EXPLORATION, recommend
 from nni_hyperfd.ranker.settings import RankerSettings
@@ -33,8 +32,8 @@ class WarmUp:
     """A ranker before the first task.
 
     Args:
-        parameters: of the ranker, by name.
-        ndcg: mean NDCG on the lists that the warm-up held out.
+        parameters: Of the ranker, by name.
+        ndcg: Mean NDCG on the lists that the warm-up held out.
     """
 
     parameters: dict[str, Tensor]
@@ -46,11 +45,12 @@ class _Prepared:
     """What all seeds and all methods with one extractor and one warm-up share."""
 
     offline: OfflineData
+    configurations: list[Configuration]
     encodings: Encodings
     warm: dict[tuple[Variant, RankerSettings, int], WarmUp]
 
 
-_PREPARED: WeakKeyDictionary[Experience, dict[str, _Prepared]] = WeakKeyDictionary()
+_PREPARED: WeakKeyDictionary[Known, dict[str, _Prepared]] = WeakKeyDictionary()
 
 
 _AFTER_WARM_UP = (
@@ -96,7 +96,7 @@ class HyperFD(Rival):
         self._space, self._settings, self._variant = space, settings or RankerSettings(), variant
         self._exploration, self._oracle, self._warm_ups = exploration, oracle, warm_ups
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         by_space = _PREPARED.setdefault(experience, {})
         if self._space.key not in by_space:
             by_space[self._space.key] = self._prepare(experience)
@@ -111,7 +111,7 @@ class HyperFD(Rival):
         self._past: list[PastTask] = []
 
     def scores(self, profile: Profile) -> FloatArray:
-        """[U] scores of all configurations of the experience for a data set, by the run's present ranker."""
+        """``[U]`` scores of all configurations of the experience for a data set, by the run's present ranker."""
         generator = torch.Generator().manual_seed(self._draw(3))
         phi = meta_feature(self._ranker.extractor, features_of(profile), generator, self._settings.images)
         return self._ranker.predict(self._space.key, phi, self._prepared.encodings).double().numpy()
@@ -123,26 +123,26 @@ class HyperFD(Rival):
         with torch.no_grad():
             return torch.stack([next(drawn) for _ in range(count)])
 
-    def search(self, task: Task) -> None:
+    def search(self, study: Study) -> None:
         prepared = self._prepared
         generator = torch.Generator().manual_seed(self._draw(0))
-        features = features_of(task.profile)
+        features = features_of(study.profile)
         phi = self.view(features, generator).meta_feature()
-        candidates = prepared.encodings[: task.candidates]
+        candidates = prepared.encodings[: study.candidates]
         scores = self._ranker.predict(self._space.key, phi, candidates)
-        recommended = recommend(scores, task.budget, self._exploration, generator).tolist()
-        task.evaluate_ranking(recommended)
+        recommended = recommend(scores, study.budget, self._exploration, generator).tolist()
+        study.evaluate_ranking(recommended)
         # Only reached by failed trainings: their places go to the next best.
-        task.evaluate_ranking(scores.argsort(descending=True, stable=True).tolist())
-        self._update(task, features, candidates)
+        study.evaluate_ranking(scores.argsort(descending=True, stable=True).tolist())
+        self._update(study, features, candidates)
 
     def view(self, features: ImageFeatures, generator: torch.Generator) -> View:
         """What the run's present extractor says of a data set's images; a variant may say less."""
         return ExactView(self._ranker.extractor, features, generator, self._settings.images)
 
-    def _update(self, task: Task, features: ImageFeatures, candidates: Encodings) -> None:
+    def _update(self, study: Study, features: ImageFeatures, candidates: Encodings) -> None:
         prepared, settings = self._prepared, self._settings
-        done = [trial for trial in task.trials if not np.isnan(trial.ap)]
+        done = [trial for trial in study.trials if not np.isnan(trial.ap)]
         tried = torch.tensor([trial.index for trial in done])
         trials = RankedList(self._space.key, candidates[tried], torch.tensor([trial.ap for trial in done]))
         key = f"task{len(self._past)}"
@@ -161,7 +161,7 @@ class HyperFD(Rival):
         self._past.append(PastTask(key, trials, state.phi, state.offline_phi, features=kept))
         self._past = [replace(past, transform=state.transforms.get(past.key)) for past in self._past]
 
-    def _prepare(self, experience: Experience) -> _Prepared:
+    def _prepare(self, experience: Known) -> _Prepared:
         configurations = [
             Configuration.from_parameters(parameters_of(text)) for text in experience.configurations
         ]
@@ -172,14 +172,16 @@ class HyperFD(Rival):
             raise DataError(
                 "hyperfd needs the image features of the server; all offline sets must share them."
             )
-        known = OfflineExperience(
+        known = Experience(
             encodings,
             torch.from_numpy(rows),
             torch.from_numpy(columns),
             torch.from_numpy(experience.aps[rows, columns]).float(),
         )
         members = [torch.from_numpy(np.asarray(profile.members)) for profile in experience.profiles]
-        return _Prepared(OfflineData(source, members, {self._space.key: known}), encodings, {})
+        return _Prepared(
+            OfflineData(source, members, {self._space.key: known}), configurations, encodings, {}
+        )
 
     def _fresh_ranker(self, seed: int) -> Ranker:
         return Ranker.build({self._space.key: EncoderShape.of(self._space)}, seed, self._variant)

@@ -1,168 +1,81 @@
-"""HyperFD's meta-feature in the kernel of a Gaussian process: the named variant beside the faithful method.
+"""``method: hyperfd-gp`` behind the rivals' interface: the code that the platform runs, with the one ranker that it has.
 
-The faithful method tries the B best of one ranking. Those resemble each other, so where the ranking is wrong about one of
-them it is wrong about all, and no result changes what is tried next. Here
-
-* φ, the 64 numbers that the extractor learned for ranking, says which data sets are alike (:class:`Ensemble`), and a Gaussian
-  process over data sets and configurations what follows from that (:class:`~nni_hyperfd.recommendation.gaussian.task_process.TaskProcess`);
-* trials are chosen one after the other by expected improvement, so that the first results correct what is tried next;
-* customers, who come with domains of their own, may differ more from each other than the offline sets do: by how much is a mixture
-  of hypotheses (:class:`~nni_hyperfd.recommendation.gaussian.search.Search`), each weighted by how well it foretold the customers so far;
-* whether what a data set looks like means anything for a customer is a hypothesis as well: a process with φ and one without are asked;
-* finished customers take part as further data sets.
-
-The extractor stays as it was warmed up. So less crosses than in the faithful method: φ, configurations and their AP, but no gradients.
+Trials are planned by :class:`~nni_hyperfd.recommendation.expectation.Expectation`, anew after each result, as the tuner does; after
+the last of them the ranker is updated as in the faithful method, and finished customers take part with the φ that the update left,
+carried to the newest ranker by Z.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
+import torch
 
-from nni_hyperfd.evidence.rivals.base import Experience, FloatArray, Profile, Rival, Task
-from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
-from nni_hyperfd.evidence.table import parameters_of
-from nni_hyperfd.ranker.encodings import encode
+from nni_hyperfd.evidence.rivals.base import Known, Study
+from nni_hyperfd.evidence.rivals.hyperfd import HyperFD, features_of
 from nni_hyperfd.ranker.settings import RankerSettings
-from nni_hyperfd.recommendation.gaussian.description import describe
-from nni_hyperfd.recommendation.gaussian.search import OWN, Eye, Finished, Search
-from nni_hyperfd.spaces.configuration import Configuration
+from nni_hyperfd.ranker.update import PastTask
+from nni_hyperfd.recommendation.expectation import Expectation
 from nni_hyperfd.spaces.space import Space
 
-RANKERS = 3
-"""Warm-ups whose meta-features and scores are taken together."""
 
-
-class Ensemble:
-    """Several warm-ups as one.
-
-    Args:
-        rankers: One each; begun with different seeds by :meth:`reset`.
-    """
-
-    def __init__(self, rankers: Sequence[HyperFD]) -> None:
-        self._rankers = rankers
-
-    @classmethod
-    def of(cls, space: Space, settings: RankerSettings | None, count: int) -> Ensemble:
-        """``count`` frozen rankers of a search space."""
-        frozen = replace(settings or RankerSettings(), mode="freeze_all")
-        return cls([HyperFD(space, frozen) for _ in range(count)])
-
-    def reset(self, experience: Experience) -> None:
-        """Warms all of them up."""
-        for seed, ranker in enumerate(self._rankers):
-            ranker.reset(experience, seed)
-
-    def scores(self, profile: Profile, candidates: int) -> FloatArray:
-        """``[K]`` mean of the rankers' scores, each with mean 0 and deviation 1 over the candidates, and so the mean itself."""
-        return _standard(
-            np.mean([_standard(ranker.scores(profile)[:candidates]) for ranker in self._rankers], axis=0)
-        )
-
-    def meta_feature(self, profile: Profile) -> FloatArray:
-        """``[64 · rankers]`` all φ side by side."""
-        return np.concatenate(
-            [ranker.meta_features(profile, 1)[0].double().numpy() for ranker in self._rankers]
-        )
-
-
-class HyperFDEnsemble(Rival):
-    """The B best by an :class:`Ensemble`; nothing is learned from customers.
-
-    Args:
-        ensemble: The rankers.
-        name: In the results.
-    """
-
-    def __init__(self, ensemble: Ensemble, name: str) -> None:
-        self.name = name  # type: ignore[misc]
-        self._ensemble = ensemble
-        self._experience: Experience | None = None
-
-    def reset(self, experience: Experience, seed: int) -> None:
-        if self._experience is not experience:
-            self._ensemble.reset(experience)
-            self._experience = experience
-
-    def search(self, task: Task) -> None:
-        scores = self._ensemble.scores(task.profile, task.candidates)
-        task.evaluate_ranking(np.argsort(-scores, kind="stable").tolist())
-
-
-class HyperFDGP(Rival):
+class HyperFDGP(HyperFD):
     """See the module.
 
     Args:
-        space: Of all configurations.
-        looks: Whose φ says what data sets look like, for each process; None for a process that does not know.
-        own: Hypotheses, see :data:`~nni_hyperfd.recommendation.gaussian.search.OWN`.
+        space: The search space that the table's configurations are points of.
+        settings: Of the ranker and its updates.
         name: In the results.
+        warm_ups: Distinct warm-ups; further seeds use them again, in other orders of tasks. One a seed by default.
         at_once: Trials that run at the same time.
     """
 
     def __init__(
         self,
         space: Space,
-        looks: Sequence[Ensemble | None],
-        own: Sequence[float] = OWN,
+        settings: RankerSettings | None = None,
         name: str = "hyperfd-gp",
+        warm_ups: int | None = None,
         at_once: int = 1,
     ) -> None:
-        self.name = name  # type: ignore[misc]
-        self._space, self._looks, self._own = space, looks, own
+        super().__init__(space, settings, name=name, warm_ups=warm_ups)
         self._at_once = at_once
-        self._experience: Experience | None = None
 
-    def reset(self, experience: Experience, seed: int) -> None:
-        if self._experience is not experience:
-            described = describe_texts(self._space, experience.configurations)
-            self._candidates = described[: experience.candidates]
-            self._eyes = []
-            for ensemble in self._looks:
-                if ensemble is not None:
-                    ensemble.reset(experience)
-                looks = np.stack([_look(ensemble, profile) for profile in experience.profiles])
-                self._eyes.append(Eye(experience.aps, described, looks))
-            self._experience = experience
-        self._past: list[list[Finished]] = [[] for _ in self._eyes]
+    def reset(self, experience: Known, seed: int) -> None:
+        super().reset(experience, seed)
+        self._expectation: Expectation | None = None
 
-    def search(self, task: Task) -> None:
-        looks = [_look(ensemble, task.profile) for ensemble in self._looks]
-        views = [
-            eye.view(look, self._candidates, past) for eye, look, past in zip(self._eyes, looks, self._past)
-        ]
-        search = Search(views, self._own)
-        while task.left:
-            aps = _aps(task)
-            failed = ~task.untried() & np.isnan(aps)
-            plan = search.plan(aps, np.zeros_like(failed), failed, self._at_once)
-            task.evaluate_ranking(plan.order, self._at_once)
-        aps = _aps(task)
-        seen = ~np.isnan(aps)
-        if seen.any():
-            for eye, look, past in zip(self._eyes, looks, self._past):
-                past.append(eye.finished(look, self._candidates[seen], aps[seen]))
+    def search(self, study: Study) -> None:
+        features = features_of(study.profile)
+        phi = self.view(features, torch.Generator().manual_seed(self._draw(0))).meta_feature().tolist()
+        candidates = self._prepared.configurations[: study.candidates]
+        if self._expectation is None:
+            self._expectation = Expectation(
+                self._ranker, self._settings.images, self._prepared.offline, self._space
+            )
+        while study.left:
+            results = {
+                candidates[each.index]: None if np.isnan(each.ap) else each.ap for each in study.trials
+            }
+            plan = self._expectation.plan(
+                self._space, candidates, phi, self._at_once, results, (), _Finished(self._past)
+            )
+            study.evaluate_ranking(plan.order, self._at_once)
+        self._update(study, features, self._prepared.encodings[: study.candidates])
+        if self._settings.mode != "freeze_all":
+            self._expectation = None
 
 
-def _look(ensemble: Ensemble | None, profile: Profile) -> FloatArray:
-    return np.zeros(0) if ensemble is None else ensemble.meta_feature(profile)
+class _Finished:
+    """The run's customers so far, as an expectation asks for them; all of one search space."""
 
+    def __init__(self, tasks: Sequence[PastTask]) -> None:
+        self._tasks = {task.key: task for task in tasks}
 
-def describe_texts(space: Space, configurations: Sequence[str]) -> FloatArray:
-    """``[U, P]``: :func:`~nni_hyperfd.recommendation.gaussian.description.describe` of canonical strings."""
-    parsed = [Configuration.from_parameters(parameters_of(text)) for text in configurations]
-    return describe(space, encode(space, parsed))
+    def of_space(self, space_key: str) -> list[str]:
+        return [key for key, task in self._tasks.items() if task.trials.space == space_key]
 
-
-def _aps(task: Task) -> FloatArray:
-    row = np.full(task.candidates, np.nan)
-    for trial in task.trials:
-        row[trial.index] = trial.ap
-    return row
-
-
-def _standard(values: FloatArray) -> FloatArray:
-    return (values - values.mean()) / max(float(values.std()), 1e-9)
+    def read(self, task_id: str, most: int | None = None) -> PastTask:
+        # Budgets of the comparison are far below any ``most``.
+        return self._tasks[task_id]

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nni_hyperfd.evidence.rivals.base import Experience, FloatArray, Memory, Profile, Rival, Task
+from nni_hyperfd.evidence.rivals.base import FloatArray, Known, Memory, Profile, Rival, Study
 from nni_hyperfd.evidence.rivals.completion import Completion
 from nni_hyperfd.ranker.seeding import seeded
 
@@ -68,9 +68,9 @@ class HyperSTAR(Rival):
 
     def __init__(self, settings: HyperSTARSettings | None = None) -> None:
         self._settings = settings or HyperSTARSettings()
-        self._warm: tuple[Experience, dict[int, dict[str, Tensor]]] | None = None
+        self._warm: tuple[Known, dict[int, dict[str, Tensor]]] | None = None
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         self._rng = np.random.default_rng([seed, 0])
         self._memory = Memory(experience)
         self._completion = Completion.of(experience)
@@ -92,15 +92,15 @@ class HyperSTAR(Rival):
         # What follows must not depend on whether the warm-up was run or remembered.
         self._rng = np.random.default_rng([seed, 1])
 
-    def search(self, task: Task) -> None:
+    def search(self, study: Study) -> None:
         self._model.eval()
         with torch.no_grad():
-            batches = torch.stack([self._images(task.profile) for _ in range(self._settings.batches)])
+            batches = torch.stack([self._images(study.profile) for _ in range(self._settings.batches)])
             tasks = self._model.task(batches)
-            scores = self._model.predict(tasks, self._encodings[: task.candidates]).mean(dim=0)
-        task.evaluate_ranking(np.argsort(-scores.numpy(), kind="stable"))
-        self._completion = self._completion.learn(task)
-        self._memory.add(task)
+            scores = self._model.predict(tasks, self._encodings[: study.candidates]).mean(dim=0)
+        study.evaluate_ranking(np.argsort(-scores.numpy(), kind="stable"))
+        self._completion = self._completion.learn(study)
+        self._memory.add(study)
         self._prepare()
         self._train(self._settings.task_steps)
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.stats import rankdata
 
-from nni_hyperfd.evidence.rivals.base import Experience, Memory, Rival, Task
+from nni_hyperfd.evidence.rivals.base import Known, Memory, Rival, Study
 from nni_hyperfd.evidence.rivals.completion import Completion
 
 
@@ -16,14 +16,14 @@ class MeanRank(Rival):
 
     name: ClassVar[str] = "mean-rank"
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         self._completion = Completion.of(experience)
         self._memory = Memory(experience)
         self._tie = np.random.default_rng(seed).random(experience.candidates)
 
-    def search(self, task: Task) -> None:
+    def search(self, study: Study) -> None:
         expected = self._completion.complete(self._memory.aps)
         mean_rank = rankdata(-expected, axis=1).mean(axis=0)
-        task.evaluate_ranking(np.lexsort((self._tie, mean_rank)))
-        self._completion = self._completion.learn(task)
-        self._memory.add(task)
+        study.evaluate_ranking(np.lexsort((self._tie, mean_rank)))
+        self._completion = self._completion.learn(study)
+        self._memory.add(study)

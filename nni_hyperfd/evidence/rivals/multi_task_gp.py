@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nni_hyperfd.evidence.rivals.base import Experience, FloatArray, Memory, Rival, Task, standardized
+from nni_hyperfd.evidence.rivals.base import FloatArray, Known, Memory, Rival, Study, standardized
 from nni_hyperfd.evidence.rivals.optional import needed
 from nni_hyperfd.ranker.seeding import seeded
 from nni_hyperfd.recommendation.gaussian.observed import Observed, observe, typical_spread
@@ -34,32 +34,32 @@ class MultiTaskGP(Rival):
     def __init__(self, neighbors: int = 6) -> None:
         self._neighbors = neighbors
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         needed("botorch", self.name)
         self._rng = np.random.default_rng(seed)
         self._memory = Memory(experience)
         self._spread = typical_spread(experience.aps)
 
-    def search(self, task: Task) -> None:
-        known = [observe(row, self._spread) for row in self._memory.aps[self._nearest(task)]]
+    def search(self, study: Study) -> None:
+        known = [observe(row, self._spread) for row in self._memory.aps[self._nearest(study)]]
         if not known:
-            task.evaluate_ranking(self._rng.permutation(task.candidates))
+            study.evaluate_ranking(self._rng.permutation(study.candidates))
         fitted: dict[str, torch.Tensor] = {}
-        while task.left:
+        while study.left:
             row = np.full(self._memory.aps.shape[1], np.nan)
-            for trial in task.trials:
+            for trial in study.trials:
                 row[trial.index] = trial.ap
             own = observe(row, self._spread)
             # Deterministic from here: BoTorch draws the start of its covariance between tasks from Torch's generator.
             with seeded(int(self._rng.integers(2**31))), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                gain, fitted = self._gain([own, *known], task, fitted if len(own.indices) > 1 else {})
-            task.evaluate(int(np.argmax(np.where(task.untried(), gain, -np.inf))))
-        self._memory.add(task)
+                gain, fitted = self._gain([own, *known], study, fitted if len(own.indices) > 1 else {})
+            study.evaluate(int(np.argmax(np.where(study.untried(), gain, -np.inf))))
+        self._memory.add(study)
 
-    def _nearest(self, task: Task) -> NDArray[np.intp]:
+    def _nearest(self, study: Study) -> NDArray[np.intp]:
         """Rows of the data sets that take part."""
-        statistics = standardized([*self._memory.profiles, task.profile])
+        statistics = standardized([*self._memory.profiles, study.profile])
         distance = ((statistics[:-1] - statistics[-1]) ** 2).sum(axis=1)
         # A single value says nothing about which configuration is better.
         distance[(~np.isnan(self._memory.aps)).sum(axis=1) < 2] = np.inf
@@ -71,7 +71,7 @@ class MultiTaskGP(Rival):
         return np.array([*first, *rest[np.isfinite(distance[rest])]], dtype=np.intp)
 
     def _gain(
-        self, sets: list[Observed], task: Task, start: dict[str, torch.Tensor]
+        self, sets: list[Observed], study: Study, start: dict[str, torch.Tensor]
     ) -> tuple[FloatArray, dict[str, torch.Tensor]]:
         """``[K]``, what trying each candidate promises, and the fitted weights.
 
@@ -105,7 +105,7 @@ class MultiTaskGP(Rival):
             ExactMarginalLogLikelihood(model.likelihood, model),
             optimizer_kwargs={"options": {"maxiter": _STEPS}},
         )
-        candidates = x[: task.candidates]
+        candidates = x[: study.candidates]
         with torch.no_grad():
             if not len(tried):
                 gain = model.posterior(candidates).mean.mean(dim=1)

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.rivals.base import Experience, Task
+from nni_hyperfd.evidence.rivals.base import Known, Study
 from nni_hyperfd.evidence.rivals.choices import Choices
 from nni_hyperfd.evidence.rivals.portfolio import Portfolio
 
@@ -20,35 +20,35 @@ class OptunaTPE(Portfolio):
 
     name: ClassVar[str] = "optuna-tpe"
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         super().reset(experience, seed)
         self._rng = np.random.default_rng(seed)
         self._choices = Choices(experience)
 
-    def _try(self, task: Task, ranking: list[int]) -> None:
+    def _try(self, study: Study, ranking: list[int]) -> None:
         try:
             import optuna
         except ImportError as error:
             raise DataError("the rival optuna-tpe needs Optuna: pip install -e .[rivals]") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        task.evaluate_ranking(ranking, -(-task.budget // 2))
+        study.evaluate_ranking(ranking, -(-study.budget // 2))
         domains = {
             key: optuna.distributions.CategoricalDistribution(values)
             for key, values in self._choices.values.items()
         }
         sampler = optuna.samplers.TPESampler(seed=int(self._rng.integers(2**31)), n_startup_trials=0)
-        study = optuna.create_study(direction="maximize", sampler=sampler)
+        asking = optuna.create_study(direction="maximize", sampler=sampler)
         told = 0
-        while task.left:
-            for trial in task.trials[told:]:
+        while study.left:
+            for trial in study.trials[told:]:
                 if not np.isnan(trial.ap):
                     known = self._choices.parameters[trial.index]
-                    study.add_trial(
+                    asking.add_trial(
                         optuna.trial.create_trial(params=known, distributions=domains, value=trial.ap)
                     )
-            told = len(task.trials)
-            asked = study.ask(domains)
-            index = self._choices.nearest(asked.params, task, self._rng)
+            told = len(study.trials)
+            asked = asking.ask(domains)
+            index = self._choices.nearest(asked.params, study, self._rng)
             # What was run may differ from what was asked for; only what was run is told.
-            study.tell(asked, state=optuna.trial.TrialState.FAIL)
-            task.evaluate(index)
+            asking.tell(asked, state=optuna.trial.TrialState.FAIL)
+            study.evaluate(index)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.stats import rankdata
 
-from nni_hyperfd.evidence.rivals.base import FloatArray, Task
+from nni_hyperfd.evidence.rivals.base import FloatArray, Study
 from nni_hyperfd.evidence.rivals.completion import TableRival
 
 
@@ -40,18 +40,18 @@ class Portfolio(TableRival):
 
     name: ClassVar[str] = "portfolio"
 
-    def _spend(self, task: Task, expected: FloatArray) -> None:
+    def _spend(self, study: Study, expected: FloatArray) -> None:
         losses = self._losses(expected)
         # Failed trainings give their place to the next one, so the ranking goes on behind the portfolio.
-        portfolio = greedy_portfolio(losses, min(task.candidates, 2 * task.budget))
-        self._try(task, portfolio + [int(i) for i in np.argsort(losses.mean(axis=0)) if i not in portfolio])
+        portfolio = greedy_portfolio(losses, min(study.candidates, 2 * study.budget))
+        self._try(study, portfolio + [int(i) for i in np.argsort(losses.mean(axis=0)) if i not in portfolio])
 
     def _losses(self, expected: FloatArray) -> FloatArray:
         low, high = expected.min(axis=1, keepdims=True), expected.max(axis=1, keepdims=True)
         return (high - expected) / np.maximum(high - low, 1e-12)
 
-    def _try(self, task: Task, ranking: list[int]) -> None:
-        task.evaluate_ranking(ranking)
+    def _try(self, study: Study, ranking: list[int]) -> None:
+        study.evaluate_ranking(ranking)
 
 
 class RankPortfolio(Portfolio):

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from nni_hyperfd.evidence.rivals.base import Experience, Rival, Task
+from nni_hyperfd.evidence.rivals.base import Known, Rival, Study
 
 
 class RandomSearch(Rival):
@@ -14,8 +14,8 @@ class RandomSearch(Rival):
 
     name: ClassVar[str] = "random"
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
 
-    def search(self, task: Task) -> None:
-        task.evaluate_ranking(self._rng.permutation(task.candidates))
+    def search(self, study: Study) -> None:
+        study.evaluate_ranking(self._rng.permutation(study.candidates))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nni_hyperfd.evidence.rivals.base import Experience, Memory, Rival, Task, standardized
+from nni_hyperfd.evidence.rivals.base import Known, Memory, Rival, Study, standardized
 from nni_hyperfd.evidence.rivals.choices import Choices
 from nni_hyperfd.evidence.rivals.optional import global_numpy_seed, needed
 
@@ -25,27 +25,27 @@ class RGPE(Rival):
 
     name: ClassVar[str] = "openbox-rgpe"
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         needed("openbox", self.name, "openbox")
         self._rng = np.random.default_rng(seed)
         self._memory = Memory(experience)
         self._choices = Choices(experience, known=True)
 
-    def search(self, task: Task) -> None:
+    def search(self, study: Study) -> None:
         # Ranking losses are drawn from NumPy's global generator, whatever seed the advisor is given.
         with global_numpy_seed(int(self._rng.integers(2**31))):
-            self._search(task)
-        self._memory.add(task)
+            self._search(study)
+        self._memory.add(study)
 
-    def _search(self, task: Task) -> None:
+    def _search(self, study: Study) -> None:
         from openbox import Advisor, Observation
         from openbox.utils.constants import FAILED, SUCCESS
 
         configurations = self._configurations()
         advisor = Advisor(
             configurations[0].configuration_space,
-            initial_trials=-(-task.budget // 2),
-            transfer_learning_history=self._histories(configurations, task) or None,
+            initial_trials=-(-study.budget // 2),
+            transfer_learning_history=self._histories(configurations, study) or None,
             warm_start_strategy="topk",
             surrogate_type="tlbo_rgpe_gp",
             rand_prob=0.0,
@@ -53,11 +53,11 @@ class RGPE(Rival):
             random_state=int(self._rng.integers(2**31)),
             logger_kwargs={"level": "ERROR"},
         )
-        advisor.acq_optimizer = _among(configurations[: task.candidates], advisor)
-        while task.left:
+        advisor.acq_optimizer = _among(configurations[: study.candidates], advisor)
+        while study.left:
             suggested = self._choices.from_text(advisor.get_suggestion().get_dictionary())
-            index = self._choices.nearest(suggested, task, self._rng)
-            ap = task.evaluate(index)
+            index = self._choices.nearest(suggested, study, self._rng)
+            ap = study.evaluate(index)
             state = FAILED if np.isnan(ap) else SUCCESS
             # What was run may differ from what was suggested; only what was run is told.
             advisor.update_observation(Observation(configurations[index], [-ap], trial_state=state))
@@ -74,11 +74,11 @@ class RGPE(Rival):
             for each in self._choices.parameters
         ]
 
-    def _histories(self, configurations: list[Any], task: Task) -> list[Any]:
+    def _histories(self, configurations: list[Any], study: Study) -> list[Any]:
         """One for each data set of which anything is known, the nearest one first."""
         from openbox import History, Observation
 
-        statistics = standardized([*self._memory.profiles, task.profile])
+        statistics = standardized([*self._memory.profiles, study.profile])
         distance = ((statistics[:-1] - statistics[-1]) ** 2).sum(axis=1)
         histories = []
         for s in np.argsort(distance, kind="stable"):

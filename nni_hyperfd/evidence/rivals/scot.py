@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.spatial.distance import pdist
 
-from nni_hyperfd.evidence.rivals.base import Experience, FloatArray, Memory, Rival, Task, standardized
+from nni_hyperfd.evidence.rivals.base import FloatArray, Known, Memory, Rival, Study, standardized
 from nni_hyperfd.recommendation.gaussian.search import expected_improvement
 
 _FEATURES = 128
@@ -33,14 +33,14 @@ class SCoT(Rival):
 
     name: ClassVar[str] = "scot"
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
         self._memory = Memory(experience)
         self._configurations = experience.encodings
         self._weights = np.zeros(_FEATURES)
         self._draw_features(experience)
 
-    def _draw_features(self, experience: Experience) -> None:
+    def _draw_features(self, experience: Known) -> None:
         statistics = standardized(experience.profiles)
         blocks = [self._configurations, statistics]
         # The median heuristic, one length a block; a block without any variation gets length 1.
@@ -54,8 +54,8 @@ class SCoT(Rival):
         self._phases = self._rng.uniform(0, 2 * np.pi, _FEATURES)
         self._offline = self._pairs(experience.aps, _OFFLINE_PAIRS)
 
-    def search(self, task: Task) -> None:
-        statistics = standardized([*self._memory.profiles, task.profile])
+    def search(self, study: Study) -> None:
+        statistics = standardized([*self._memory.profiles, study.profile])
         known = self._configurations @ self._frequencies[0]
         shifts = statistics @ self._frequencies[1]
         sets = len(self._memory.aps)
@@ -72,21 +72,21 @@ class SCoT(Rival):
         rows, indices = self._observations()
         known_pairs = np.concatenate([differences(self._offline), differences(past)])
         known_gram = features(rows, indices).T @ features(rows, indices)
-        candidates = features(np.full(task.candidates, sets), np.arange(task.candidates))
+        candidates = features(np.full(study.candidates, sets), np.arange(study.candidates))
 
-        while task.left:
+        while study.left:
             row = np.full((1, len(self._configurations)), np.nan)
-            for trial in task.trials:
+            for trial in study.trials:
                 row[0, trial.index] = trial.ap
             own = self._pairs(row, None)
             own_pairs = candidates[own[1]] - candidates[own[2]]
             weights = np.r_[np.ones(len(known_pairs)), np.full(len(own_pairs), _OWN_PAIRS_WEIGHT)]
             self._weights = rank_svm(np.concatenate([known_pairs, own_pairs]), weights, self._weights)
-            seen = candidates[[trial.index for trial in task.trials]]
-            task.evaluate(self._choose(candidates, seen, known_gram + seen.T @ seen, task))
-        self._memory.add(task)
+            seen = candidates[[trial.index for trial in study.trials]]
+            study.evaluate(self._choose(candidates, seen, known_gram + seen.T @ seen, study))
+        self._memory.add(study)
 
-    def _choose(self, candidates: FloatArray, seen: FloatArray, gram: FloatArray, task: Task) -> int:
+    def _choose(self, candidates: FloatArray, seen: FloatArray, gram: FloatArray, study: Study) -> int:
         # The latent score of all observations is linear in the features, so the process sees Phi w as its targets.
         factor = cho_factor(gram + _NOISE * np.eye(_FEATURES))
         mean = candidates @ cho_solve(factor, gram @ self._weights)
@@ -100,7 +100,7 @@ class SCoT(Rival):
                 mean, scale * np.sqrt(np.maximum(variance, 0)), (seen @ self._weights).max()
             )
         gain = gain + 1e-9 * self._rng.random(len(gain)) * max(np.abs(gain).max(), 1e-30)
-        return int(np.argmax(np.where(task.untried(), gain, -np.inf)))
+        return int(np.argmax(np.where(study.untried(), gain, -np.inf)))
 
     def _observations(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Up to as many observations as there are pairs, finished tasks always among them."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nni_hyperfd.evidence.rivals.base import Experience, FloatArray, Task
+from nni_hyperfd.evidence.rivals.base import FloatArray, Known, Study
 from nni_hyperfd.evidence.rivals.choices import Choices
 from nni_hyperfd.evidence.rivals.completion import TableRival
 from nni_hyperfd.evidence.rivals.optional import global_numpy_seed, needed
@@ -26,7 +26,7 @@ class _SyneTune(TableRival):
     given the completed table, as are all methods that are defined on full ones.
     """
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         needed(f"{_TRANSFER}.zero_shot", self.name)
         super().reset(experience, seed)
         self._rng = np.random.default_rng(seed)
@@ -59,9 +59,9 @@ class _SyneTune(TableRival):
             "random_seed": int(self._rng.integers(2**31)),
         }
 
-    def _evaluate(self, config: dict[str, str], task: Task) -> None:
+    def _evaluate(self, config: dict[str, str], study: Study) -> None:
         """Tries the suggestion, or what is left nearest to it."""
-        task.evaluate(self._choices.nearest(self._choices.from_text(config), task, self._rng))
+        study.evaluate(self._choices.nearest(self._choices.from_text(config), study, self._rng))
 
 
 class SyneTuneZeroShot(_SyneTune):
@@ -69,17 +69,17 @@ class SyneTuneZeroShot(_SyneTune):
 
     name: ClassVar[str] = "syne-tune-zero-shot"
 
-    def _spend(self, task: Task, expected: FloatArray) -> None:
+    def _spend(self, study: Study, expected: FloatArray) -> None:
         from syne_tune.optimizer.schedulers.transfer_learning.zero_shot import ZeroShotTransfer
 
         with _quiet():
             transfer = ZeroShotTransfer(
                 **self._known(expected), sort_transfer_learning_evaluations=False, use_surrogates=False
             )
-        while task.left:
+        while study.left:
             # Not suggest(): in 0.16 that one is random search and never looks at the transfer.
             config = transfer.get_config()
-            self._evaluate(config, task)
+            self._evaluate(config, study)
 
 
 class SyneTuneBoundingBox(_SyneTune):
@@ -87,7 +87,7 @@ class SyneTuneBoundingBox(_SyneTune):
 
     name: ClassVar[str] = "syne-tune-box"
 
-    def _spend(self, task: Task, expected: FloatArray) -> None:
+    def _spend(self, study: Study, expected: FloatArray) -> None:
         from syne_tune.optimizer.baselines import RandomSearch
         from syne_tune.optimizer.schedulers.transfer_learning.bounding_box import BoundingBox
 
@@ -97,8 +97,8 @@ class SyneTuneBoundingBox(_SyneTune):
         # Its random searcher does not use the seed that it is given.
         with _quiet(), global_numpy_seed(int(self._rng.integers(2**31))):
             transfer = BoundingBox(inside, **self._known(expected))
-            while task.left:
-                self._evaluate(transfer.suggest().config, task)
+            while study.left:
+                self._evaluate(transfer.suggest().config, study)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from nni.algorithms.hpo.tpe_tuner import TpeTuner
 
-from nni_hyperfd.evidence.rivals.base import Experience, Rival, Task
+from nni_hyperfd.evidence.rivals.base import Known, Rival, Study
 from nni_hyperfd.evidence.rivals.choices import Choices
 
 
@@ -26,24 +26,24 @@ class TPE(Rival):
     def __init__(self, startup: int = 2) -> None:
         self._startup = startup
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
         self._choices = Choices(experience)
 
-    def search(self, task: Task) -> None:
+    def search(self, study: Study) -> None:
         with _quiet():
-            self._search(task)
+            self._search(study)
 
-    def _search(self, task: Task) -> None:
+    def _search(self, study: Study) -> None:
         seed = int(self._rng.integers(2**31))
         tuner = TpeTuner("maximize", seed=seed, tpe_args={"n_startup_jobs": self._startup})
         tuner.update_search_space(
             {key: {"_type": "choice", "_value": values} for key, values in self._choices.values.items()}
         )
         number = 0
-        while task.left:
-            index = self._choices.nearest(tuner.generate_parameters(number), task, self._rng)
-            ap = task.evaluate(index)
+        while study.left:
+            index = self._choices.nearest(tuner.generate_parameters(number), study, self._rng)
+            ap = study.evaluate(index)
             tuner.trial_end(number, True)
             if not np.isnan(ap):
                 tuner.import_data([{"parameter": self._choices.parameters[index], "value": ap}])

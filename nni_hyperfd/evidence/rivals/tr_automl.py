@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.stats import chi2
 
-from nni_hyperfd.evidence.rivals.base import Experience, FloatArray, Memory, Rival, Task
+from nni_hyperfd.evidence.rivals.base import FloatArray, Known, Memory, Rival, Study
 from nni_hyperfd.evidence.rivals.completion import Completion
 
 
@@ -31,26 +31,26 @@ class TrAutoML(Rival):
     def __init__(self, significance: float = 0.05) -> None:
         self._significance = significance
 
-    def reset(self, experience: Experience, seed: int) -> None:
+    def reset(self, experience: Known, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
         self._benchmarks = self._rng.permutation(experience.candidates)
         self._completion = Completion.of(experience)
         self._memory = Memory(experience)
 
-    def search(self, task: Task) -> None:
-        task.evaluate_ranking(self._benchmarks, task.budget // 2)
+    def search(self, study: Study) -> None:
+        study.evaluate_ranking(self._benchmarks, study.budget // 2)
         known = self._standardize(self._completion.complete(self._memory.aps))
-        measured = [trial for trial in task.trials if not np.isnan(trial.ap)]
+        measured = [trial for trial in study.trials if not np.isnan(trial.ap)]
         at = [trial.index for trial in measured]
         description = np.array([trial.ap for trial in measured]) / self._completion.spread
         members = self._group(known[:, at], description)
-        self._run_best(task, known[members].mean(axis=0))
-        self._completion = self._completion.learn(task)
-        self._memory.add(task)
+        self._run_best(study, known[members].mean(axis=0))
+        self._completion = self._completion.learn(study)
+        self._memory.add(study)
 
-    def _run_best(self, task: Task, expected: FloatArray) -> None:
+    def _run_best(self, study: Study, expected: FloatArray) -> None:
         tie = self._rng.random(len(expected))
-        task.evaluate_ranking(np.lexsort((tie, -expected)))
+        study.evaluate_ranking(np.lexsort((tie, -expected)))
 
     def _standardize(self, expected: FloatArray) -> FloatArray:
         """Rows with mean 0, in units of the deviation within a set."""

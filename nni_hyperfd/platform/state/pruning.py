@@ -24,14 +24,15 @@ class Keeping:
     """How much is kept.
 
     Args:
-        versions: published rankers, the newest ones. Version 0, by which later ones may be judged, and held-back versions that may still be
-            published are kept besides.
+        versions: published rankers, the newest ones. Version 0, by which later ones may be judged, is kept besides.
+        held: of the versions that the guard held back, and that may still be published, the newest ones.
         open_versions: rankers beside these that experiments still under way were begun with, the newest ones.
         tasks: finished tasks from which updates learn again, the newest ones.
         spaces: customers' own search spaces whose encoder is kept, those learnt from last.
     """
 
     versions: int = 16
+    held: int = 16
     open_versions: int = 64
     tasks: int = 2048
     spaces: int = 128
@@ -79,6 +80,7 @@ def _kept_versions(session: Session, keeping: Keeping) -> set[int]:
     published = select(VersionRow.number).where(VersionRow.published).order_by(VersionRow.number.desc())
     newest = list(session.execute(published.limit(max(keeping.versions, 1))).scalars())
     held = select(VersionRow.number).where(~VersionRow.published, VersionRow.parent == newest[0])
+    held = held.order_by(VersionRow.number.desc()).limit(keeping.held)
     begun_with = select(TaskRow.extractor_version).where(TaskRow.status == "open").distinct()
     begun_with = begun_with.where(TaskRow.extractor_version.not_in(newest))
     begun_with = begun_with.order_by(TaskRow.extractor_version.desc()).limit(keeping.open_versions)
@@ -97,7 +99,8 @@ def _old_tasks(session: Session, keeping: Keeping) -> list[str]:
 
 
 def _old_encoders(session: Session, keeping: Keeping) -> list[tuple[str, int]]:
-    """All but the newest row of each of the spaces that were learnt from last, and what open experiments of these read."""
+    """All but the newest row of each of the spaces that were learnt from last, what open experiments of these read, and those of
+    versions that may still be published, which go after their ranker."""
     row = OwnEncoderRow
     query = select(row.space_key, row.version, VersionRow.published).join(VersionRow)
     rows = [
@@ -113,7 +116,9 @@ def _old_encoders(session: Session, keeping: Keeping) -> list[tuple[str, int]]:
     parent = session.execute(select(func.max(VersionRow.number)).where(VersionRow.published)).scalar_one()
     held = set(
         session.execute(
-            select(VersionRow.number).where(~VersionRow.published, VersionRow.parent == parent)
+            select(VersionRow.number).where(
+                ~VersionRow.published, VersionRow.parent == parent, VersionRow.ranker_sha256 != EMPTY
+            )
         ).scalars()
     )
     kept |= {(key, number) for key, number, published in rows if not published and number in held}

@@ -22,7 +22,7 @@ class FirstState:
 class VersionInfo:
     """A ranker version without its blobs; ``parent`` and ``experiment_id`` are None for version 0.
 
-    ``guard`` is the report on it, as JSON text, where there is one.
+    ``guard`` is the report on it, as JSON text, where there is one; ``kept`` is False once its blobs were pruned.
     """
 
     number: int
@@ -32,6 +32,7 @@ class VersionInfo:
     created: datetime
     published: bool
     guard: str | None
+    kept: bool
 
 
 @dataclass(frozen=True)

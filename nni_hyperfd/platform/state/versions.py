@@ -30,6 +30,7 @@ _VERSIONS = select(
     VersionRow.created,
     VersionRow.published,
     VersionRow.guard,
+    VersionRow.ranker_sha256 != EMPTY,
 ).order_by(VersionRow.number.desc())
 
 
@@ -123,7 +124,7 @@ class Versions(Transactions):
         """Let customers use a version that was kept back, and updates build on it; a published one is left as it is.
 
         Raises:
-            PlatformError: There is no such version, or the platform has gone on without it.
+            PlatformError: There is no such version, the platform has gone on without it, or it was pruned.
         """
         with self.writing() as session:
             session.execute(select(LeaseRow).with_for_update())  # no version is written meanwhile
@@ -137,6 +138,11 @@ class Versions(Transactions):
                 raise PlatformError(
                     f"version {number} was built on version {row.parent}, and the platform has gone on to version {newest} without it; "
                     "its results are kept, but a new version of it cannot be made"
+                )
+            if not row.published and row.ranker_sha256 == EMPTY:
+                raise PlatformError(
+                    f"version {number} is not kept any more, as only the newest held-back ones are; publish one of these, which "
+                    "`hyperfd status` lists"
                 )
             row.published = True
 

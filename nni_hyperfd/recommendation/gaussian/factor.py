@@ -6,10 +6,8 @@ As little as it needs is added to the diagonal then, which is to say that the me
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.linalg import LinAlgError
 from scipy.linalg import cholesky
-from torch import Tensor
 
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
 
@@ -30,15 +28,5 @@ def factor(covariance: FloatArray) -> FloatArray:
         except LinAlgError:
             continue
         if np.isfinite(found).all():
-            return found
-    raise LinAlgError("a covariance is not positive definite, nor nearly so")
-
-
-def differentiable_factor(covariance: Tensor) -> Tensor:
-    """:func:`factor` of a tensor, through which gradients flow; what is added counts as a constant."""
-    unit = torch.eye(len(covariance), dtype=covariance.dtype) * covariance.detach().diagonal().mean()
-    for jitter in JITTER:
-        found, failed = torch.linalg.cholesky_ex(covariance + jitter * unit)
-        if not failed and torch.isfinite(found).all():
             return found
     raise LinAlgError("a covariance is not positive definite, nor nearly so")

@@ -8,14 +8,17 @@ for customers is another such question: several processes may be asked, one of w
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
 from scipy.special import softmax
-from scipy.stats import norm
+from scipy.stats import norm, qmc
 
+from nni_hyperfd.recommendation.gaussian.factor import factor
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe
 from nni_hyperfd.recommendation.gaussian.places import Places
 from nni_hyperfd.recommendation.gaussian.task_process import Expected, TaskProcess, posterior
@@ -30,6 +33,8 @@ ROWS_OF_ONE = 32
 STEPS = 64
 """Trials that are chosen one after the other, each in view of those before it; what a plan names beyond them is in the order of what it
 promises by itself."""
+FANTASIES = 64
+"""Of what trials may bring that have no result yet, where others are chosen beside them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +142,9 @@ class Search:
     ) -> Plan:
         """The next ``count`` trials, or as many as are left.
 
-        More than one are chosen as if each of those before it would come out as expected, and so are those that are running; beyond
-        :data:`STEPS` of them, only those before the last step are.
+        A trial is chosen in view of those that run, and of those that the plan names before it: by the mean of its expected improvement over
+        :data:`FANTASIES` of what these may bring (Snoek et al. 2012, §3.2). Beyond :data:`STEPS` of them, only those before the last
+        step are looked at.
 
         Args:
             aps: ``[K]`` in [0, 1], NaN where there is no result.
@@ -152,20 +158,18 @@ class Search:
             now.append(each.after(seen.indices, seen.values))
         weights = softmax(np.array([each.density for each in now]) - self._doubt)
         expected = weights @ np.stack([each.mean for each in now])
-        now = [each.expecting(np.flatnonzero(running)) for each in now]
         tried = running | ~np.isnan(aps)
         order: list[int] = []
         while len(order) < count and not (tried | failed).all():
-            gain = weights @ np.stack([gain_of_next(each.mean, each.covariance, tried) for each in now])
-            gain = np.where(tried | failed, -np.inf, gain)
+            awaited = np.array([*np.flatnonzero(running), *order], dtype=np.intp)
+            each_gain = [each.gain_beside(awaited, tried) for each in now]
+            gain = np.where(tried | failed, -np.inf, weights @ np.stack(each_gain))
+            ranked = np.argsort(-gain, kind="stable")[: int(np.isfinite(gain).sum())]
             if len(order) == STEPS:
-                rest = np.argsort(-gain, kind="stable")[: int(np.isfinite(gain).sum())]
-                order.extend(rest[: count - STEPS].tolist())
+                order.extend(ranked[: count - STEPS].tolist())
                 break
-            best = int(np.argmax(gain))
-            order.append(best)
-            tried = tried | (np.arange(len(tried)) == best)
-            now = [each.expecting(np.array([best])) for each in now]
+            order.append(int(ranked[0]))
+            tried = tried | (np.arange(len(tried)) == ranked[0])
         return Plan(np.array(order, dtype=np.intp), expected)
 
 
@@ -182,9 +186,23 @@ class _Belief:
         mean, covariance, density = posterior(self.mean, self.covariance, at, values, self.process.noise)
         return _Belief(self.process, mean, covariance, self.density + density)
 
-    def expecting(self, at: NDArray[np.intp]) -> _Belief:
-        """When there will be results at ``at``, just as expected."""
-        return self.after(at, self.mean[at]) if len(at) else self
+    def gain_beside(self, awaited: NDArray[np.intp], tried: NDArray[np.bool_]) -> FloatArray:
+        """``[K]`` :func:`gain_of_next`, in the mean over what the trials ``awaited`` may bring; these are among the ``tried`` ones."""
+        if not len(awaited):
+            return gain_of_next(self.mean, self.covariance, tried)
+        root = factor(self.covariance[np.ix_(awaited, awaited)] + self.process.noise * np.eye(len(awaited)))
+        explained = solve_triangular(root, self.covariance[awaited], lower=True)
+        after = self.covariance - explained.T @ explained
+        return fantasized(self.mean + _normal(len(awaited)) @ explained, after, tried)
+
+
+@functools.lru_cache(maxsize=STEPS)
+def _normal(dimensions: int) -> FloatArray:
+    """``[FANTASIES, dimensions]`` spread evenly over a normal distribution, and always the same."""
+    # A shift by hand: what scrambling is seeded by is named differently from release to release of SciPy.
+    shift = np.random.default_rng(0).random(dimensions)
+    even = (qmc.Sobol(dimensions, scramble=False).random(FANTASIES) + shift) % 1
+    return np.asarray(norm.ppf(np.clip(even, 1e-6, 1 - 1e-6)))
 
 
 def _before_the_first_trial(view: Sight, own: Sequence[float]) -> list[_Belief]:
@@ -194,9 +212,10 @@ def _before_the_first_trial(view: Sight, own: Sequence[float]) -> list[_Belief]:
     values = np.concatenate([np.zeros(0), *(each.values for each in view.past)])
     n = len(values)
     found = []
-    for factor in own:
-        belief = _Belief(view.process, mean, shared + factor * alone, 0.0).after(np.arange(n), values)
-        found.append(_Belief(view.process, belief.mean[n:], belief.covariance[n:, n:], belief.density))
+    for times in own:
+        covariance, rest = shared + times * alone, slice(n, None)
+        belief = posterior(mean, covariance, np.arange(n), values, view.process.noise, rest)
+        found.append(_Belief(view.process, *belief))
     return found
 
 
@@ -208,7 +227,7 @@ def fair_share(sizes: Sequence[int], total: int) -> int:
     return most
 
 
-def expected_improvement(mean: FloatArray, deviation: FloatArray, best: float) -> FloatArray:
+def expected_improvement(mean: FloatArray, deviation: FloatArray, best: float | FloatArray) -> FloatArray:
     """E[max(f - best, 0)] for f ~ N(mean, deviation²), elementwise."""
     deviation = np.maximum(deviation, 1e-12)
     z = (mean - best) / deviation
@@ -232,3 +251,17 @@ def gain_of_next(mean: FloatArray, covariance: FloatArray, tried: NDArray[np.boo
     best = int(np.argmax(np.where(tried, mean, -np.inf)))
     variance = np.diag(covariance) + covariance[best, best] - 2 * covariance[best]
     return expected_improvement(mean, np.sqrt(np.maximum(variance, 0)), mean[best])
+
+
+def fantasized(means: FloatArray, covariance: FloatArray, tried: NDArray[np.bool_]) -> FloatArray:
+    """Mean over n fantasies of the expected improvement, ``[K]``, as :func:`gain_of_next` has it.
+
+    Args:
+        means: ``[n, K]`` posterior means, each after other results of the trials that run.
+        covariance: ``[K, K]`` of the posterior, which does not depend on what they are.
+        tried: ``[K]``, with a result or without.
+    """
+    best = np.where(tried, means, -np.inf).argmax(axis=1)
+    variance = np.diag(covariance) + covariance[best, best][:, None] - 2 * covariance[best]
+    level = np.take_along_axis(means, best[:, None], axis=1)
+    return expected_improvement(means, np.sqrt(np.maximum(variance, 0)), level).mean(axis=0)

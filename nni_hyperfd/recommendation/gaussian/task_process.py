@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
 from torch import Tensor
 
-from nni_hyperfd.recommendation.gaussian.factor import differentiable_factor, factor
+from nni_hyperfd.recommendation.gaussian.factor import factor
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe, typical_spread
 
 OFFSET_VARIANCE = 4.0
@@ -152,11 +153,12 @@ class TaskProcess:
         sets = np.concatenate([np.full(len(each.indices), row) for row, each in enumerate(seen)])
         configurations = np.concatenate([each.indices for each in seen])
         values = np.concatenate([each.values for each in seen])
-        at = (torch.from_numpy(sets), torch.from_numpy(configurations))
         steps, where = torch.from_numpy(_steps(described, described)), torch.from_numpy(places)
-        weights = _largest_posterior(*at, torch.from_numpy(values), steps, where)
+        table = _Table(torch.from_numpy(sets), torch.from_numpy(configurations), steps, where)
+        weights = _largest_posterior(table, torch.from_numpy(values))
         with torch.no_grad():
-            root = differentiable_factor(_measured(weights, weights.kernels(steps), *at, where)).numpy()
+            kernels, alike = weights.kernels(steps), weights.alike(where, where)
+            root = factor(table.covariance(kernels, alike, weights.noise.exp()).numpy())
             prior = weights.surprise().item()
         white = solve_triangular(root, values, lower=True)
         return cls(
@@ -181,7 +183,7 @@ class TaskProcess:
         """
         common, looks, _ = self._kernels(self._described, described)[:, self._configurations]
         cross = common + self._alike(self._places, place[None])[self._sets] * looks
-        explained = solve_triangular(self._factor, cross, lower=True)
+        explained = solve_triangular(self._factor, cross, lower=True, check_finite=False)
         return Expected(place, described, self._solved @ cross, explained)
 
     def telling(self, described: FloatArray, count: int, first: Sequence[int] = ()) -> NDArray[np.intp]:
@@ -249,45 +251,107 @@ def _steps(first: FloatArray, second: FloatArray) -> FloatArray:
     return np.abs(first[:, None] - second[None])
 
 
-def _measured(
-    weights: Weights, kernels: Tensor, sets: Tensor, configurations: Tensor, places: Tensor
-) -> Tensor:
-    """``[n, n]`` covariance of measurements."""
-    common, looks, alone = kernels[:, configurations[:, None], configurations[None]]
-    same = (sets[:, None] == sets[None]).double()
-    found = common + same * (alone + OFFSET_VARIANCE) + weights.noise.exp() * torch.eye(len(sets))
-    if places.shape[1]:
-        found = found + weights.alike(places, places)[sets[:, None], sets[None]] * looks
-    return found
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """Where n measurements are, of S sets and U configurations.
+
+    Args:
+        sets, configurations: ``[n]`` which they are of.
+        steps: ``[U, U, P]`` how far two configurations are apart.
+        places: ``[S, D]``.
+    """
+
+    sets: Tensor
+    configurations: Tensor
+    steps: Tensor
+    places: Tensor
+
+    @cached_property
+    def within(self) -> tuple[Tensor, Tensor]:
+        """All pairs of measurements of one set; few, of all pairs."""
+        first, second = (self.sets[:, None] == self.sets).nonzero(as_tuple=True)
+        return first, second
+
+    def covariance(self, kernels: Tensor, alike: Tensor, noise: Tensor) -> Tensor:
+        """``[n, n]`` of the measurements, from ``[3, U, U]`` and ``[S, S]``."""
+        common, looks, alone = kernels
+        found = self._each(common, self.configurations)
+        if self.places.shape[1]:
+            found += self._each(alike, self.sets) * self._each(looks, self.configurations)
+        found[self.within] += alone[self._within_configurations] + OFFSET_VARIANCE
+        found.diagonal().add_(noise)
+        return found
+
+    def pulled_back(self, slope: Tensor, kernels: Tensor, alike: Tensor) -> tuple[Tensor, Tensor]:
+        """What a derivative by the covariance is by the kernels ``[3, U, U]`` and by the likeness ``[S, S]``."""
+        by_kernels, by_alike = torch.zeros_like(kernels), torch.zeros_like(alike)
+        by_kernels[0] = self._sums(slope, self.configurations, len(kernels[0]))
+        by_kernels[2].index_put_(self._within_configurations, slope[self.within], accumulate=True)
+        if self.places.shape[1]:
+            looks = slope * self._each(alike, self.sets)
+            by_kernels[1] = self._sums(looks, self.configurations, len(kernels[0]))
+            by_alike = self._sums(slope * self._each(kernels[1], self.configurations), self.sets, len(alike))
+        return by_kernels, by_alike
+
+    @cached_property
+    def _within_configurations(self) -> tuple[Tensor, Tensor]:
+        first, second = self.within
+        return self.configurations[first], self.configurations[second]
+
+    @staticmethod
+    def _each(found: Tensor, at: Tensor) -> Tensor:
+        return found[at[:, None], at]
+
+    @staticmethod
+    def _sums(found: Tensor, at: Tensor, count: int) -> Tensor:
+        rows = found.new_zeros(count, len(at)).index_add_(0, at, found)
+        return found.new_zeros(count, count).index_add_(0, at, rows.T.contiguous()).T
 
 
-def _largest_posterior(
-    sets: Tensor, configurations: Tensor, values: Tensor, steps: Tensor, places: Tensor
-) -> Weights:
-    weights = Weights.start(steps.shape[2], places.shape[1])
+def _largest_posterior(table: _Table, values: Tensor) -> Weights:
+    r"""Weights by gradients that are written down, as derivatives of all measurements' covariance :math:`K` by each step of its making
+    would take twice as long: :math:`∂L/∂K = ½(K^{-1} - αα^\top)`, :math:`α = K^{-1}y` (Rasmussen and Williams 2006, eq. 5.9).
+    """
+    weights = Weights.start(table.steps.shape[2], table.places.shape[1])
     optimizer = torch.optim.LBFGS(
         list(vars(weights).values()), lr=0.5, max_iter=STEPS, line_search_fn="strong_wolfe"
     )
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        kernels = weights.kernels(steps)
-        root = differentiable_factor(_measured(weights, kernels, sets, configurations, places))
-        white = torch.linalg.solve_triangular(root, values[:, None], upper=False)
-        found = 0.5 * (white**2).sum() + root.diagonal().log().sum() + weights.surprise()
-        found.backward()
-        return found
+        kernels, alike, noise = (
+            weights.kernels(table.steps),
+            weights.alike(table.places, table.places),
+            weights.noise.exp(),
+        )
+        with torch.no_grad():
+            root = torch.from_numpy(factor(table.covariance(kernels, alike, noise).numpy()))
+            solved = torch.cholesky_solve(values[:, None], root)[:, 0]
+            slope = 0.5 * (torch.cholesky_inverse(root) - torch.outer(solved, solved))
+            found = 0.5 * values @ solved + root.diagonal().log().sum()
+            by_kernels, by_alike = table.pulled_back(slope, kernels, alike)
+        surprise = weights.surprise()
+        (
+            (by_kernels * kernels).sum() + (by_alike * alike).sum() + slope.trace() * noise + surprise
+        ).backward()
+        return found + surprise.detach()
 
     optimizer.step(loss)
     return Weights(**{name: value.detach() for name, value in vars(weights).items()})
 
 
 def posterior(
-    mean: FloatArray, covariance: FloatArray, at: NDArray[np.intp], values: FloatArray, noise: float
+    mean: FloatArray,
+    covariance: FloatArray,
+    at: NDArray[np.intp],
+    values: FloatArray,
+    noise: float,
+    of: slice = slice(None),
 ) -> tuple[FloatArray, FloatArray, float]:
-    """A Gaussian belief after noisy measurements at ``at``: mean, covariance, and the log density of ``values``, up to a constant."""
+    """A Gaussian belief after noisy measurements at ``at``: mean and covariance of the wanted part ``of`` it, and the log density of
+    ``values``, up to a constant."""
     root = factor(covariance[np.ix_(at, at)] + noise * np.eye(len(at)))
     white = solve_triangular(root, values - mean[at], lower=True)
-    explained = solve_triangular(root, covariance[at], lower=True)
+    explained = solve_triangular(root, covariance[at, of], lower=True)
     density = -0.5 * white @ white - np.log(np.diag(root)).sum()
-    return mean + white @ explained, covariance - explained.T @ explained, float(density)
+    return mean[of] + white @ explained, covariance[of, of] - explained.T @ explained, float(density)

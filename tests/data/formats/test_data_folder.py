@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
+import io
 import os
 import struct
 import zlib
@@ -110,3 +113,90 @@ def test_folders_that_cannot_be_used(tmp_path, make, words):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(DataError, match=words):
         DataFolder(make(tmp_path))
+
+
+FAILURES = [
+    OSError(errno.EMFILE, os.strerror(errno.EMFILE)),
+    OSError(errno.EIO, os.strerror(errno.EIO)),
+    OSError(errno.ESTALE, os.strerror(errno.ESTALE)),
+    MemoryError(),
+]
+
+
+class FailingFile(io.BufferedReader):
+    """Opens, and fails after its first bytes."""
+
+    def __init__(self, path: str, error: BaseException) -> None:
+        super().__init__(io.FileIO(path))
+        self._error, self._reads = error, 0
+
+    def read(self, *size: int) -> bytes:
+        self._reads += 1
+        if self._reads > 1:
+            raise self._error
+        return super().read(*size)
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: getattr(error, "strerror", None) or "memory")
+@pytest.mark.parametrize("when", ["opening", "reading"])
+def test_a_passing_failure_is_told_and_not_taken_for_damage(folder, monkeypatch, error, when):
+    found = folder("a.jpg", "b.jpg")
+    (found.root / "b.jpg").write_bytes(b"no picture")
+    really = builtins.open
+
+    def failing(file, *args, **kwargs):
+        if not str(file).endswith("a.jpg"):
+            return really(file, *args, **kwargs)
+        if when == "opening":
+            raise error
+        return FailingFile(file, error)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(builtins, "open", failing)
+        with pytest.raises(DataError, match=r"a\.jpg"):
+            found.header("a.jpg")
+        assert found.header("b.jpg") is None
+        with pytest.raises(DataError, match=r"a\.jpg"):
+            found.header("a.jpg")
+    header = found.header("a.jpg")
+    assert header is not None, "read again, as nothing was kept of the failure"
+    assert (header.width, header.height) == (8, 6)
+
+
+def test_a_failure_while_reading_metadata_does_not_lay_a_picture_down(folder, monkeypatch):
+    found = folder("a.png")
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (8, 6)).save(found.root / "a.png", exif=exif)
+
+    def failing(self):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Image.Image, "getexif", failing)
+        with pytest.raises(DataError, match="try again"):
+            found.header("a.png")
+    assert found.header("a.png").orientation == 6
+
+
+def test_a_file_whose_format_cannot_be_looked_at_now_is_not_taken_for_another(folder, monkeypatch):
+    found = folder("a.jpg")
+    (found.root / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+
+    def failing(*args, **kwargs):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(builtins, "open", failing)
+        with pytest.raises(DataError, match="limit of open files"):
+            found.head("a.txt")
+    assert found.head("a.txt").startswith("0 0.5")
+
+
+def test_what_is_damaged_or_not_ours_to_read_stays_damaged(folder):
+    found = folder("a.jpg", "torn.png", "gone.jpg")
+    (found.root / "torn.png").write_bytes((found.root / "a.jpg").read_bytes()[:9])
+    (found.root / "gone.jpg").unlink()
+    (found.root / "gone.jpg").symlink_to(found.root / "nowhere.jpg")
+    assert found.header("torn.png") is None
+    assert found.header("gone.jpg") is None

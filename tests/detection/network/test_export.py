@@ -1,4 +1,4 @@
-"""The exported network says what the one in torch says, at any size."""
+"""The exported network says what the one in torch says, at any size and for any number of images."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from nni_hyperfd.detection.anchors import SIZES, STRIDES, decode_boxes, decode_landmarks, priors
-from nni_hyperfd.detection.network.export import OPSET, OUTPUTS, export_onnx, grid
+from nni_hyperfd.detection.network.export import OPSET, OUTPUTS, TOLERANCE, export_onnx, grid, onnx_difference
 from nni_hyperfd.detection.network.retinaface import RetinaFace
 from nni_hyperfd.detection.network.weights import base_detector
-from nni_hyperfd.errors import DataError
+from nni_hyperfd.errors import DataError, TrainingError
 from nni_hyperfd.spaces.architecture import Architecture, mobilenet_v2
 
 onnx = pytest.importorskip("onnx")
@@ -46,8 +46,8 @@ def test_onnxruntime_agrees_with_torch(architecture: Architecture, tmp_path: Pat
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     assert [output.name for output in session.get_outputs()] == list(OUTPUTS)
     model.eval()
-    for height, width in ((96, 128), (64, 64), (160, 224)):  # the second and third were not traced
-        images = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(height)) * 255
+    for batch, height, width in ((1, 96, 128), (1, 64, 64), (3, 160, 224)):  # the first alone was traced
+        images = torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(height)) * 255
         with torch.no_grad():
             logits, boxes, landmarks = model(images)
         anchors = priors(height, width)
@@ -58,6 +58,21 @@ def test_onnxruntime_agrees_with_torch(architecture: Architecture, tmp_path: Pat
         )
         for name, mine, theirs in zip(OUTPUTS, wanted, session.run(None, {"images": images.numpy()})):
             np.testing.assert_allclose(theirs, mine.numpy(), atol=1e-3, rtol=1e-3, err_msg=name)
+
+
+def test_the_difference_is_seen(tmp_path: Path) -> None:
+    model, path = base_detector(mobilenet_v2()), tmp_path / "best.onnx"
+    export_onnx(model, path)
+    same = onnx_difference(model, path)
+    assert same.scores < TOLERANCE.scores
+    assert same.pixels < TOLERANCE.pixels
+    with torch.no_grad():
+        model.heads[0].bias += 0.1  # type: ignore[union-attr,operator]
+    other = onnx_difference(model, path)
+    assert other.pixels > TOLERANCE.pixels
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match="cannot be run"):
+        onnx_difference(model, path)
 
 
 def test_a_full_disk_keeps_the_last_file(

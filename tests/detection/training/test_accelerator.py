@@ -31,6 +31,7 @@ SETTINGS = {
     )
     for name in ("sgd", "adam")
 }
+SETTINGS["dynamic"] = HyperParameters(counts=(4, 10, 4) * 3)
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +71,7 @@ def assert_same(state: dict[str, Tensor], other: dict[str, Tensor], atol: float)
         assert difference <= atol, f"{name} differs by {difference}"
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "dynamic"])
 def test_training_equals_the_plain_engine(
     store: PixelStore, residents: Residents, plan: CropPlan, optimizer: str
 ) -> None:

@@ -261,3 +261,24 @@ def test_optimizers_are_the_supplements() -> None:
         False,
     )
     assert isinstance(make_optimizer(model, ADAM), torch.optim.Adam)
+
+
+# --- dynamic assignment ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"optimizer": "adam", "iou": 0.4, "crop": 0.55, "negp": 2, "locw": 8}]
+)
+def test_dynamic_assignment_trains_with_other_hyperparameters(
+    drawn_faces: Path, tmp_path: Path, settings: dict[str, object]
+) -> None:
+    store = open_pixels(load_dataset(drawn_faces), 192, tmp_path)
+    found = {}
+    for name, assign in (("iou", {}), ("dynamic", {"assign": "dynamic", "s_l1_a2": 3})):
+        hyperparameters = HyperParameters.from_parameters({**settings, **assign})
+        engine = CPUEngine(base_detector(mobilenet_v2()), store, hyperparameters, TINY)
+        found[name] = fine_tune(engine, store, hyperparameters, TINY, seed=0)
+        assert all(bool(torch.isfinite(part)) for point in found[name].curve for part in point.losses)
+        assert engine.faces_without >= 0
+    # Other positives, so other losses.
+    assert found["iou"].curve[0].losses != found["dynamic"].curve[0].losses

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nni_hyperfd.evidence.comparison import Scenario
-from nni_hyperfd.evidence.rivals.base import Experience, Profile, encode
+from nni_hyperfd.evidence.rivals.base import Known, Profile, one_hot
 from nni_hyperfd.evidence.table import canonical
 from nni_hyperfd.metafeature.features import ImageFeatures
 
@@ -38,7 +38,7 @@ def make_scenario(
     grid = grid or GRID
     rng = np.random.default_rng(seed)
     configurations = tuple(canonical(dict(zip(grid, values))) for values in itertools.product(*grid.values()))
-    x = encode(configurations)
+    x = one_hot(configurations)
     pairs = np.stack([x[:, i] * x[:, j] for i, j in itertools.combinations(range(x.shape[1]), 2)], 1)
     x = np.concatenate([x, 0.5 * pairs], axis=1)
     g = x @ rng.normal(size=x.shape[1])
@@ -57,7 +57,7 @@ def make_scenario(
     sizes = rng.integers(40, 90, sets)
     pool = (np.repeat(z, sizes, axis=0) @ projection + rng.normal(size=(sizes.sum(), 12))).astype(np.float32)
     levels = torch.from_numpy(pool @ rng.normal(size=(12, 258)).astype(np.float32)).view(-1, 3, 86)
-    source = ImageFeatures(levels, levels, torch.ones(len(pool), dtype=torch.long))
+    source = ImageFeatures(levels, levels.clone(), torch.ones(len(pool), dtype=torch.long))
     ends = np.cumsum(sizes)
     statistics = np.concatenate([z + 0.3 * rng.normal(size=z.shape), np.log(sizes)[:, None]], axis=1)
     profiles = tuple(
@@ -67,7 +67,7 @@ def make_scenario(
     known = aps[0][: offline + 1].copy()
     for row in known[:offline]:
         row[rng.permutation(len(row))[per_set:]] = np.nan
-    experience = Experience(
+    experience = Known(
         configurations,
         len(configurations),
         (*(f"offline{i}" for i in range(offline)), "server"),

@@ -10,7 +10,7 @@ import pytest
 
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.comparison import Scenario, expected_rank_at_random, run
-from nni_hyperfd.evidence.rivals.base import Task
+from nni_hyperfd.evidence.rivals.base import Study
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.spaces.space import standard_space
@@ -25,10 +25,10 @@ def scenario(scenario_of: Callable[..., Scenario]) -> Scenario:
 
 def searched(rival: HyperFD, scenario: Scenario, values: np.ndarray) -> list[list[int]]:
     rival.reset(scenario.experience, 0)
-    tasks = [Task(profile, 4, column) for profile, column in zip(scenario.profiles, values.T)]
-    for task in tasks:
-        rival.search(task)
-    return [[trial.index for trial in task.trials] for task in tasks]
+    tasks = [Study(profile, 4, column) for profile, column in zip(scenario.profiles, values.T)]
+    for study in tasks:
+        rival.search(study)
+    return [[trial.index for trial in study.trials] for study in tasks]
 
 
 def test_it_sees_only_what_was_paid_for_and_learns_from_that(scenario: Scenario) -> None:

@@ -1,127 +1,94 @@
-"""The variant: what looks alike is expected to behave alike, trials correct it, and customers may be stranger than offline sets."""
+"""What is measured is what is shipped: the rival tries, one by one, what a platform proposes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor
 
-from nni_hyperfd.evidence.comparison import Scenario, expected_rank_at_random, run
-from nni_hyperfd.evidence.rivals.base import Experience, FloatArray, Profile, Task
-from nni_hyperfd.evidence.rivals.gp_prior import GPPrior
-from nni_hyperfd.evidence.rivals.hyperfd_gp import Ensemble, HyperFDEnsemble, HyperFDGP
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.customer.client import TaskClient
+from nni_hyperfd.evidence.comparison import Scenario, run
+from nni_hyperfd.evidence.rivals.base import Profile, Study
+from nni_hyperfd.evidence.rivals.hyperfd import features_of
+from nni_hyperfd.evidence.rivals.hyperfd_gp import HyperFDGP
+from nni_hyperfd.evidence.table import parameters_of
+from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.ranker.settings import RankerSettings
+from nni_hyperfd.recommendation.expectation import Expectation
+from nni_hyperfd.spaces.space import standard_search_space, standard_space
 
 SPACE = standard_space("hpo")
-
-
-class Said:
-    """Stands where a warmed-up ranker is: its scores are given, its φ are the images' mean features."""
-
-    def __init__(self, scores: dict[int, FloatArray]) -> None:
-        self._scores = scores
-
-    def reset(self, experience: Experience, seed: int) -> None:
-        pass
-
-    def scores(self, profile: Profile) -> FloatArray:
-        return self._scores[id(profile)]
-
-    def meta_features(self, profile: Profile, count: int) -> Tensor:
-        return torch.from_numpy(profile.images.mean(axis=0)).expand(count, -1)
-
-
-def ensemble(scenario: Scenario, *scores: FloatArray) -> Ensemble:
-    """Rankers that give each task of the scenario these scores ``[K, D]``."""
-    width = len(scenario.experience.configurations)
-
-    def said(each: FloatArray) -> Said:
-        rows = [np.r_[column, np.zeros(width - len(column))] for column in each.T]
-        return Said({id(profile): row for profile, row in zip(scenario.profiles, rows)})
-
-    return Ensemble([said(each) for each in scores])  # type: ignore[list-item]
-
-
-def silent(scenario: Scenario) -> Ensemble:
-    """One ranker to which all configurations are alike."""
-    return ensemble(scenario, np.zeros_like(scenario.choose))
+QUICK = RankerSettings(batches=4, images=8, warmup_epochs=3, learning_rate=1e-3)
+FROZEN = replace(QUICK, mode="freeze_all")
 
 
 @pytest.fixture(scope="module")
-def varied(scenario_of: Callable[..., Scenario]) -> Scenario:
-    """Offline sets differ, and their tables are nearly free of noise."""
-    return scenario_of(tasks=2, offline=24, common=0.5, own=1.5, noise=0.1)
+def small(scenario_of: Callable[..., Scenario]) -> Scenario:
+    """All of the standard space; customers have just as many images as a sample, so that φ does not depend on the draw."""
+    found = scenario_of(tasks=3, offline=14)
+
+    def few(profile: Profile) -> Profile:
+        return replace(profile, members=profile.members[: QUICK.images])
+
+    return replace(found, profiles=tuple(few(each) for each in found.profiles))
 
 
-def test_scores_of_warm_ups_are_averaged_on_one_scale(varied: Scenario) -> None:
-    rng = np.random.default_rng(0)
-    first, second = rng.normal(size=(2, *varied.choose.shape))
-    profile, k = varied.profiles[1], varied.experience.candidates
-    together = ensemble(varied, first, 100 * second + 7).scores(profile, k)
-    other = ensemble(varied, 3 * first - 1, second).scores(profile, k)
-    assert together == pytest.approx(other)
-    assert together.mean() == pytest.approx(0)
-    assert together.std() == pytest.approx(1)
-    assert np.corrcoef(together, first[:, 1] + second[:, 1])[0, 1] > 0.99
-    assert not silent(varied).scores(profile, k).any()
+def tried(rival: HyperFDGP, scenario: Scenario, values: np.ndarray) -> list[list[int]]:
+    rival.reset(scenario.experience, 0)
+    studies = [Study(profile, 4, column) for profile, column in zip(scenario.profiles, values.T)]
+    for study in studies:
+        rival.search(study)
+    return [[each.index for each in study.trials] for study in studies]
 
 
-def test_the_best_by_the_warm_ups_are_tried(varied: Scenario) -> None:
-    rival = HyperFDEnsemble(ensemble(varied, varied.choose), "together")
-    rival.reset(varied.experience, 0)
-    task = Task(varied.profiles[0], 3, varied.choose[:, 0])
-    rival.search(task)
-    assert [trial.index for trial in task.trials] == np.argsort(-varied.choose[:, 0])[:3].tolist()
+def test_rival_and_platform_try_the_same(small: Scenario, tmp_path: Path) -> None:
+    """Three customers one after the other, the results of each before the next trial, a failed one among them."""
+    aps = small.choose.copy()
+    rival = HyperFDGP(SPACE, FROZEN)
+    aps[tried(rival, small, aps)[1][1], 1] = np.nan
+    expected = tried(rival, small, aps)
+    assert [len(each) for each in expected] == [4, 5, 4]
+
+    rival.reset(small.experience, 0)
+    platform = Platform.create(tmp_path / "platform", rival._ranker, rival._prepared.offline, "base", FROZEN)
+    for d, profile in enumerate(small.profiles):
+        client = TaskClient(platform, features_of(profile), "base")
+        task = client.open(f"customer{d}", standard_search_space("hpo"))
+        for index in expected[d]:
+            proposed = client.recommend(task, 1, method="hyperfd-gp").configurations[0]
+            assert SPACE.parse(proposed.parameters) == SPACE.parse(
+                parameters_of(small.experience.configurations[index])
+            )
+            ap = float(aps[index, d])
+            client.record(task, dict(proposed.parameters), None if np.isnan(ap) else ap)
+        client.update(task)
+    platform.close()
 
 
-def test_what_data_sets_look_like_helps_where_it_matters(
-    scenario_of: Callable[..., Scenario],
-) -> None:
-    """What customers like depends on three numbers that their images show."""
-    scenario = scenario_of(tasks=8, offline=40, common=0.3, own=1.5, noise=0.2)
-
-    def rank(rival: HyperFDGP) -> float:
-        return float(run(rival, scenario, budgets=(3,), seeds=(0,)).rank.mean())
-
-    seeing, blind = rank(HyperFDGP(SPACE, [silent(scenario)])), rank(HyperFDGP(SPACE, [None]))
-    assert seeing < 0.5 * expected_rank_at_random(scenario, 3)
-    assert seeing < blind
-
-
-def test_results_correct_what_the_offline_sets_say(scenario_of: Callable[..., Scenario]) -> None:
-    """All customers like the opposite of what the offline sets like."""
-    scenario = scenario_of(tasks=6, offline=20, common=1.0, own=0.2, noise=0.2)
-    opposite = 1.0 - scenario.choose
-    turned = replace(scenario, choose=opposite, judge=opposite)
-    stubborn = run(GPPrior(), turned, budgets=(4,), seeds=(0,)).rank
-    sure = run(HyperFDGP(SPACE, [None], own=(1.0,)), turned, budgets=(4,), seeds=(0,)).rank
-    open_minded = run(HyperFDGP(SPACE, [None]), turned, budgets=(4,), seeds=(0,)).rank
-    assert open_minded.mean() < stubborn.mean() - 10
-    assert open_minded.mean() <= sure.mean()
+def test_the_ranker_goes_on_learning(small: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One expectation a version: a new one after each update, and one for all customers of a ranker that never moves."""
+    made = []
+    begin = Expectation.__init__
+    monkeypatch.setattr(Expectation, "__init__", lambda self, *rest: made.append(self) or begin(self, *rest))
+    rival = HyperFDGP(SPACE, QUICK, warm_ups=1)
+    first = run(rival, small, budgets=(3,), seeds=(0, 1)).rank
+    assert len(made) == 6
+    assert np.isfinite(first).all()
+    moved = [task.offline_phi for task in rival._past]
+    assert not np.allclose(moved[0], moved[-1])
+    np.testing.assert_array_equal(run(rival, small, budgets=(3,), seeds=(1,)).rank[0, 0], first[0, 1])
+    made.clear()
+    run(HyperFDGP(SPACE, FROZEN), small, budgets=(3,), seeds=(0,))
+    assert len(made) == 1
 
 
-def test_it_sees_only_what_was_paid_for(scenario_of: Callable[..., Scenario]) -> None:
-    scenario = scenario_of(tasks=3, offline=12)
-
-    def tried(values: np.ndarray) -> list[list[int]]:
-        rival = HyperFDGP(SPACE, [silent(scenario)])
-        rival.reset(scenario.experience, 0)
-        tasks = [Task(profile, 4, column) for profile, column in zip(scenario.profiles, values.T)]
-        for task in tasks:
-            rival.search(task)
-        return [[trial.index for trial in task.trials] for task in tasks]
-
-    first = tried(scenario.choose)
-    unseen = np.random.default_rng(1).random(scenario.choose.shape)
+def test_it_sees_only_what_was_paid_for(small: Scenario) -> None:
+    rival = HyperFDGP(SPACE, QUICK, at_once=2)
+    first = tried(rival, small, small.choose)
+    unseen = np.random.default_rng(1).random(small.choose.shape)
     for d, indices in enumerate(first):
-        unseen[indices, d] = scenario.choose[indices, d]
-    assert tried(unseen) == first
-    # A failed training gives its place to another one, and a run begins anew after reset.
-    failed = scenario.choose.copy()
-    failed[first[0][0], 0] = np.nan
-    assert len(tried(failed)[0]) == 5
-    assert tried(scenario.choose) == first
+        unseen[indices, d] = small.choose[indices, d]
+    assert tried(rival, small, unseen) == first

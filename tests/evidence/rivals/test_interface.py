@@ -13,7 +13,7 @@ from _pytest.mark import ParameterSet
 
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.comparison import Scenario, expected_rank_at_random, run
-from nni_hyperfd.evidence.rivals.base import Rival, Task
+from nni_hyperfd.evidence.rivals.base import Rival, Study
 from nni_hyperfd.evidence.rivals.best_on_server import BestOnServer
 from nni_hyperfd.evidence.rivals.gp_prior import GPPrior
 from nni_hyperfd.evidence.rivals.hyperstar import HyperSTAR, HyperSTARSettings
@@ -92,11 +92,11 @@ class Guarded:
 
 def search_all(
     rival: Rival, scenario: Scenario, values: np.ndarray, budget: int, seed: int = 0
-) -> list[Task]:
+) -> list[Study]:
     rival.reset(scenario.experience, seed)
-    tasks = [Task(profile, budget, column) for profile, column in zip(scenario.profiles, values.T)]
-    for task in tasks:
-        rival.search(task)
+    tasks = [Study(profile, budget, column) for profile, column in zip(scenario.profiles, values.T)]
+    for study in tasks:
+        rival.search(study)
     return tasks
 
 
@@ -107,9 +107,9 @@ def test_no_ap_is_seen_that_was_not_paid_for(make: Callable[[], Rival], scenario
     tried = []
     for profile, column in zip(scenario.profiles[:3], scenario.choose.T):
         guarded = Guarded(column)
-        task = Task(profile, 5, guarded)  # type: ignore[arg-type]
-        rival.search(task)
-        assert guarded.looked_at == [trial.index for trial in task.trials]
+        study = Study(profile, 5, guarded)  # type: ignore[arg-type]
+        rival.search(study)
+        assert guarded.looked_at == [trial.index for trial in study.trials]
         assert len(set(guarded.looked_at)) == 5
         tried.append(guarded.looked_at)
     # The same again with other values wherever it did not look: it cannot have known, so it does the same.
@@ -117,7 +117,7 @@ def test_no_ap_is_seen_that_was_not_paid_for(make: Callable[[], Rival], scenario
     for d, indices in enumerate(tried):
         other[indices, d] = scenario.choose[indices, d]
     again = search_all(make(), scenario, other, 5)[:3]
-    assert [[trial.index for trial in task.trials] for task in again] == tried
+    assert [[trial.index for trial in study.trials] for study in again] == tried
 
 
 @every_rival
@@ -133,9 +133,9 @@ def test_failures_give_their_place_to_the_next(make: Callable[[], Rival], scenar
     first = search_all(make(), scenario, scenario.choose, 4)[0].trials[0].index
     broken = scenario.choose.copy()
     broken[first] = np.nan
-    for task in search_all(make(), scenario, broken, 4):
-        assert sum(not math.isnan(trial.ap) for trial in task.trials) == 4
-        assert task.left == 0
+    for study in search_all(make(), scenario, broken, 4):
+        assert sum(not math.isnan(trial.ap) for trial in study.trials) == 4
+        assert study.left == 0
 
 
 @every_rival
@@ -178,20 +178,20 @@ def test_random_search_meets_its_expectation(scenario: Scenario) -> None:
 
 
 def test_a_task_guards_its_budget(scenario: Scenario) -> None:
-    task = Task(scenario.profiles[0], 2, np.array([0.3, math.nan, 0.5, 0.7]))
-    assert math.isnan(task.evaluate(1))
-    assert task.left == 2
+    study = Study(scenario.profiles[0], 2, np.array([0.3, math.nan, 0.5, 0.7]))
+    assert math.isnan(study.evaluate(1))
+    assert study.left == 2
     with pytest.raises(DataError, match="tried before"):
-        task.evaluate(1)
+        study.evaluate(1)
     with pytest.raises(DataError, match="unknown"):
-        task.evaluate(4)
+        study.evaluate(4)
     with pytest.raises(DataError, match="unknown"):
-        task.evaluate(-1)
-    task.evaluate_ranking([1, 3, 0], trials=1)
-    assert task.left == 1
-    assert task.evaluate(0) == 0.3
+        study.evaluate(-1)
+    study.evaluate_ranking([1, 3, 0], trials=1)
+    assert study.left == 1
+    assert study.evaluate(0) == 0.3
     with pytest.raises(DataError, match="spent"):
-        task.evaluate(2)
+        study.evaluate(2)
 
 
 def test_best_on_server_says_what_it_lacks(scenario: Scenario) -> None:

@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from nni_hyperfd.evidence.comparison import Scenario
 from nni_hyperfd.evidence.rivals import completion
-from nni_hyperfd.evidence.rivals.base import Task, encode
+from nni_hyperfd.evidence.rivals.base import Study, one_hot
 from nni_hyperfd.evidence.rivals.choices import Choices
 from nni_hyperfd.evidence.rivals.completion import Completion
 from nni_hyperfd.evidence.rivals.hyperstar import agreement, similarity_loss
@@ -73,9 +73,9 @@ def test_the_portfolio_rival_takes_full_rows_as_measured(scenario_of: Callable[.
     expected = greedy_portfolio((high - aps) / (high - low), 3)
     rival = Portfolio()
     rival.reset(full.experience, 0)
-    task = Task(full.profiles[0], 3, full.choose[:, 0])
-    rival.search(task)
-    assert [trial.index for trial in task.trials] == expected
+    study = Study(full.profiles[0], 3, full.choose[:, 0])
+    rival.search(study)
+    assert [trial.index for trial in study.trials] == expected
 
 
 def brute_force(
@@ -112,14 +112,14 @@ def test_completion_is_the_exact_posterior(
     np.testing.assert_allclose(fitted.complete(aps), brute_force(fitted, weights, small, aps), atol=1e-6)
 
     # A finished task is one more row, and a running one is predicted as that row would be.
-    task = Task(small.profiles[0], 3, small.choose[:, 0])
-    task.evaluate_ranking([4, 11, 2])
+    study = Study(small.profiles[0], 3, small.choose[:, 0])
+    study.evaluate_ranking([4, 11, 2])
     row = np.full((1, 18), np.nan)
     row[0, [4, 11, 2]] = small.choose[[4, 11, 2], 0]
     more = np.concatenate([aps, row])
     exact = brute_force(fitted, weights, small, more)
-    np.testing.assert_allclose(fitted.learn(task).complete(more)[-1], exact[-1], atol=1e-6)
-    mean, covariance = fitted.posterior(task)
+    np.testing.assert_allclose(fitted.learn(study).complete(more)[-1], exact[-1], atol=1e-6)
+    mean, covariance = fitted.posterior(study)
     seen = completion.observe(row[0], fitted.spread)
     np.testing.assert_allclose(seen.center + seen.scale * mean, exact[-1], atol=1e-6)
     assert np.linalg.eigvalsh(covariance).min() > -1e-8
@@ -188,7 +188,7 @@ def test_rank_svm_is_at_its_minimum_and_orders_what_can_be_ordered() -> None:
 
 
 def test_encoding_counts_the_keys_that_differ() -> None:
-    rows = encode(['{"d":1,"k":"a"}', '{"d":2,"k":"a","m":"b"}', '{"d":2,"k":"a","m":"c"}'])
+    rows = one_hot(['{"d":1,"k":"a"}', '{"d":2,"k":"a","m":"b"}', '{"d":2,"k":"a","m":"c"}'])
     distances = ((rows[:, None] - rows) ** 2).sum(-1) / 2
     np.testing.assert_array_equal(distances, [[0, 2, 2], [2, 0, 1], [2, 1, 0]])
     assert (rows.sum(1) == 3).all()
@@ -239,11 +239,11 @@ def test_a_suggestion_becomes_the_nearest_untried_candidate(scenario_of: Callabl
         aps=whole.experience.aps[:, kept],
     )
     choices = Choices(experience)
-    task = Task(whole.profiles[0], 3, whole.choose[kept, 0])
+    study = Study(whole.profiles[0], 3, whole.choose[kept, 0])
     rng = np.random.default_rng(0)
     wanted = choices.parameters[7]
-    assert choices.nearest(wanted, task, rng) == 7
-    task.evaluate(7)
+    assert choices.nearest(wanted, study, rng) == 7
+    study.evaluate(7)
     differing = [sum(each[key] != wanted[key] for key in wanted) for each in choices.parameters]
     next_best = {k for k, d in enumerate(differing) if d == 1}
-    assert {choices.nearest(wanted, task, rng) for _ in range(60)} == next_best
+    assert {choices.nearest(wanted, study, rng) for _ in range(60)} == next_best

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -13,20 +10,13 @@ import pytest
 from nni_hyperfd.evidence.comparison import Scenario
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.spaces.space import standard_space
+from tests.fixtures.scripts import script
 
 
 @pytest.fixture(scope="module")
 def noise_cost() -> ModuleType:
     """benchmarks/noise_cost.py as a module."""
-    path = Path(__file__).parents[3] / "benchmarks" / "noise_cost.py"
-    spec = spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    # Its dataclasses look their module up.
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("benchmarks/noise_cost.py")
 
 
 def test_the_cost_is_measured_against_the_same_run_without_noise(

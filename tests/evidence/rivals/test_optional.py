@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.comparison import Scenario
-from nni_hyperfd.evidence.rivals.base import Rival, Task
+from nni_hyperfd.evidence.rivals.base import Rival, Study
 from nni_hyperfd.evidence.rivals.multi_task_gp import MultiTaskGP
 from nni_hyperfd.evidence.rivals.optional import global_numpy_seed
 from nni_hyperfd.evidence.rivals.rgpe import RGPE
@@ -56,10 +56,10 @@ def test_the_best_is_found_where_it_was_the_best_before(
     rival = make()
     rival.reset(alike.experience, 0)
     for profile, column in zip(alike.profiles, alike.choose.T):
-        task = Task(profile, 3, column)
-        rival.search(task)
-        assert task.trials[0].index == column.argmax()
-        assert len({trial.index for trial in task.trials}) == 3
+        study = Study(profile, 3, column)
+        rival.search(study)
+        assert study.trials[0].index == column.argmax()
+        assert len({trial.index for trial in study.trials}) == 3
 
 
 @pytest.mark.parametrize(("make", "module"), [(MultiTaskGP, "botorch"), (RGPE, "openbox")])
@@ -75,9 +75,9 @@ def test_the_slow_ones_search_equally_past_failures_to_the_end(
     for _ in range(2):
         rival = make()
         rival.reset(small.experience, 5)
-        task = Task(small.profiles[0], 6, column)
-        rival.search(task)
-        found.append([trial.index for trial in task.trials])
+        study = Study(small.profiles[0], 6, column)
+        rival.search(study)
+        found.append([trial.index for trial in study.trials])
     assert sorted(found[0]) == list(range(6))
     assert found[0] == found[1]
 
@@ -93,9 +93,9 @@ def test_zero_shot_is_the_greedy_portfolio_of_ranks(scenario_of: Callable[..., S
         reached = np.minimum(reached, ranks[:, expected[-1:]])
     rival = SyneTuneZeroShot()
     rival.reset(full.experience, 0)
-    task = Task(full.profiles[0], 3, full.choose[:, 0])
-    rival.search(task)
-    assert [trial.index for trial in task.trials] == expected
+    study = Study(full.profiles[0], 3, full.choose[:, 0])
+    rival.search(study)
+    assert [trial.index for trial in study.trials] == expected
 
 
 def test_the_box_holds_the_values_of_the_best_alone(scenario_of: Callable[..., Scenario]) -> None:
@@ -110,9 +110,9 @@ def test_the_box_holds_the_values_of_the_best_alone(scenario_of: Callable[..., S
     assert 1 < len(inside) < len(known)
     tried = set()
     for _ in range(20):
-        task = Task(full.profiles[0], 1, full.choose[:, 0])
-        rival._spend(task, full.experience.aps)
-        tried.add(task.trials[0].index)
+        study = Study(full.profiles[0], 1, full.choose[:, 0])
+        rival._spend(study, full.experience.aps)
+        tried.add(study.trials[0].index)
     assert tried == inside
 
 

@@ -87,6 +87,28 @@ def test_the_newest_the_first_and_those_that_are_needed_stay(store: Store) -> No
     assert prune(store, Keeping(versions=2)) == Pruned(0, 0, 0)
 
 
+def test_what_the_guard_holds_back_is_bounded_while_it_holds_back_everything(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(store, "good", space="good")
+    few = Keeping(held=3)
+    for i in range(8):
+        finish(store, f"bad {i}", published=False, space=f"space {i}")
+        prune(store, few, at_once=1)
+    assert kept(store) == [0, 1, 7, 8, 9]
+    encoders = {i: store.own_encoder(f"space {i - 2}", i) for i in range(2, 10)}
+    assert [i for i, found in encoders.items() if found] == [7, 8, 9]
+    assert main(["status", "--platform", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "`hyperfd publish 7`" in told
+    assert "`hyperfd publish 6`" not in told
+    with pytest.raises(PlatformError, match="version 6 is not kept any more"):
+        store.publish(6)
+    store.publish(7)
+    assert store.newest().number == 7
+    assert store.own_encoder("space 5", 7) == b"encoder bad 5"
+
+
 def test_of_the_versions_that_open_experiments_read_the_newest_stay(store: Store) -> None:
     for i in range(6):
         finish(store, f"done {i}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from nni_hyperfd.cli import main
 from nni_hyperfd.errors import UpdateLostError
 from nni_hyperfd.platform.state import turns
 from nni_hyperfd.platform.state.records import FirstState, NewTask
@@ -133,3 +135,30 @@ def test_the_queue_is_to_be_seen(store: Store, clock: Clock) -> None:
     }
     turn = store.turn()
     assert (turn.experiment_id, turn.seconds, turn.waiting) == ("exp of ada", 6.0, (4.0, 1.0))
+
+
+def test_the_status_says_whose_turn_it_is_and_who_waits(
+    store: Store, clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def update() -> str:
+        assert main(["status", "--platform", str(tmp_path)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return next(line for line in lines if line.startswith("Update")).removeprefix("Update").strip()
+
+    assert update() == "none under way"
+    tasks = {name: open_task(store, name, f"exp-of-{name}") for name in ("ada", "bob", "cleo")}
+    store.take_lease("one", tasks["ada"], LEASE_SECONDS)
+    clock.now += 2
+    assert update() == "exp-of-ada for 2 s; 0 waiting"
+    store.take_lease("two", tasks["bob"], LEASE_SECONDS)
+    clock.now += 3
+    store.take_lease("three", tasks["cleo"], LEASE_SECONDS)
+    clock.now += 1
+    assert update() == "exp-of-ada for 6 s; 2 waiting, the first for 4 s"
+    assert main(["status", "--platform", str(tmp_path), "--json"]) == 0
+    turn = json.loads(capsys.readouterr().out)["turn"]
+    assert turn == {"experiment_id": "exp-of-ada", "seconds": 6.0, "waiting": [4.0, 1.0]}
+    store.release_lease("one")
+    assert update() == "nobody; 2 waiting, the first for 4 s"
+    clock.now += QUEUE_SECONDS
+    assert update() == "none under way"

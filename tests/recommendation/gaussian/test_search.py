@@ -1,4 +1,4 @@
-"""Plans: one after the other, each as if those before it came out as expected, and corrected by what did come out."""
+"""Plans: one after the other, each in view of what those before it may bring, and corrected by what did come out."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from scipy.special import softmax
 from scipy.stats import multivariate_normal
 
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe
-from nni_hyperfd.recommendation.gaussian.search import OWN, Finished, Search, Sight, expected_improvement
-from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess
+from nni_hyperfd.recommendation.gaussian.search import (
+    OWN,
+    Finished,
+    Search,
+    Sight,
+    _Belief,
+    expected_improvement,
+    gain_of_next,
+)
+from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess, posterior
 
 CONFIGURATIONS = np.stack(np.meshgrid(np.arange(4.0), np.arange(3.0)), -1).reshape(-1, 2)
 K = len(CONFIGURATIONS)
@@ -163,3 +171,37 @@ def test_hypotheses_are_believed_in_inverse_proportion_to_what_is_a_customers_ow
     np.testing.assert_allclose(search(process, past).plan(NOTHING, NONE, NONE).expected, expected, atol=1e-8)
     wrong = np.array(foretold) / np.sum(foretold) @ np.stack(each)
     assert np.abs(wrong - expected).max() > 1e-4, "it would be seen if they were believed alike"
+
+
+def test_a_trial_beside_a_running_one_is_chosen_by_the_mean_over_what_that_may_bring(
+    process: TaskProcess,
+) -> None:
+    """Against very many results of the running trial, drawn one by one and taken in as the measurements that they will be."""
+    aps = with_results({4: 0.5, 9: 0.6})
+    running = np.arange(K) == 7
+    seen = observe(aps, process.spread)
+    whole = process.customer(np.zeros(0), CONFIGURATIONS)
+    shared, alone = process.covariance([whole])
+    mean, covariance, _ = posterior(whole.mean, shared + alone, seen.indices, seen.values, process.noise)
+    deviation = np.sqrt(covariance[7, 7] + process.noise)
+    tried = running | ~np.isnan(aps)
+    gains = []
+    for z in np.random.default_rng(0).normal(size=4000):
+        then, left, _ = posterior(mean, covariance, np.array([7]), mean[[7]] + z * deviation, process.noise)
+        gains.append(gain_of_next(then, left, tried))
+    believed = _Belief(process, mean, covariance, 0.0).gain_beside(np.array([7]), tried)
+    np.testing.assert_allclose(believed, np.mean(gains, axis=0), rtol=0.1, atol=2e-3)
+    by_hand = int(np.argmax(np.where(tried, -np.inf, believed)))
+    assert search(process, own=(1.0,)).plan(aps, running, NONE).order[0] == by_hand
+
+
+def test_what_runs_is_not_taken_for_what_is_expected_of_it(process: TaskProcess) -> None:
+    """A running trial moves the choice away from its like, as a failed one does not; expectations stay as they were."""
+    first = search(process).plan(NOTHING, NONE, NONE)
+    running = np.arange(K) == first.order[0]
+    beside = search(process).plan(NOTHING, running, NONE)
+    instead = search(process).plan(NOTHING, NONE, running)
+    np.testing.assert_array_equal(beside.expected, first.expected)
+    apart = np.abs(CONFIGURATIONS - CONFIGURATIONS[first.order[0]]).sum(axis=1)
+    assert apart[beside.order[0]] >= apart[instead.order[0]]
+    np.testing.assert_array_equal(beside.order, search(process).plan(NOTHING, running, NONE).order)

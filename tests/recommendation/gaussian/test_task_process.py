@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from nni_hyperfd.recommendation.gaussian.factor import differentiable_factor, factor
+from nni_hyperfd.recommendation.gaussian.factor import factor
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe
 from nni_hyperfd.recommendation.gaussian.search import Eye, Search
 from nni_hyperfd.recommendation.gaussian.task_process import (
@@ -15,6 +15,7 @@ from nni_hyperfd.recommendation.gaussian.task_process import (
     Expected,
     TaskProcess,
     Weights,
+    _Table,
     posterior,
 )
 
@@ -97,6 +98,27 @@ def test_the_weights_are_the_most_probable_ones_nearby(table: FloatArray, proces
             assert probability(Weights(**moved)) < best + 0.02, name
 
 
+@pytest.mark.parametrize("places", [PLACES, PLACES[:, :0]], ids=["seeing", "blind"])
+def test_derivatives_are_those_of_the_covariance(places: FloatArray) -> None:
+    """One configuration may be measured twice on a set, or on several sets."""
+    rng = np.random.default_rng(1)
+    sets, configurations = torch.from_numpy(rng.integers(0, 6, 20)), torch.from_numpy(rng.integers(0, 7, 20))
+    steps = torch.from_numpy(np.abs(CONFIGURATIONS[:, None] - CONFIGURATIONS))
+    table = _Table(sets, configurations, steps, torch.from_numpy(places))
+    kernels, alike = torch.from_numpy(rng.normal(size=(3, 7, 7))), torch.from_numpy(rng.normal(size=(6, 6)))
+    slope = torch.from_numpy(rng.normal(size=(20, 20)))
+
+    def value(kernels: torch.Tensor, alike: torch.Tensor) -> float:
+        return (slope * table.covariance(kernels, alike, torch.tensor(0.1))).sum().item()
+
+    before = value(kernels, alike)
+    for place, by in enumerate(table.pulled_back(slope, kernels, alike)):
+        for index in np.ndindex(by.shape):
+            moved = [kernels.clone(), alike.clone()]
+            moved[place][index] += 1.0  # the covariance is linear in each
+            assert value(*moved) - before == pytest.approx(by[index].item(), abs=1e-9)
+
+
 def test_a_posterior_is_that_of_the_joint_normal_distribution() -> None:
     rng = np.random.default_rng(2)
     root = rng.normal(size=(5, 5))
@@ -109,6 +131,10 @@ def test_a_posterior_is_that_of_the_joint_normal_distribution() -> None:
     np.testing.assert_allclose(found_spread, spread - gain @ spread[at])
     expected = multivariate_normal(mean[at], noisy).logpdf(values)
     assert density == pytest.approx(expected + np.log(2 * np.pi))
+    part = posterior(mean, spread, at, values, noise, slice(2, None))
+    np.testing.assert_allclose(part[0], found_mean[2:])
+    np.testing.assert_allclose(part[1], found_spread[2:, 2:])
+    assert part[2] == density
     nothing = posterior(mean, spread, np.arange(0), np.zeros(0), noise)
     np.testing.assert_array_equal(nothing[0], mean)
     assert nothing[2] == 0
@@ -153,9 +179,6 @@ def test_a_factor_is_exact_where_it_can_be_and_as_near_as_can_be_elsewhere() -> 
     singular = np.ones((5, 5))
     found = factor(singular)
     np.testing.assert_allclose(found @ found.T, singular, atol=1e-9)
-    np.testing.assert_allclose(differentiable_factor(torch.from_numpy(singular)), found, atol=1e-5)
     for hopeless in (-np.eye(3), np.full((3, 3), np.nan)):
         with pytest.raises(np.linalg.LinAlgError, match="not positive definite"):
             factor(hopeless)
-        with pytest.raises(np.linalg.LinAlgError, match="not positive definite"):
-            differentiable_factor(torch.from_numpy(hopeless))

@@ -1,0 +1,143 @@
+"""How every method would have fared on data sets that are not in this repository (``hyperfd table judge``).
+
+The methods know what the committed tables know; the new data sets come as customers among the known ones, in random
+orders, and only they are judged. Nothing is chosen by what comes out: trials, methods and orders are fixed beforehand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nni_hyperfd.errors import DataError
+from nni_hyperfd.evidence.comparison import Outcome
+from nni_hyperfd.evidence.inputs import Inputs
+from nni_hyperfd.evidence.page import lines, number
+from nni_hyperfd.evidence.table import SERVER, LookupTable
+from nni_hyperfd.metafeature.features import ImageFeatures
+
+FloatArray = NDArray[np.float64]
+
+QUICK = ("random", "best-on-server", "mean-rank", "portfolio", "rank-portfolio", "gp-prior", "tpe")
+"""Methods that take seconds; judged unless others are named."""
+SEEDS = 8
+"""Orders in which the customers come."""
+RESAMPLES = 10_000
+
+
+def with_newcomers(
+    inputs: Inputs, rows: LookupTable, features: Mapping[str, ImageFeatures], budget: str
+) -> Inputs:
+    """The known customers and, behind them, new ones.
+
+    Args:
+        inputs: What is known.
+        rows: Measured rows of the new data sets; those of other data sets and budgets are passed over.
+        features: Name -> image-level features of a new data set's training images.
+        budget: Of the rows in ``inputs``.
+
+    Raises:
+        DataError: A new data set has the name of a known one, or no row of that budget.
+    """
+    known = [name for name in features if name in inputs.data.customers or name == SERVER]
+    if known:
+        raise DataError(
+            f"--data {known[0]} has the name of a data set that the tables know: rename its folder before it is measured."
+        )
+    mine = LookupTable(row for row in rows if row.data_set in features and row.budget == budget)
+    for name in features:
+        if not len(mine.select(data_sets=(name,))):
+            raise DataError(
+                f"--rows has no row of {name} with budget {budget!r}: measure it with "
+                f"'hyperfd table build --data {name} --budget {budget}'."
+            )
+    customers = {**inputs.data.customers, **features}
+    return replace(
+        inputs,
+        customers=LookupTable.merge([inputs.customers, mine]),
+        data=replace(inputs.data, customers=customers),
+    )
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % interval by the bootstrap."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap(values: FloatArray, seed: int = 0) -> Interval:
+    """Mean of ``[D]`` values, one a customer, and the 95 % percentile interval over customers drawn with repetition.
+
+    For two methods give the differences, customer by customer: the bootstrap is then paired (Efron, Tibshirani 1993).
+    A single customer says nothing about others: the interval is NaN.
+    """
+    if len(values) < 2:
+        return Interval(float(values.mean()), math.nan, math.nan)
+    drawn = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = np.quantile(values[drawn].mean(axis=1), (0.025, 0.975))
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def only(outcome: Outcome, names: Iterable[str]) -> Outcome:
+    """An outcome on some of its tasks."""
+    at = [outcome.tasks.index(name) for name in names]
+    return Outcome(
+        outcome.method,
+        outcome.scenario,
+        tuple(outcome.tasks[d] for d in at),
+        outcome.budgets,
+        outcome.rank[:, :, at],
+        outcome.ap[:, :, at],
+        outcome.random_ap[:, at],
+    )
+
+
+def verdict(outcomes: Sequence[Outcome], trials: int) -> str:
+    """A markdown table, best method first: rank on each data set and in the mean, errors, ΔAP, and the distance to the first.
+
+    ± orders is the standard error over orders of the customers; the intervals are over customers. The last column is the
+    mean difference in rank to the first line, paired by customer: a method is behind where the whole interval is above 0.
+    """
+    ranked = sorted(outcomes, key=lambda each: float(each.rank[each.budgets.index(trials)].mean()))
+    first = ranked[0].rank[ranked[0].budgets.index(trials)].mean(axis=0)
+    rows = []
+    for outcome in ranked:
+        at = outcome.budgets.index(trials)
+        ranks, seeds = outcome.rank[at].mean(axis=0), outcome.rank.shape[1]
+        spread = outcome.rank[at].mean(axis=1).std(ddof=1) / math.sqrt(seeds) if seeds > 1 else math.nan
+        over, behind = bootstrap(ranks), bootstrap(ranks - first)
+        cells = [f"{value:.1f}" for value in ranks]
+        gain = float(outcome.delta_ap()[at].mean())
+        distance = "–" if outcome is ranked[0] else f"{behind.mean:+.1f} {_between(behind)}"
+        rows.append(
+            [
+                outcome.method,
+                *cells,
+                f"{over.mean:.1f}",
+                number(spread),
+                _between(over),
+                f"{gain:+.2f}",
+                distance,
+            ]
+        )
+    head = [
+        "method",
+        *ranked[0].tasks,
+        "rank % ↓",
+        "± orders",
+        "95 % over customers",
+        "ΔAP ↑",
+        "behind the first",
+    ]
+    return lines(head, rows)
+
+
+def _between(found: Interval) -> str:
+    return "–" if math.isnan(found.low) else f"[{found.low:.1f}, {found.high:.1f}]"

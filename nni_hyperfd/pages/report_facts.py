@@ -1,0 +1,212 @@
+"""What a finished experiment has to tell; the page, the model card and the terminal show the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nni_hyperfd.detection.evaluation.bootstrap import Interval, ap_interval
+from nni_hyperfd.detection.evaluation.held_out import FILE_NAME, RESULT, HeldOut, read_held_out
+from nni_hyperfd.detection.network.weights import BEST
+from nni_hyperfd.errors import DataError, SpaceError
+from nni_hyperfd.spaces.configuration import Configuration
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a trial of this package left in its folder.
+
+    Args:
+        folder: with its weights.
+        result: content of its ``result.json``.
+    """
+
+    folder: Path
+    result: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path | None) -> Training | None:
+        """What lies in ``folder``; None where there is no result of such a trial, or its weights are gone."""
+        if folder is None or not (folder / BEST).is_file():
+            return None
+        try:
+            result = json.loads((folder / RESULT).read_text())
+            numbers = [
+                result["val_ap"],
+                result["test_ap"],
+                result["base"]["val_ap"],
+                result["base"]["test_ap"],
+            ]
+            whole = all(isinstance(each, int | float) for each in numbers)
+            whole = whole and isinstance(result["budget"], dict) and isinstance(result["curve"], list)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return cls(folder, result) if whole else None
+
+    @property
+    def kept_base(self) -> bool:
+        """Training did not beat the base on val, so the weights are the base's."""
+        return self.result.get("kept") == "base"
+
+    @property
+    def val_ap(self) -> float:
+        """AP@50 on val of the weights in the folder."""
+        measured = self.result["base"] if self.kept_base else self.result
+        return float(measured["val_ap"])
+
+    @property
+    def curve(self) -> list[tuple[float, float]]:
+        """(epoch, AP@50 on val), beginning with the base."""
+        points = [(float(epoch), float(ap)) for epoch, ap in self.result["curve"]]
+        return [(0.0, float(self.result["base"]["val_ap"])), *points]
+
+
+@dataclass(frozen=True)
+class TrialFacts:
+    """One trial.
+
+    Args:
+        number: counted from 1, in the order in which they began.
+        job_id: NNI's.
+        parameters: what it ran.
+        place: in the recommended ranking, counted from 1; None where it is not in there.
+        score: what the platform foretold for it.
+        ap, test_ap: AP@50 as it was reported; None where there is none.
+        seconds: of its training.
+        reports: AP@50 after each validation, as it was reported.
+        ended: it has stopped.
+        training: what it left in its folder.
+    """
+
+    number: int
+    job_id: str
+    parameters: Mapping[str, Any]
+    place: int | None
+    score: float | None
+    ap: float | None
+    test_ap: float | None
+    seconds: float | None
+    reports: tuple[float, ...]
+    ended: bool
+    training: Training | None
+
+    @property
+    def name(self) -> str:
+        """Its configuration, in one line."""
+        try:
+            return str(Configuration.from_parameters(self.parameters))
+        except SpaceError:
+            return ", ".join(f"{key} {value}" for key, value in self.parameters.items())
+
+    @property
+    def curve(self) -> list[tuple[float, float]]:
+        """(epoch, AP@50 on val); a trial of the user's own says no epochs, so its reports are counted."""
+        if self.training:
+            return self.training.curve
+        return [(float(number), ap) for number, ap in enumerate(self.reports, start=1)]
+
+    @property
+    def epochs(self) -> int | None:
+        """Epochs that were trained, as far as validations tell."""
+        return int(self.training.curve[-1][0]) if self.training else None
+
+    @property
+    def in_hand(self) -> float:
+        """AP@50 on val of the detector that it left; less than any AP where it left none."""
+        return self.training.val_ap if self.training else -1.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The best detector on one split: AP@50 with its interval, and everything that it found."""
+
+    name: str
+    split: HeldOut
+    ap: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Messages of one kind that left the machine: how many, and bytes in all."""
+
+    call: str
+    messages: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ReportFacts:
+    """One experiment.
+
+    Args:
+        experiment_id: NNI's.
+        folder: of the experiment.
+        data: folder of the images; None where nobody knows.
+        state: one sentence on whether it is over.
+        method, version: of the recommendation, where there was one.
+        wanted: results that were wanted.
+        platform: where the platform is.
+        trials: all of them, in their order.
+        seconds: that NNI ran.
+        sent: what left the machine.
+        learned: one sentence on the platform's update.
+    """
+
+    experiment_id: str
+    folder: Path
+    data: Path | None
+    state: str
+    method: str | None
+    version: int | None
+    wanted: int | None
+    platform: str | None
+    trials: tuple[TrialFacts, ...]
+    seconds: float
+    sent: tuple[Sent, ...]
+    learned: str
+
+    @property
+    def finished(self) -> list[TrialFacts]:
+        """Trials with a result."""
+        return [trial for trial in self.trials if trial.ap is not None]
+
+    @cached_property
+    def best(self) -> TrialFacts | None:
+        """The trial that left the detector with the best AP@50 on val; of equal ones the one that trained better.
+
+        Where no trial left a detector, the one that reported the best result.
+        """
+        return max(self.finished, key=lambda trial: (trial.in_hand, trial.ap or 0.0), default=None)
+
+    @cached_property
+    def measured(self) -> tuple[Measured, ...]:
+        """The best detector on val and test; empty where its trial kept no detections."""
+        if self.best is None or self.best.training is None:
+            return ()
+        try:
+            splits = read_held_out(self.best.training.folder / FILE_NAME)
+        except DataError:
+            return ()
+        return tuple(
+            Measured(name, split, split.ap, ap_interval(split.found, split.truth, len(split.names)))
+            for name, split in splits.items()
+        )
+
+    def missing(self) -> list[str]:
+        """What cannot be shown, a sentence each."""
+        said = []
+        if self.best and self.best.training is None:
+            said.append(
+                "The best trial left no detector of this package in its folder (the trial is your own, or its folder is gone), so there "
+                "are no intervals, no precision-recall curves, no pictures, and no detector to hand out."
+            )
+        elif self.best and not self.measured:
+            said.append(
+                f"The best trial kept no {FILE_NAME} that can be read, so there are no intervals, no precision-recall curves and no pictures."
+            )
+        return said

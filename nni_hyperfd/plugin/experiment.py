@@ -1,0 +1,308 @@
+"""One NNI experiment seen from its dispatcher: its records, its customer, its task, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
+
+from nni_hyperfd.customer.result import Result, read_metric
+from nni_hyperfd.customer.settings import Settings
+from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PluginError, RefusedError
+from nni_hyperfd.plugin.memo import Memo, Presence, write_receipt
+from nni_hyperfd.plugin.page import Page
+from nni_hyperfd.plugin.records import Records
+from nni_hyperfd.plugin.trials import Job
+from nni_hyperfd.spaces.unread import refuse_unread_space
+
+if TYPE_CHECKING:
+    from nni_hyperfd.protocol.messages import Recommendation
+
+logger = logging.getLogger(__name__)
+
+
+class Experiment:
+    """What tuner and advisor do with the platform.
+
+    Opening one reads the data and ranks the configurations, or takes over the ranking of an earlier process.
+
+    Args:
+        folder: of the experiment.
+        settings: checked ``classArgs``.
+        search_space: as NNI gives it; an experiment that was begun keeps the one that it began with.
+        count: configurations to recommend.
+        drawn: further ones to draw at random from the space by the settings' seed; they stand behind those.
+
+    Raises:
+        HyperFDError: search space, data or platform cannot be used.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: Settings,
+        search_space: Mapping[str, Any],
+        count: int,
+        drawn: int = 0,
+    ) -> None:
+        # Imported late: NNI waits ten seconds for the constructor of a tuner, and torch may take longer than that.
+        from nni_hyperfd.customer.customer import Customer
+        from nni_hyperfd.customer.steady import Provisional
+        from nni_hyperfd.plugin.opening import platform_of
+
+        self.records = Records(folder)
+        memo = Memo.read(folder)
+        code = self.records.config().get("trialCodeDirectory") or "."
+        # A resumed experiment keeps its settings; only the token is not kept with them.
+        settings = replace(memo.settings, token=settings.token) if memo else settings.resolved(Path(code))
+        if memo is not None and search_space != memo.search_space:
+            # NNI hands over what was last set on its page.
+            say_that_the_space_stays()
+            search_space = memo.search_space
+        command = str(self.records.config().get("trialCommand", ""))
+        if isinstance(search_space, Mapping):
+            refuse_unread_space(search_space, command, settings.trial_reads)
+        self._customer = Customer(settings, search_space, platform_of(settings, folder))
+        self._task = self._customer.open(self.records.experiment_id)
+        if memo is None or (memo.provisional and not self.records.outcomes()):
+            # A share of 0 leaves nothing to recommend but what replaces failed trials.
+            recommendation = self._customer.recommend(self._task, max(1, count))
+            best = [dict(ranked.parameters) for ranked in recommendation.configurations[:count]]
+            others = self._customer.draw(drawn, best)
+            spares = [ranked for ranked in recommendation.spares if dict(ranked.parameters) not in others]
+            foretold = [ranked.score for ranked in recommendation.configurations[:count]]
+            memo = Memo(
+                settings,
+                search_space,
+                (*best, *others, *(dict(ranked.parameters) for ranked in spares)),
+                provisional=recommendation.reason if isinstance(recommendation, Provisional) else None,
+                scores=(*foretold, *(None for _ in others), *(ranked.score for ranked in spares)),
+                version=recommendation.version,
+            )
+            memo.write(folder)
+            by = "here, with the ranker of platform version" if memo.provisional else "by platform version"
+            logger.info("Recommended %s %d:", by, recommendation.version)
+            for number, ranked in enumerate(recommendation.configurations[:count], start=1):
+                configuration = self._customer.space.parse(ranked.parameters)
+                logger.info("  %d. %s (score %.4f)", number, configuration, ranked.score)
+        elif memo.provisional:
+            logger.warning("The list of this experiment is not the platform's own: %s.", memo.provisional)
+        Presence(folder).announce()
+        self._folder, self._memo = folder, memo
+        self._reported = False
+        self._training = self.records.training()
+        self._ended = self._task.status == "done"
+        if self._ended:
+            logger.info("This experiment has updated the platform already; it will not do so again.")
+
+    @property
+    def search_space(self) -> Mapping[str, Any]:
+        """As NNI gave it at the experiment's beginning."""
+        return self._memo.search_space
+
+    @property
+    def ranking(self) -> tuple[Mapping[str, Any], ...]:
+        """Parameters of the configurations to try, in this order."""
+        return self._memo.ranking
+
+    def replan(self, wanted: int, handed_out: Collection[int]) -> None:
+        """Have the rest of the ranking made anew from the results so far, where the method does so.
+
+        Should that fail, for whatever reason, the old plan goes on.
+
+        Args:
+            wanted: results that are still missing.
+            handed_out: places that stay as they are.
+        """
+        if self._memo.settings.method == "hyperfd" or wanted < 1:
+            return
+        begun = [self.ranking[place] for place in sorted(handed_out)]
+        try:
+            found = self._customer.recommend(self._task, wanted, begun)
+            memo = _replanned(self._memo, handed_out, found)
+            following = [self._customer.space.parse(each.parameters) for each in found.configurations[:1]]
+            # A resumed experiment reads its plan from the disk, so what is not there must not be tried.
+            memo.write(self._folder)
+        except Exception as error:
+            logger.warning("The plan stays as it is: %s.", error, exc_info=not _is_told(error))
+            return
+        self._memo = memo
+        for configuration in following:
+            logger.info("The rest is planned anew; next: %s", configuration)
+
+    def place(self, parameters: Mapping[str, Any]) -> int | None:
+        """Place of a configuration in the ranking, 0 the best; None where it is not one of them."""
+        return self.ranking.index(parameters) if parameters in self.ranking else None
+
+    def jobs(self, epochs: int | None = None) -> list[Job[Result]]:
+        """The trial jobs in NNI's records that run configurations of the ranking for so many epochs (None: full length)."""
+        found = []
+        for outcome in self.records.outcomes():
+            place = self.place(outcome.configuration)
+            if place is not None and outcome.epochs == epochs:
+                result, trouble = _read(outcome.value)
+                found.append(Job(place, outcome.ended, outcome.reported, result, trouble))
+        return found
+
+    def record(self, place: int, result: Result | None) -> None:
+        """Have the platform keep a result or a failure (None) at once. Should it not, it is sent again at the end."""
+        try:
+            self._customer.record(self._task, self.ranking[place], result, self._training)
+        except RefusedError as error:
+            logger.error("%s.", error)
+        except Exception as error:
+            logger.error(
+                "The platform did not take this (%s); it is sent again at the end.",
+                error,
+                exc_info=not _is_told(error),
+            )
+
+    def end(self, reason: str, outcomes: Iterable[tuple[int, Result | None, int | None]]) -> bool:
+        """Update the platform, once in this process and, by the platform's care, once ever; False if it failed.
+
+        While a platform is away, or will not have the experiment, that is over, too: its results are kept on this disk.
+
+        Args:
+            reason: for the log.
+            outcomes: place, result (None for a failure) and, where it was shortened, the epochs of the training.
+        """
+        from nni_hyperfd.plugin.experiment_end import end_experiment, in_words
+
+        if self._ended:
+            return True
+        logger.info("The experiment ends (%s): updating the platform", reason)
+        trials = [
+            (self.ranking[place], result, self._training.shortened(epochs))
+            for place, result, epochs in outcomes
+        ]
+        try:
+            receipt = end_experiment(self._customer, self._task, trials)
+        except PlatformAwayError as error:
+            logger.error(
+                "The results wait on this disk (%s): run `hyperfd sync %s` when the platform is back.",
+                error,
+                self.records.experiment_id,
+            )
+            return True
+        except RefusedError as error:
+            logger.error("%s.", error)
+            return True
+        except Exception as error:
+            logger.error(
+                "The platform was not updated (%s); nothing is lost: run `hyperfd finish %s`.",
+                error,
+                self.records.experiment_id,
+                exc_info=not _is_told(error),
+            )
+            return False
+        self._ended = True
+        logger.info("Done: %s.", in_words(receipt))
+        try:
+            write_receipt(self._folder, receipt)
+        except PluginError as error:
+            logger.warning("A report will not say what the platform learned: %s.", error)
+        return True
+
+    def say_done(self) -> None:
+        """Let NNI's page say DONE."""
+        try:
+            Page(os.environ["NNI_TUNER_COMMAND_CHANNEL"]).finish(self.records.started())
+        except (OSError, HyperFDError) as error:
+            logger.warning("NNI's page will not say DONE: %s", error)
+
+    def leave_report(self) -> None:
+        """Write a page on the experiment into its folder, once, and say where it is in the last line of the log.
+
+        Called when everything else is done: whatever goes wrong here, the experiment is over and the platform has learned.
+        """
+        if self._reported:
+            return
+        self._reported = True
+        experiment = self.records.experiment_id
+        try:
+            from nni_hyperfd.plugin.report import write_page
+
+            page = write_page(self._folder)
+        except Exception as error:
+            logger.warning(
+                "There is no report yet (%s): run `hyperfd report %s`.",
+                error,
+                experiment,
+                exc_info=not _is_told(error),
+            )
+            return
+        logger.info(
+            "The report is %s; `hyperfd report %s --out FOLDER` copies the best detector out, too.",
+            page,
+            experiment,
+        )
+
+
+def _replanned(memo: Memo, fixed: Collection[int], found: Recommendation) -> Memo:
+    """The notes with a new plan at all places but the ``fixed`` ones, and what was last foretold for each."""
+    ranking = _rearranged(memo.ranking, fixed, found)
+    begun = [memo.ranking[place] for place in fixed]
+    fresh = [(dict(each.parameters), each.score) for each in (*found.configurations, *found.spares)]
+
+    def score(parameters: Mapping[str, Any]) -> float | None:
+        new = (value for each, value in fresh if each == parameters and each not in begun)
+        return next(new, memo.score(parameters))
+
+    return replace(memo, ranking=ranking, scores=tuple(map(score, ranking)), provisional=None)
+
+
+def _rearranged(
+    ranking: Sequence[Mapping[str, Any]], fixed: Collection[int], found: Recommendation
+) -> tuple[Mapping[str, Any], ...]:
+    """``ranking`` with a new plan at all places but the ``fixed`` ones."""
+    kept = [ranking[place] for place in fixed]
+    fresh = [dict(each.parameters) for each in (*found.configurations, *found.spares)]
+    # Spares that the new plan does not name stay behind it, so that no place is without a configuration.
+    rest = [each for each in (*fresh, *ranking) if each not in kept]
+    rest = [each for i, each in enumerate(rest) if each not in rest[:i]]
+    return tuple(each if place in fixed else rest.pop(0) for place, each in enumerate(ranking))
+
+
+def _read(value: Any) -> tuple[Result | None, str | None]:
+    """A final metric, if there is one, as a result, or why it is none."""
+    try:
+        return None if value is None else read_metric(value), None
+    except PluginError as error:
+        return None, str(error)
+
+
+def _is_told(error: Exception) -> bool:
+    """Whether an error is one of ours, whose sentence says everything."""
+    return isinstance(error, HyperFDError)
+
+
+def experiment_folder() -> Path:
+    """Folder of the experiment whose dispatcher this process is."""
+    return Path(os.environ["NNI_LOG_DIRECTORY"]).parent
+
+
+def say_that_the_space_stays() -> None:
+    """Tell who has changed the search space on NNI's page what will come of it."""
+    logger.error(
+        "The search space was changed, and this experiment goes on with the one that it began with, whatever NNI's page shows; "
+        "to search the new one, write it into a file and start a new experiment with `nnictl create`."
+    )
+
+
+def complain(dispatcher: MsgDispatcherBase | None, sentence: str) -> None:
+    """Show an error wherever NNI shows any: on its page, in its manager's log, the dispatcher's log, the terminal."""
+    sentence = f"HyperFD: {sentence}"
+    try:
+        Page(os.environ["NNI_TUNER_COMMAND_CHANNEL"]).show(sentence)
+    except OSError as error:
+        logger.warning("NNI's page does not show this error: %s", error)
+    if dispatcher is not None:
+        dispatcher.report_error(sentence)
+    print(sentence, file=sys.stderr, flush=True)
+    logger.error(sentence)
