@@ -88,7 +88,7 @@ def test_an_experiment_from_the_wheel_alone(wheel_desk: Any, tmp_path: Path) -> 
     ]
     desk.environment["NODE_OPTIONS"] = f"{shown[0]} {PATIENCE}"
     experiment = desk.nnictl_start("create", "--config", str(made / "hyperfd.yml"))
-    experiment.wait_for_status("DONE", "ERROR")
+    experiment.wait_for_status("DONE", "ERROR", limit=900)  # two real trainings
     assert experiment.status() == "DONE", experiment.log()
     results = experiment.results()
     assert len(results) == 2
