@@ -97,7 +97,10 @@ def test_every_line_works_in_folders_with_blanks(clone_desk: tuple[Any, Path], p
         assert any(word in line for line in rest)
         rest = [line.replace(word, meant) for line in rest]
     rest = [f"{line} --budget smoke" if "finetune.py" in line else line for line in rest]
+    # The experiment was stopped in its first trial, so there is most likely nothing to report.
+    rest = [f"{line} 2>&1 || true" if "hyperfd report" in line else line for line in rest]
     said = run([*lines[:2], *rest])
+    assert "has no finished trial to report" in said or "Best: trial" in said
     assert (desk.home / "my_faces-hyperfd" / "hyperfd.yml").is_file()
     assert "Recommended for my_faces by platform version" in said
     assert len(list((clone / "detections").glob("*.png"))) == 24
