@@ -7,14 +7,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.errors import PlatformError, PluginError
 from nni_hyperfd.files import write_file
-from nni_hyperfd.protocol.messages import UpdateReceipt, parse
+
+if TYPE_CHECKING:
+    from nni_hyperfd.protocol.messages import UpdateReceipt
 
 FILE_NAME = "hyperfd.json"
 RECEIPT = "hyperfd.update.json"
@@ -100,6 +102,9 @@ def write_receipt(experiment: Path, receipt: UpdateReceipt) -> None:
 
 def read_receipt(experiment: Path) -> UpdateReceipt | None:
     """What :func:`write_receipt` kept; None where there is nothing that can be read."""
+    # Imported late: a tuner is made within NNI's ten seconds, and reads none.
+    from nni_hyperfd.protocol.messages import UpdateReceipt, parse
+
     try:
         return parse(UpdateReceipt, (experiment / RECEIPT).read_bytes())
     except (OSError, PlatformError):
