@@ -8,7 +8,7 @@
 # make format   ruff: rewrite the files in the project's format
 # make clean    remove caches and build outputs;  make distclean  remove .venv too
 #
-# PYTHON=<interpreter> chooses the Python that .venv is made from, JOBS=<number> how many tests run side by side (2).
+# PYTHON=<interpreter> chooses the Python that .venv is made from, JOBS=<number> how many tests run side by side (3).
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 # The same folder by its own name, see `place` below.
 PHYSICAL = "$$(cd $(BIN) && pwd -P)"
 STAMP := $(VENV)/.setup-done
-JOBS ?= 2
+JOBS ?= 3
 QUICK := $(addprefix tests/,data detection metafeature protocol ranker recommendation spaces test_walls.py setup)
 
 # nnictl and the trials it starts must be those of .venv.
@@ -58,7 +58,7 @@ demo test quick: export NODE_OPTIONS := --require "$(CURDIR)/examples/loopback_o
 demo: setup
 	$(PHYSICAL)/python examples/demo.py $(if $(DATA),--data "$(DATA)")
 
-# Two files at a time, each in a process of one thread; real experiments, which take longest, come first.
+# Three files at a time, each in a process of one thread, since real experiments wait a good deal; real experiments, which take longest, come first.
 test quick: export OMP_NUM_THREADS := 1
 SIDE_BY_SIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
