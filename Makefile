@@ -58,7 +58,7 @@ demo test quick: export NODE_OPTIONS := --require "$(CURDIR)/examples/loopback_o
 demo: setup
 	$(PHYSICAL)/python examples/demo.py $(if $(DATA),--data "$(DATA)")
 
-# Three files at a time, each in a process of one thread, since real experiments wait a good deal; real experiments, which take longest, come first.
+# Three files at a time, each in a process of one thread: real experiments wait a good deal. They take longest, and come first.
 test quick: export OMP_NUM_THREADS := 1
 SIDE_BY_SIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
