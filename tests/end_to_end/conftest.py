@@ -205,7 +205,9 @@ class Desk:
 
 
 def free_port() -> int:
-    for port in PORTS:
+    # Other processes look for one as well, and NNI takes it seconds later: each begins elsewhere.
+    start = os.getpid() * 101 % len(PORTS)
+    for port in (*PORTS[start:], *PORTS[:start]):
         with socket.socket() as one:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
