@@ -1,7 +1,7 @@
 # make setup    install everything into .venv (again only after setup.py or constraints.txt has changed)
 # make demo     two customers, one after the other, through real NNI experiments (DATA=<folder>: on your images)
 # make test     set-up, lint, all tests
-# make quick    the tests of everyday work: no real experiments, no servers of their own
+# make quick    the tests of everyday work: no real experiments, no servers, no trainings
 # make versions tests with the oldest and the newest allowed versions of what the package stands on
 # make constraints  choose the newest allowed version of everything anew, and write constraints.txt
 # make lint     ruff (rules and format) and mypy (strict), change nothing
@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 PHYSICAL = "$$(cd $(BIN) && pwd -P)"
 STAMP := $(VENV)/.setup-done
 JOBS ?= 3
-QUICK := $(addprefix tests/,data detection metafeature protocol ranker recommendation spaces test_walls.py setup)
+QUICK := $(addprefix tests/,data metafeature protocol ranker recommendation spaces test_walls.py)
 
 # nnictl and the trials it starts must be those of .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)

@@ -290,6 +290,9 @@ def show(outcomes: list[Outcome], out: Path, platform: Path) -> None:
         best = max(outcome.trials, key=lambda trial: trial["val_ap"])
         folder = outcome.folder / "environments" / "local-env" / "trials" / best["id"]
         print(f"  {outcome.customer.name}: weights, result and pictures of the best trial in {folder}")
+        report = outcome.folder / "report" / "report.html"
+        if report.exists():
+            print(f"  {outcome.customer.name}: what came out, as a page: {report}")
     print(f"  what the platform knows now: hyperfd status --platform {shlex.quote(str(platform))}")
     print(
         f"  the pages again: nnictl view {outcomes[0].experiment} --experiment_dir {shlex.quote(str(out / 'nni-experiments'))}"
