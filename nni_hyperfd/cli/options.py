@@ -17,3 +17,14 @@ def add_state(parser: argparse.ArgumentParser) -> None:
         metavar="LOCATION",
         help="folder of the platform's state, or a postgresql:// URL (default: %(default)s)",
     )
+
+
+def add_customer(parser: argparse.ArgumentParser) -> None:
+    """``--platform`` and ``--cache``, for commands that ask a platform as a customer does."""
+    parser.add_argument(
+        "--platform",
+        type=platform_location,
+        default=default_platform(),
+        help="folder of the platform's state, or https://host:port of a server, for which HYPERFD_TOKEN must be set (default: %(default)s)",
+    )
+    parser.add_argument("--cache", metavar="FOLDER", help="folder for image-level features")

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nni_hyperfd.cli.ledger import said
+from nni_hyperfd.cli.options import add_customer
 from nni_hyperfd.cli.table import table
 from nni_hyperfd.customer.http import is_url
-from nni_hyperfd.customer.settings import METHODS, Settings, default_platform
+from nni_hyperfd.customer.settings import METHODS, Settings
 from nni_hyperfd.data.reading import add_reading_options
-from nni_hyperfd.location import platform_location
 
 if TYPE_CHECKING:
     from nni_hyperfd.customer.customer import Customer
@@ -61,13 +61,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="only networks quicker than this on this machine, as max_ms in classArgs",
     )
     add_reading_options(parser)
-    parser.add_argument(
-        "--platform",
-        type=platform_location,
-        default=default_platform(),
-        help="folder of the platform's state, or https://host:port of a server, for which HYPERFD_TOKEN must be set (default: %(default)s)",
-    )
-    parser.add_argument("--cache", metavar="FOLDER", help="folder for image-level features")
+    add_customer(parser)
     parser.add_argument(
         "--privacy-noise",
         type=float,

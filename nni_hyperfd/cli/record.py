@@ -8,11 +8,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from nni_hyperfd.cli.options import add_customer
 from nni_hyperfd.cli.recommend import STANDARD, _search_space
-from nni_hyperfd.customer.settings import Settings, default_platform
+from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.data.reading import add_reading_options
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.location import platform_location
 
 if TYPE_CHECKING:
     from nni_hyperfd.customer.result import Result, Training
@@ -31,13 +31,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--space", default="joint", metavar="FILE", help=f"{', '.join(STANDARD)} or a file (default: joint)"
     )
     add_reading_options(parser)
-    parser.add_argument(
-        "--platform",
-        type=platform_location,
-        default=default_platform(),
-        help="folder of the platform's state, or https://host:port of a server, for which HYPERFD_TOKEN must be set (default: %(default)s)",
-    )
-    parser.add_argument("--cache", metavar="FOLDER", help="folder for image-level features")
+    add_customer(parser)
     parser.set_defaults(run=run)
 
 
