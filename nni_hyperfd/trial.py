@@ -266,7 +266,7 @@ def make_engine(
     """The engine for ``device``: CUDA where there is one, unless another is named.
 
     Raises:
-        TrainingError: this machine has no such device.
+        TrainingError: This machine has no such device.
     """
     name = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cpu":

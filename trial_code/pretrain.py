@@ -1,7 +1,7 @@
-"""Pretrains a base detector on server images (any folders of annotated faces) and reports its AP@50.
+r"""Pretrains a base detector on server images (any folders of annotated faces) and reports its AP@50.
 
     python trial_code/pretrain.py --data GROUPS WIDER200 WIDER2 --teachers --base standard --out bases/
-    python trial_code/pretrain.py --data GROUPS WIDER200 WIDER2 --teachers --base largest \\
+    python trial_code/pretrain.py --data GROUPS WIDER200 WIDER2 --teachers --base largest \
         --start bases/standard.safetensors --steps 800 --rate 1e-3 --features 1 --out bases/
 
 With --teachers (pip install 'nni-hyperfd[pretrain]') the standard base begins with half of CenterFace's backbone and the

@@ -77,7 +77,7 @@ def shard_of(text: str) -> tuple[int, int]:
     """``3/8`` -> (3, 8).
 
     Raises:
-        DataError: the text is anything else.
+        DataError: The text is anything else.
     """
     index, slash, count = text.partition("/")
     if not (slash and index.isdigit() and count.isdigit() and int(index) < int(count)):

@@ -54,7 +54,7 @@ class Teacher:
     """RetinaFace-mnet0.25 in ONNX Runtime, on one thread.
 
     Raises:
-        TrainingError: the packages of the extra ``pretrain`` are not installed.
+        TrainingError: The packages of the extra ``pretrain`` are not installed.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ def centerface_backbone() -> list[FoldedConv]:
     """The 51 convolutions of CenterFace's MobileNetV2 ×1.0, in order, for RGB in 0..255.
 
     Raises:
-        TrainingError: the packages of the extra ``pretrain`` are not installed.
+        TrainingError: The packages of the extra ``pretrain`` are not installed.
     """
     _folder("onnx", "onnx")
     import onnx

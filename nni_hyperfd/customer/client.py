@@ -50,11 +50,11 @@ class TaskClient:
     """One customer's data set at a platform.
 
     Args:
-        platform: in this process or behind a network.
-        features: image-level features of the data; they stay here.
-        base_id: of the base detector with which they were computed.
-        seed: of the image samples; with the same one, the same numbers are sent.
-        noise: is put on everything that is computed from the images; None to send it as it is.
+        platform: In this process or behind a network.
+        features: Image-level features of the data; they stay here.
+        base_id: Of the base detector with which they were computed.
+        seed: Of the image samples; with the same one, the same numbers are sent.
+        noise: Is put on everything that is computed from the images; None to send it as it is.
     """
 
     def __init__(
@@ -185,12 +185,12 @@ class _RemoteUpdate:
     """An update on a platform: its steps as messages.
 
     Args:
-        platform: in this process or behind a network.
-        task: to learn from.
-        ticket: of the update's beginning.
+        platform: In this process or behind a network.
+        task: To learn from.
+        ticket: Of the update's beginning.
 
     Attributes:
-        extractor: always as the platform has it.
+        extractor: Always as the platform has it.
     """
 
     def __init__(self, platform: PlatformAPI, task: Task, ticket: UpdateTicket) -> None:

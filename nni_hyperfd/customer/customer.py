@@ -31,12 +31,12 @@ class Customer:
     Everything that can be wrong is looked at before the expensive part, the image-level features.
 
     Args:
-        settings: checked and with absolute paths.
-        search_space: as NNI gives it.
-        platform: where the recommendation comes from, and the results go.
+        settings: Checked and with absolute paths.
+        search_space: As NNI gives it.
+        platform: Where the recommendation comes from, and the results go.
 
     Raises:
-        HyperFDError: the search space, the platform's state or the data cannot be used; one sentence says why.
+        HyperFDError: The search space, the platform's state or the data cannot be used; one sentence says why.
     """
 
     def __init__(self, settings: Settings, search_space: Mapping[str, Any], platform: PlatformAPI) -> None:

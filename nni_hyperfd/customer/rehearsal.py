@@ -29,8 +29,8 @@ class Planned:
     """One kind of message of an experiment.
 
     Args:
-        times: how often it is sent, in words.
-        entry: as the ledger would have it; numbers that only the experiment brings are stand-ins of the same length.
+        times: How often it is sent, in words.
+        entry: As the ledger would have it; numbers that only the experiment brings are stand-ins of the same length.
     """
 
     times: str
@@ -41,8 +41,8 @@ def rehearse(request: RecommendRequest, gradient_bytes: int) -> list[Planned]:
     """The messages of an experiment whose recommendation ``request`` asks for, in their order.
 
     Args:
-        request: with its subject.
-        gradient_bytes: size of a gradient of the extractor.
+        request: With its subject.
+        gradient_bytes: Size of a gradient of the extractor.
     """
     subject = request.subject
     assert subject is not None, "only a request with a subject says all that is needed"

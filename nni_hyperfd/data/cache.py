@@ -27,10 +27,10 @@ class Entry:
     """What belongs together.
 
     Args:
-        path: its files but for what follows their first dot.
-        kind: one of :data:`KINDS`.
-        size: of all its files, in bytes.
-        used: when it was last opened, in seconds since 1970.
+        path: Its files but for what follows their first dot.
+        kind: One of :data:`KINDS`.
+        size: Of all its files, in bytes.
+        used: When it was last opened, in seconds since 1970.
     """
 
     path: Path

@@ -77,7 +77,7 @@ def image_inputs(features: ImageFeatures, variant: Variant = "full") -> Tensor:
 
 
 def dataset_statistics(boxes: Tensor) -> Tensor:
-    """Faces in each image [n] -> [2]: log(number of images), log(1 + number of boxes).
+    """Faces in each image ``[n]`` -> ``[2]``: log(number of images), log(1 + number of boxes).
 
     The one is added (METHOD §4 has a plain logarithm) so that a data set without any box still has a value.
     """
@@ -85,7 +85,7 @@ def dataset_statistics(boxes: Tensor) -> Tensor:
 
 
 def sample_indices(count: int, images: int, generator: torch.Generator) -> Tensor:
-    """[images] indices below ``count``: without replacement where possible, with replacement from a smaller set."""
+    """``[images]`` indices below ``count``: without replacement where possible, with replacement from a smaller set."""
     if count >= images:
         return torch.randperm(count, generator=generator)[:images]
     return torch.randint(count, (images,), generator=generator)

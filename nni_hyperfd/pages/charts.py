@@ -58,7 +58,12 @@ def histogram(
     """How often values occur, on a logarithmic axis of doublings, with dashed lines at ``marks``; "!" before a name: in red.
 
     Args:
-        x_range: least and greatest value of the axis, for several charts on one scale.
+        values: Above 0.
+        marks: Name and value of each line.
+        x_title: With the unit of the values.
+        y_title: Of what is counted.
+        x_range: Least and greatest value of the axis, for several charts on one scale.
+        bins: Number of columns.
     """
     ends = x_range or (min(*values, *marks.values()), max(*values, *marks.values()))
     low, high = math.log2(ends[0] * 0.9), math.log2(ends[1] * 1.1)

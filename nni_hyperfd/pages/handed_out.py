@@ -22,9 +22,9 @@ class HandedOut:
     """What lies in ``folder``.
 
     Args:
-        parameters: of the network.
-        onnx: one sentence on the ONNX file.
-        evaluation_size: short side in pixels at which its AP was measured.
+        parameters: Of the network.
+        onnx: One sentence on the ONNX file.
+        evaluation_size: Short side in pixels at which its AP was measured.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ def hand_out(facts: ReportFacts, folder: Path) -> HandedOut | None:
     """Copy the best detector into ``folder``, which exists; None where there is none.
 
     Raises:
-        DataError: its weights are damaged, or the disk refuses.
+        DataError: Its weights are damaged, or the disk refuses.
     """
     trial = facts.best
     if trial is None or trial.training is None:

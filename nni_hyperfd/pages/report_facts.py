@@ -21,8 +21,8 @@ class Training:
     """What a trial of this package left in its folder.
 
     Args:
-        folder: with its weights.
-        result: content of its ``result.json``.
+        folder: With its weights.
+        result: Content of its ``result.json``.
     """
 
     folder: Path
@@ -70,16 +70,16 @@ class TrialFacts:
     """One trial.
 
     Args:
-        number: counted from 1, in the order in which they began.
+        number: Counted from 1, in the order in which they began.
         job_id: NNI's.
-        parameters: what it ran.
-        place: in the recommended ranking, counted from 1; None where it is not in there.
-        score: what the platform foretold for it.
+        parameters: What it ran.
+        place: In the recommended ranking, counted from 1; None where it is not in there.
+        score: What the platform foretold for it.
         ap, test_ap: AP@50 as it was reported; None where there is none.
-        seconds: of its training.
+        seconds: Of its training.
         reports: AP@50 after each validation, as it was reported.
-        ended: it has stopped.
-        training: what it left in its folder.
+        ended: It has stopped.
+        training: What it left in its folder.
     """
 
     number: int
@@ -145,16 +145,16 @@ class ReportFacts:
 
     Args:
         experiment_id: NNI's.
-        folder: of the experiment.
-        data: folder of the images; None where nobody knows.
-        state: one sentence on whether it is over.
+        folder: Of the experiment.
+        data: Folder of the images; None where nobody knows.
+        state: One sentence on whether it is over.
         method, version: of the recommendation, where there was one.
-        wanted: results that were wanted.
-        platform: where the platform is.
-        trials: all of them, in their order.
-        seconds: that NNI ran.
-        sent: what left the machine.
-        learned: one sentence on the platform's update.
+        wanted: Results that were wanted.
+        platform: Where the platform is.
+        trials: All of them, in their order.
+        seconds: That NNI ran.
+        sent: What left the machine.
+        learned: One sentence on the platform's update.
     """
 
     experiment_id: str

@@ -28,8 +28,8 @@ class StoredTasks(Sequence[PastTask]):
     update larger and slower than the one before.
 
     Args:
-        store: where they are.
-        meet: called with the search space of each one that is read.
+        store: Where they are.
+        meet: Called with the search space of each one that is read.
     """
 
     def __init__(self, store: Store, meet: Callable[[Space], None] | None = None) -> None:

@@ -59,10 +59,10 @@ class Platform:
     reached by its id.  Others get a view of their own (``server.customer_view``).
 
     Args:
-        store: where everything is kept.
-        settings: of the updates; the paper's by default.
-        lease_seconds: how long an update may stand still before another one takes its turn.
-        guard: of the updates; what it objects to is kept and not published.
+        store: Where everything is kept.
+        settings: Of the updates; the paper's by default.
+        lease_seconds: How long an update may stand still before another one takes its turn.
+        guard: Of the updates; what it objects to is kept and not published.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -131,6 +131,7 @@ class Platform:
         """The answer to one question (see :class:`~nni_hyperfd.protocol.calls.PlatformAPI`).
 
         Args:
+            question: One of those in :data:`~nni_hyperfd.protocol.calls.CALLS`.
             customer: Whose experiment ids are meant; tasks and updates have ids that are the platform's own.
         """
         if isinstance(question, OpenTask):

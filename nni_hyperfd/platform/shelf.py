@@ -34,9 +34,9 @@ class Shelf:
     """What a platform reads again and again.
 
     Args:
-        store: where it comes from.
-        images: in one sample of a data set.
-        guard: settings of the platform's guard.
+        store: Where it comes from.
+        images: In one sample of a data set.
+        guard: Settings of the platform's guard.
     """
 
     def __init__(self, store: Store, images: int, guard: GuardSettings) -> None:

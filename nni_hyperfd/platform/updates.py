@@ -56,10 +56,10 @@ class Updates:
     """The updates that go through this process, one after the other.
 
     Args:
-        store: where everything is kept.
-        shelf: over the same store.
-        settings: of the updates.
-        lease_seconds: how long an update may stand still before another one takes its turn.
+        store: Where everything is kept.
+        shelf: Over the same store.
+        settings: Of the updates.
+        lease_seconds: How long an update may stand still before another one takes its turn.
     """
 
     def __init__(self, store: Store, shelf: Shelf, settings: RankerSettings, lease_seconds: float) -> None:

@@ -33,14 +33,14 @@ class Experiment:
     Opening one reads the data and ranks the configurations, or takes over the ranking of an earlier process.
 
     Args:
-        folder: of the experiment.
-        settings: checked ``classArgs``.
-        search_space: as NNI gives it; an experiment that was begun keeps the one that it began with.
-        count: configurations to recommend.
-        drawn: further ones to draw at random from the space by the settings' seed; they stand behind those.
+        folder: Of the experiment.
+        settings: Checked ``classArgs``.
+        search_space: As NNI gives it; an experiment that was begun keeps the one that it began with.
+        count: Configurations to recommend.
+        drawn: Further ones to draw at random from the space by the settings' seed; they stand behind those.
 
     Raises:
-        HyperFDError: search space, data or platform cannot be used.
+        HyperFDError: Search space, data or platform cannot be used.
     """
 
     def __init__(
@@ -117,8 +117,8 @@ class Experiment:
         Should that fail, for whatever reason, the old plan goes on.
 
         Args:
-            wanted: results that are still missing.
-            handed_out: places that stay as they are.
+            wanted: Results that are still missing.
+            handed_out: Places that stay as they are.
         """
         if self._memo.settings.method == "hyperfd" or wanted < 1:
             return
@@ -169,8 +169,8 @@ class Experiment:
         While a platform is away, or will not have the experiment, that is over, too: its results are kept on this disk.
 
         Args:
-            reason: for the log.
-            outcomes: place, result (None for a failure) and, where it was shortened, the epochs of the training.
+            reason: For the log.
+            outcomes: Place, result (None for a failure) and, where it was shortened, the epochs of the training.
         """
         from nni_hyperfd.plugin.experiment_end import end_experiment, in_words
 

@@ -57,10 +57,10 @@ def finish_experiment(folder: Path) -> tuple[UpdateReceipt, bool]:
     """Do from NNI's records what the tuner of an experiment could not; also says whether it had been done before.
 
     Args:
-        folder: of the experiment.
+        folder: Of the experiment.
 
     Raises:
-        HyperFDError: it is not an experiment of this package, its tuner is alive, or its data or platform are gone.
+        HyperFDError: It is not an experiment of this package, its tuner is alive, or its data or platform are gone.
     """
     records, memo = Records(folder), Memo.read(folder)
     if memo is None:
@@ -97,7 +97,7 @@ def deliver(folder: Path) -> str:
         One sentence for people.
 
     Raises:
-        HyperFDError: the platform is still away, refused something, or the experiment is not one of this package.
+        HyperFDError: The platform is still away, refused something, or the experiment is not one of this package.
     """
     records, memo = Records(folder), Memo.read(folder)
     box = Outbox(folder / OUTBOX)

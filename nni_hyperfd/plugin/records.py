@@ -32,11 +32,11 @@ class Outcome:
     """What became of one configuration that the tuner handed out.
 
     Args:
-        parameter_id: by which NNI knew it; ids begin anew when an experiment is resumed.
-        parameters: as the tuner gave them to NNI.
-        ended: its trial job has stopped.
-        value: its final metric as the trial that ran it reported it; None where there is none.
-        reported: the trial job that is listed with it brought a final metric, be it of another configuration.
+        parameter_id: By which NNI knew it; ids begin anew when an experiment is resumed.
+        parameters: As the tuner gave them to NNI.
+        ended: Its trial job has stopped.
+        value: Its final metric as the trial that ran it reported it; None where there is none.
+        reported: The trial job that is listed with it brought a final metric, be it of another configuration.
     """
 
     parameter_id: int
@@ -62,10 +62,10 @@ class TrialJob:
 
     Args:
         job_id: NNI's id, which is also the name of its folder.
-        parameters: those that it ran as far as it says so, or else those that NNI lists for it.
-        ended: it has stopped.
-        value: its final metric; None where there is none.
-        curve: its intermediate metrics, in order.
+        parameters: Those that it ran as far as it says so, or else those that NNI lists for it.
+        ended: It has stopped.
+        value: Its final metric; None where there is none.
+        curve: Its intermediate metrics, in order.
     """
 
     job_id: str
@@ -87,10 +87,11 @@ def find_experiment(experiment_id: str, experiments: Path | None = None) -> Path
     """Folder of an NNI experiment.
 
     Args:
-        experiments: folder of experiments (``experimentWorkingDirectory``); None to ask NNI's list.
+        experiment_id: As NNI shows it.
+        experiments: Folder of experiments (``experimentWorkingDirectory``); None to ask NNI's list.
 
     Raises:
-        PluginError: there is no such experiment.
+        PluginError: There is no such experiment.
     """
     home = HOME.expanduser()
     folders = [experiments] if experiments else [home, *_listed(home / ".experiment", experiment_id)]

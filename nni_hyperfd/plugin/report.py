@@ -29,7 +29,7 @@ def read_facts(experiment: Path) -> ReportFacts:
     """Everything of the experiment in the folder ``experiment``, reported so far if it is under way.
 
     Raises:
-        PluginError: no trial of it has a result, or its records cannot be read.
+        PluginError: No trial of it has a result, or its records cannot be read.
     """
     records, memo = Records(experiment), Memo.read(experiment)
     jobs = records.trial_jobs()
@@ -62,7 +62,7 @@ def write_page(experiment: Path) -> Path:
     """Write the page alone into the experiment's folder, and say where it is.
 
     Raises:
-        HyperFDError: as :func:`read_facts`, or the disk refuses.
+        HyperFDError: As :func:`read_facts`, or the disk refuses.
     """
     out = experiment / FOLDER
     return _write(out, read_facts(experiment), None)
@@ -74,7 +74,7 @@ def write_report(experiment: Path, out: Path | None = None) -> tuple[ReportFacts
     Returns: the facts, what was handed out (None: there is no detector), and the page.
 
     Raises:
-        HyperFDError: as :func:`read_facts`; the best detector is damaged; the disk refuses.
+        HyperFDError: As :func:`read_facts`; the best detector is damaged; the disk refuses.
     """
     facts = read_facts(experiment)
     out = (out or experiment / FOLDER).expanduser().resolve()

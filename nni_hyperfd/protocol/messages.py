@@ -251,8 +251,10 @@ class Recommendation(Message):
 
 
 class RecordReceipt(Message):
-    """What became of a trial's result: kept (``stored``), already there (``known``), or a failure overruled
-    by a result that came after it (``replaced``).  Whatever it says, the result is on disk."""
+    """What became of a trial's result; whatever it says, the result is on disk.
+
+    It was kept (``stored``), already there (``known``), or it overruled an earlier failure (``replaced``).
+    """
 
     task_id: Identifier
     trial_key: Identifier

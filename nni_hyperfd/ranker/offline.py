@@ -133,7 +133,7 @@ class OfflineData:
         return torch.stack([self.sample(s, images, generator) for s in range(len(self))])
 
     def sample(self, dataset: int, images: int, generator: torch.Generator) -> Tensor:
-        """[images] positions of a random sample of one data set's images."""
+        """``[images]`` positions of a random sample of one data set's images."""
         return self.members[dataset][sample_indices(len(self.members[dataset]), images, generator)]
 
     def to_bytes(self) -> bytes:

@@ -75,9 +75,9 @@ def make_app(store: Store, platform: Platform, limits: Limits | None = None) -> 
     """The application of one server.
 
     Args:
-        store: with the customers; the one that ``platform`` works on.
-        platform: that answers.
-        limits: for each customer.
+        store: With the customers; the one that ``platform`` works on.
+        platform: That answers.
+        limits: For each customer.
     """
     limits = limits or Limits()
     threads = CapacityLimiter(_PATIENT_THREADS), CapacityLimiter(_PLANNING_THREADS)

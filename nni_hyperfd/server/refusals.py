@@ -41,10 +41,10 @@ class Refusal(Exception):
     """A request that gets no answer of its kind.
 
     Args:
-        status: of the HTTP response.
-        kind: for programs.
-        message: one sentence.
-        retry_after: seconds after which the same request may be taken.
+        status: Of the HTTP response.
+        kind: For programs.
+        message: One sentence.
+        retry_after: Seconds after which the same request may be taken.
     """
 
     def __init__(

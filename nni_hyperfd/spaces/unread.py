@@ -33,10 +33,11 @@ def refuse_unread(keys: Iterable[str], where: str) -> None:
     """Refuse parameters that the shipped trial would not look at.
 
     Args:
-        where: beginning of the sentence, such as ``"--config"``.
+        keys: Names of the parameters.
+        where: Beginning of the sentence, such as ``"--config"``.
 
     Raises:
-        SpaceError: names the first such key and the nearest one that is read.
+        SpaceError: Names the first such key and the nearest one that is read.
     """
     for key in keys:
         if key not in KEYS and key != TRIAL_BUDGET and not NETWORK_KEY.fullmatch(key):
@@ -54,13 +55,13 @@ def refuse_unread_space(keys: Iterable[str], command: str, reads: Collection[str
     """Refuse a search space with keys that the experiment's trial does not read.
 
     Args:
-        keys: of the space.
+        keys: Of the space.
         command: NNI's ``trialCommand``.
-        reads: what the trial reads, as the experiment's config says it; None where it says nothing. What a trial of the
+        reads: What the trial reads, as the experiment's config says it; None where it says nothing. What a trial of the
             user's own reads is then taken to be right.
 
     Raises:
-        SpaceError: names the first such key and the nearest one that is read.
+        SpaceError: Names the first such key and the nearest one that is read.
     """
     if reads is None:
         if runs_the_shipped_trial(command):

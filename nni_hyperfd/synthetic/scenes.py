@@ -21,9 +21,9 @@ class Scene:
 
     Args:
         picture: RGB.
-        boxes: [n, 4] float32, xmin ymin xmax ymax in pixels, inside the picture.
-        landmarks: [n, 5, 2] float32, x y in pixels, NaN for points outside the picture.
-        ignored: [n] bool, faces mostly hidden behind something.
+        boxes: ``[n, 4]`` float32, xmin ymin xmax ymax in pixels, inside the picture.
+        landmarks: ``[n, 5, 2]`` float32, x y in pixels, NaN for points outside the picture.
+        ignored: ``[n]`` bool, faces mostly hidden behind something.
     """
 
     picture: Image.Image
@@ -37,11 +37,11 @@ class Layout:
     """What a scene of one style holds.
 
     Args:
-        sides: width and height in pixels.
-        faces: weights of 0, 1, 2, ... faces.
-        sizes: smallest and largest face height, as fractions of the shorter side of the picture.
-        decoys: mean number of round things and of heads seen from behind, each.
-        colors: palette of the background.
+        sides: Width and height in pixels.
+        faces: Weights of 0, 1, 2, ... faces.
+        sizes: Smallest and largest face height, as fractions of the shorter side of the picture.
+        decoys: Mean number of round things and of heads seen from behind, each.
+        colors: Palette of the background.
     """
 
     sides: tuple[tuple[int, int], ...]
@@ -60,8 +60,8 @@ class Canvas:
 
     Args:
         picture: RGB, in final size.
-        outlines: [n, 32, 2] and landmarks: [n, 5, 2], pixels.
-        visible: [n] share of each face oval that nothing hides and that lies in the picture.
+        outlines: ``[n, 32, 2]`` and landmarks: ``[n, 5, 2]``, pixels.
+        visible: ``[n]`` share of each face oval that nothing hides and that lies in the picture.
     """
 
     picture: Image.Image
@@ -70,7 +70,7 @@ class Canvas:
     visible: NDArray[np.float64]
 
     def finish(self, picture: Image.Image, warp: Warp | None = None) -> Scene:
-        """The annotated scene for ``picture``, the styled form of this canvas; ``warp`` moves points [n, 2] along."""
+        """The annotated scene for ``picture``, the styled form of this canvas; ``warp`` moves points ``[n, 2]`` along."""
         count = len(self.outlines)
         outlines, landmarks = self.outlines, self.landmarks
         if warp is not None and count:

@@ -75,7 +75,7 @@ class ForeignDetector:
     """The detector in the content of an ONNX file, on one thread.
 
     Raises:
-        DataError: the packages ``onnx`` and ``onnxruntime`` are absent, it is no ONNX model, or none of the kinds.
+        DataError: The packages ``onnx`` and ``onnxruntime`` are absent, it is no ONNX model, or none of the kinds.
     """
 
     def __init__(self, name: str, content: bytes) -> None:

@@ -107,7 +107,7 @@ def save_held_out(path: Path, splits: Mapping[str, HeldOut]) -> None:
     """Write ``splits`` to a compressed npz file, without pickle; a reader never sees half of it.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: The disk refuses.
     """
     arrays: dict[str, NDArray[np.generic]] = {"format": np.array(FORMAT)}
     for name, split in splits.items():
@@ -130,7 +130,7 @@ def read_held_out(path: Path) -> dict[str, HeldOut]:
     """What :func:`save_held_out` wrote.
 
     Raises:
-        DataError: the file cannot be read, is damaged, or was written by another version.
+        DataError: The file cannot be read, is damaged, or was written by another version.
     """
     try:
         with np.load(path, allow_pickle=False) as file:

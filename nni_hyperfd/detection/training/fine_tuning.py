@@ -40,8 +40,11 @@ RATE_DECAY = 0.1
 
 @dataclass(frozen=True)
 class Validation:
-    """One point of the learning curve: epochs trained, AP@50 on the val split, whether it is the best so far, and the
-    mean training losses since the last point."""
+    """One point of the learning curve.
+
+    It says epochs trained, AP@50 on the val split, whether it is the best so far, and the mean training losses since the last
+    point.
+    """
 
     epoch: int
     ap: float
@@ -70,8 +73,11 @@ class TrialOutcome(Candidate):
 
 
 class Engine(Protocol):
-    """A detector with its optimizer on some device; ``image_size`` is the side of its training crops, ``faces_without`` how
-    many faces in its crops dynamic assignment found no anchor for."""
+    """A detector with its optimizer on some device.
+
+    ``image_size`` is the side of its training crops, ``faces_without`` how many faces in its crops dynamic assignment found no
+    anchor for.
+    """
 
     model: RetinaFace
     image_size: int
@@ -176,12 +182,16 @@ def fine_tune(
     ``budget.stop_after`` of them (HyperFD supplement B.1). The same seed on the same machine gives the same AP.
 
     Args:
-        engine: holds the start weights, on the device of choice.
-        on_validation: called after every validation, while the engine holds the validated weights.
+        engine: Holds the start weights, on the device of choice.
+        store: The data set's pixels.
+        hyperparameters: How to train.
+        budget: How long, on which sizes.
+        seed: Of the order of the images and their crops.
+        on_validation: Called after every validation, while the engine holds the validated weights.
 
     Raises:
-        DataError: the val or test split has no face that counts, so that its AP@50 would be 0 whatever is trained.
-        NonFiniteLoss: if a loss is not finite.
+        DataError: The val or test split has no face that counts, so that its AP@50 would be 0 whatever is trained.
+        NonFiniteLoss: If a loss is not finite.
     """
     started = time.monotonic()
     rng = np.random.default_rng(seed)
@@ -225,7 +235,7 @@ def start_candidate(engine: Engine, store: PixelStore, budget: Budget) -> Candid
     It costs one pass over the val and the test split, so a lookup table, which asks what training gives, leaves it out.
 
     Raises:
-        DataError: as :func:`fine_tune`.
+        DataError: As :func:`fine_tune`.
     """
     return _candidate(engine, store, heldout_truth(store, budget), engine.detect("val"))
 
@@ -239,7 +249,7 @@ def heldout_truth(store: PixelStore, budget: Budget) -> dict[str, GroundTruth]:
     """Faces of the val and the test split.
 
     Raises:
-        DataError: one of them has no face that counts, so that its AP@50 would be 0 whatever is trained.
+        DataError: One of them has no face that counts, so that its AP@50 would be 0 whatever is trained.
     """
     truth = {
         split: ground_truth(store, store.splits[split], budget.evaluation_size) for split in ("val", "test")

@@ -120,7 +120,11 @@ def plan_faces(
     last one is shown as large as may be; no crop is larger than its image's short side.
 
     Args:
-        side: of the crops once they are scaled, pixels.
+        store: The pictures and their faces.
+        indices: ``[N]`` the pictures that may be drawn.
+        samples: Number of crops.
+        side: Of the crops once they are scaled, pixels.
+        rng: Of the draws.
     """
     usable = (store.faces.valid & ~store.faces.ignored)[indices]
     counts = usable.sum(1).numpy()
@@ -216,10 +220,11 @@ class Pretraining:
         """Takes all steps; an interrupted call goes on from ``checkpoint``. Returns the averaged weights.
 
         Args:
-            on_step: called with the number of steps taken and the parts of the loss.
+            checkpoint: File that is written now and then, and read where it is there.
+            on_step: Called with the number of steps taken and the parts of the loss.
 
         Raises:
-            NonFiniteLoss: if a loss is not finite.
+            NonFiniteLoss: If a loss is not finite.
         """
         if checkpoint.exists():
             self._restore(checkpoint)

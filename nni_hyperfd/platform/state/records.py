@@ -122,9 +122,9 @@ class Turn:
     """Who updates the platform, and who waits for it.
 
     Args:
-        experiment_id: whose turn it is; None where nobody's is.
-        seconds: for how long it has been.
-        waiting: seconds for which each customer in the queue has waited, the next one first.
+        experiment_id: Whose turn it is; None where nobody's is.
+        seconds: For how long it has been.
+        waiting: Seconds for which each customer in the queue has waited, the next one first.
     """
 
     experiment_id: str | None
