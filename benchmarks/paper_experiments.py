@@ -25,7 +25,7 @@ from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence import figures, page
 from nni_hyperfd.evidence.comparison import BUDGETS, Outcome, Scenario, expected_rank_at_random
 from nni_hyperfd.evidence.inputs import Inputs
-from nni_hyperfd.evidence.methods import VARIANT_SEEDS, Method, methods
+from nni_hyperfd.evidence.methods import VARIANT_SEEDS, Contender, methods
 from nni_hyperfd.evidence.pseudo import pseudo_scenarios
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
 from nni_hyperfd.evidence.runs import Laboratory
@@ -111,7 +111,7 @@ class Bench:
     """Everything at hand: inputs, methods, and one laboratory for each space and measure."""
 
     inputs: Inputs
-    methods: Mapping[str, Method]
+    methods: Mapping[str, Contender]
     folder: Path
     quick: bool
     measure: bool

@@ -71,9 +71,9 @@ def run(options: argparse.Namespace) -> None:
     store = open_pixels(merge("server", [load_dataset(folder) for folder in options.data]), MAX_SIDE)
     teacher = None
     if options.teachers:
-        from teachers import Teacher  # beside this script; its packages are an extra
+        from teachers import MobileNetTeacher  # beside this script; its packages are an extra
 
-        teacher = Teacher()
+        teacher = MobileNetTeacher()
     model = RetinaFace(BASES[options.base])
     begin = start(model, store, teacher, options)
     schedule = Schedule(steps=options.steps, peak_rate=options.rate, feature_weight=options.features)

@@ -24,7 +24,7 @@ LONG = 8
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """One message.
 
     Args:
@@ -73,19 +73,19 @@ class Ledger:
         if written != len(line):
             raise PlatformError(f"nothing was sent, because the disk of the ledger {self._path} is full")
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[LedgerEntry]:
         """All messages, oldest first."""
         return read(self._path)
 
 
-def entry_of(question: Question[Any], body: bytes) -> Entry:
+def entry_of(question: Question[Any], body: bytes) -> LedgerEntry:
     """The entry of a message that leaves now."""
     moment = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     name = CALLS[type(question)].name
-    return Entry(moment, name, len(body), sha256(body).hexdigest(), _summary(question))
+    return LedgerEntry(moment, name, len(body), sha256(body).hexdigest(), _summary(question))
 
 
-def read(path: Path) -> list[Entry]:
+def read(path: Path) -> list[LedgerEntry]:
     """Entries of a ledger, oldest first; none where there is no file.
 
     Raises:
@@ -100,7 +100,7 @@ def read(path: Path) -> list[Entry]:
     entries = []
     for line in text.splitlines():
         try:
-            entries.append(Entry(**json.loads(line)))
+            entries.append(LedgerEntry(**json.loads(line)))
         except (ValueError, TypeError):
             continue  # a line feed alone, or what a full disk left of a message that then did not leave
     return entries

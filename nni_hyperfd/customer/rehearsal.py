@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nni_hyperfd.customer.ledger import Entry, entry_of
+from nni_hyperfd.customer.ledger import LedgerEntry, entry_of
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,
     CommitUpdate,
@@ -34,7 +34,7 @@ class Planned:
     """
 
     times: str
-    entry: Entry
+    entry: LedgerEntry
 
 
 def rehearse(request: RecommendRequest, gradient_bytes: int) -> list[Planned]:

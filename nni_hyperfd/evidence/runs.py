@@ -13,7 +13,7 @@ import numpy as np
 
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.comparison import Outcome, Scenario, expected_at_random, run
-from nni_hyperfd.evidence.methods import Method
+from nni_hyperfd.evidence.methods import Contender
 from nni_hyperfd.evidence.rivals.base import Rival
 from nni_hyperfd.files import write_file
 
@@ -127,11 +127,11 @@ class Laboratory:
         self._stored: dict[str, StoredRuns] = {}
         self._failed: set[str] = set()
 
-    def absent(self, method: Method) -> str:
+    def absent(self, method: Contender) -> str:
         """Why the method has no runs."""
         return self.stored(method).absent or "not run yet"
 
-    def stored(self, method: Method) -> StoredRuns:
+    def stored(self, method: Contender) -> StoredRuns:
         """The method's runs so far."""
         if method.name not in self._stored:
             name = "".join(c if c.isalnum() else "-" for c in method.name).strip("-")
@@ -141,7 +141,7 @@ class Laboratory:
         return self._stored[method.name]
 
     def outcome(
-        self, method: Method, budgets: Sequence[int] = (4,), seeds: int | None = None
+        self, method: Contender, budgets: Sequence[int] = (4,), seeds: int | None = None
     ) -> Outcome | None:
         """Runs what is missing and puts the method's runs together.
 
@@ -179,13 +179,13 @@ class Laboratory:
             random_ap=np.array(chance),
         )
 
-    def ndcg(self, method: Method) -> float | None:
+    def ndcg(self, method: Contender) -> float | None:
         """Mean NDCG of the method's warm-ups."""
         found = [self.stored(method).get(4, seed) for seed in range(method.seeds)]
         values = [each.ndcg for each in found if each is not None and each.ndcg is not None]
         return float(np.mean(values)) if values else None
 
-    def _make(self, method: Method, budget: int, seed: int) -> bool:
+    def _make(self, method: Contender, budget: int, seed: int) -> bool:
         if method.name in self._failed or not self.measure or time.monotonic() > self.deadline:
             return False
         started = time.process_time()

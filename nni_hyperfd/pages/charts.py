@@ -11,13 +11,13 @@ COLORS = ("#1f77ff", "#e4572e", "#2a9d5c", "#9a5bd1", "#c9971c", "#17a2b8", "#d6
 WIDTH, HEIGHT = 620, 260
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 38
 
-Points = Sequence[tuple[float, float]]
+Curve = Sequence[tuple[float, float]]
 Ticks = Sequence[tuple[float, str]]
 """Values, each with what stands at it."""
 
 
 def lines(
-    series: Mapping[str, Points],
+    series: Mapping[str, Curve],
     x_title: str,
     y_title: str,
     x_range: tuple[float, float] | None = None,

@@ -11,7 +11,7 @@ from nni_hyperfd.detection.network.export import TOLERANCE, Difference, export_o
 from nni_hyperfd.detection.network.weights import BEST, load_detector
 from nni_hyperfd.errors import DataError, TrainingError
 from nni_hyperfd.files import write_file
-from nni_hyperfd.pages.report_facts import ReportFacts, Training
+from nni_hyperfd.pages.report_facts import ReportFacts, TrialFolder
 
 ONNX = "best.onnx"
 CARD = "MODEL_CARD.md"
@@ -90,7 +90,7 @@ def _differs(difference: Difference) -> bool:
     return not (difference.scores <= TOLERANCE.scores and difference.pixels <= TOLERANCE.pixels)
 
 
-def model_card(facts: ReportFacts, training: Training, handed: HandedOut) -> str:
+def model_card(facts: ReportFacts, training: TrialFolder, handed: HandedOut) -> str:
     """Markdown."""
     result = training.result
     rows = [

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nni_hyperfd.detection.evaluation.bootstrap import Interval, ap_interval
+from nni_hyperfd.detection.evaluation.bootstrap import APInterval, ap_interval
 from nni_hyperfd.detection.evaluation.held_out import FILE_NAME, RESULT, HeldOut, read_held_out
 from nni_hyperfd.detection.network.weights import BEST
 from nni_hyperfd.errors import DataError, SpaceError
@@ -17,7 +17,7 @@ from nni_hyperfd.spaces.configuration import Configuration
 
 
 @dataclass(frozen=True)
-class Training:
+class TrialFolder:
     """What a trial of this package left in its folder.
 
     Args:
@@ -29,7 +29,7 @@ class Training:
     result: Mapping[str, Any]
 
     @classmethod
-    def read(cls, folder: Path | None) -> Training | None:
+    def read(cls, folder: Path | None) -> TrialFolder | None:
         """What lies in ``folder``; None where there is no result of such a trial, or its weights are gone."""
         if folder is None or not (folder / BEST).is_file():
             return None
@@ -92,7 +92,7 @@ class TrialFacts:
     seconds: float | None
     reports: tuple[float, ...]
     ended: bool
-    training: Training | None
+    training: TrialFolder | None
 
     @property
     def name(self) -> str:
@@ -121,13 +121,13 @@ class TrialFacts:
 
 
 @dataclass(frozen=True)
-class Measured:
+class OnSplit:
     """The best detector on one split: AP@50 with its interval, and everything that it found."""
 
     name: str
     split: HeldOut
     ap: float
-    interval: Interval
+    interval: APInterval
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class ReportFacts:
         return max(self.finished, key=lambda trial: (trial.in_hand, trial.ap or 0.0), default=None)
 
     @cached_property
-    def measured(self) -> tuple[Measured, ...]:
+    def measured(self) -> tuple[OnSplit, ...]:
         """The best detector on val and test; empty where its trial kept no detections."""
         if self.best is None or self.best.training is None:
             return ()
@@ -193,7 +193,7 @@ class ReportFacts:
         except DataError:
             return ()
         return tuple(
-            Measured(name, split, split.ap, ap_interval(split.found, split.truth, len(split.names)))
+            OnSplit(name, split, split.ap, ap_interval(split.found, split.truth, len(split.names)))
             for name, split in splits.items()
         )
 

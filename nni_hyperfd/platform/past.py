@@ -8,7 +8,7 @@ from typing import overload
 import torch
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.platform.state.records import TaskRecord, Trial
+from nni_hyperfd.platform.state.records import StoredTrial, TaskRecord
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.protocol.tensors import from_blob
 from nni_hyperfd.ranker.encodings import encode
@@ -69,7 +69,7 @@ class StoredTasks(Sequence[PastTask]):
         )
 
 
-def ranked_list(task: TaskRecord, trials: Sequence[Trial]) -> RankedList:
+def ranked_list(task: TaskRecord, trials: Sequence[StoredTrial]) -> RankedList:
     """The usable trials of a task."""
     space = read_space(task.space, task.flops_limit)
     used = [(space.parse(trial.parameters), trial.ap) for trial in trials if trial.ap is not None]

@@ -17,7 +17,7 @@ from nni_hyperfd.metafeature.sending import extractor_state
 from nni_hyperfd.platform.first import first_state, read_assets
 from nni_hyperfd.platform.past import StoredTasks
 from nni_hyperfd.platform.shelf import PLANNING, WORKING, Shelf
-from nni_hyperfd.platform.state.records import NewTask, TaskRecord, Trial
+from nni_hyperfd.platform.state.records import NewTask, StoredTrial, TaskRecord
 from nni_hyperfd.platform.state.schema import LOCAL
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.platform.status import HistoryEntry, PlatformStatus, history_of, status_of
@@ -150,7 +150,7 @@ class Platform:
         """All ranker versions, oldest first."""
         return history_of(self._store)
 
-    def trials(self, task_id: str) -> list[Trial]:
+    def trials(self, task_id: str) -> list[StoredTrial]:
         """Experience of one task."""
         return self._store.trials(task_id)
 
@@ -252,7 +252,7 @@ class Platform:
         """
         space = _space_of(self._store.task(message.task_id))
         parameters = space.parameters(space.parse(message.parameters))
-        outcome = self._store.record(Trial(**(message.model_dump() | {"parameters": parameters})))
+        outcome = self._store.record(StoredTrial(**(message.model_dump() | {"parameters": parameters})))
         return build(RecordReceipt, task_id=message.task_id, trial_key=message.trial_key, outcome=outcome)
 
     # ------------------------------------------------------------------------------------------ from the store

@@ -19,7 +19,7 @@ from nni_hyperfd.platform.past import OFFLINE_FEATURES, TRANSFORMATION, StoredTa
 from nni_hyperfd.platform.session import Update, UpdateOrigin
 from nni_hyperfd.platform.shelf import WORKING, Shelf
 from nni_hyperfd.platform.state.pruning import AT_ONCE, prune
-from nni_hyperfd.platform.state.records import NewVersion, TaskRecord, Trial
+from nni_hyperfd.platform.state.records import NewVersion, StoredTrial, TaskRecord
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,
@@ -170,7 +170,7 @@ class Updates:
         self._prune()
         return receipt
 
-    def _start(self, session_id: str, task: TaskRecord, trials: Sequence[Trial], seed: int) -> Update:
+    def _start(self, session_id: str, task: TaskRecord, trials: Sequence[StoredTrial], seed: int) -> Update:
         parent = self._store.newest().number
         ranker = self._shelf.copy(parent)
         importance, _ = from_blob(IMPORTANCE, self._store.omega(parent))

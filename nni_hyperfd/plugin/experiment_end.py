@@ -18,7 +18,7 @@ from nni_hyperfd.customer.steady import SteadyPlatform
 from nni_hyperfd.errors import PluginError
 from nni_hyperfd.plugin.memo import Memo, Presence, write_receipt
 from nni_hyperfd.plugin.opening import platform_of
-from nni_hyperfd.plugin.records import Outcome, Records
+from nni_hyperfd.plugin.records import Attempt, Records
 from nni_hyperfd.protocol.messages import BeginUpdate, FindTask, Task, TrialRecord, UpdateReceipt, build
 
 logger = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ def _longest_trainings(records: Records) -> list[tuple[Mapping[str, Any], Result
     return known
 
 
-def _read(outcome: Outcome) -> Result | None:
+def _read(outcome: Attempt) -> Result | None:
     try:
         return None if outcome.value is None else read_metric(outcome.value)
     except PluginError as error:

@@ -28,7 +28,7 @@ _START_EVENTS = frozenset({"WAITING", "RUNNING", "ADD_RESUMED"})
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Attempt:
     """What became of one configuration that the tuner handed out.
 
     Args:
@@ -159,7 +159,7 @@ class Records:
             0
         ]
 
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[Attempt]:
         """All configurations of the tuner that became trial jobs, in the order of the jobs.
 
         A result is attached to the configuration that the trial says it ran, which need not be the one that NNI
@@ -177,7 +177,7 @@ class Records:
                 values.setdefault(owner, json.loads(json.loads(text)))
                 reporters.add(job_id)
         return [
-            Outcome(job.parameter_id, job.parameters, job.ended, values.get(job_id), job_id in reporters)
+            Attempt(job.parameter_id, job.parameters, job.ended, values.get(job_id), job_id in reporters)
             for job_id, job in jobs.items()
         ]
 

@@ -14,7 +14,7 @@ from nni_hyperfd.customer.result import Result, read_metric
 from nni_hyperfd.errors import DataError, PluginError
 from nni_hyperfd.files import write_file
 from nni_hyperfd.pages.handed_out import HandedOut, hand_out
-from nni_hyperfd.pages.report_facts import ReportFacts, Sent, Training, TrialFacts
+from nni_hyperfd.pages.report_facts import ReportFacts, Sent, TrialFacts, TrialFolder
 from nni_hyperfd.pages.report_page import report_page
 from nni_hyperfd.plugin.experiment_end import in_words
 from nni_hyperfd.plugin.memo import Memo, Presence, read_receipt
@@ -122,7 +122,7 @@ def _trial(records: Records, memo: Memo | None, number: int, job: TrialJob) -> T
         seconds=result.seconds if result else None,
         reports=tuple(reports),
         ended=job.ended,
-        training=Training.read(records.trial_folder(job.job_id)),
+        training=TrialFolder.read(records.trial_folder(job.job_id)),
     )
 
 

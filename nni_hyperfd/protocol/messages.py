@@ -87,8 +87,8 @@ Word = Annotated[
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 Finite = Annotated[float, Field(ge=-NUMBER_IN_SPACE_LIMIT, le=NUMBER_IN_SPACE_LIMIT, allow_inf_nan=False)]
-Entry = Annotated[float, Field(ge=-NUMBER_LIMIT, le=NUMBER_LIMIT, allow_inf_nan=False)]
-Vector = Annotated[tuple[Entry, ...], Field(min_length=PHI_SIZE, max_length=PHI_SIZE)]
+Coordinate = Annotated[float, Field(ge=-NUMBER_LIMIT, le=NUMBER_LIMIT, allow_inf_nan=False)]
+Vector = Annotated[tuple[Coordinate, ...], Field(min_length=PHI_SIZE, max_length=PHI_SIZE)]
 """Exactly 64 finite numbers: φ, φ̃, or a gradient with respect to one of them."""
 AveragePrecision = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0.0, le=1e9, allow_inf_nan=False)]

@@ -31,8 +31,8 @@ _EXTRACTOR = "extractor."
 
 Left = TypeVar("Left", covariant=True)
 
-Kind = Literal["offline", "past", "current"]
-Draw = tuple[Kind, int]
+ListKind = Literal["offline", "past", "current"]
+Draw = tuple[ListKind, int]
 """Kind of a list and its position among the lists of that kind."""
 
 
@@ -93,7 +93,7 @@ class UpdatedState:
 
 
 def draw_batches(
-    available: Mapping[Kind, int], settings: RankerSettings, generator: torch.Generator
+    available: Mapping[ListKind, int], settings: RankerSettings, generator: torch.Generator
 ) -> list[list[Draw]]:
     """For each batch its lists: the kind by ``settings.ratio`` among the kinds that have any, then uniformly.
 
@@ -102,7 +102,7 @@ def draw_batches(
         settings: Number of batches, lists in each, and their ratio.
         generator: Of the draws.
     """
-    kinds: list[Kind] = ["offline", "past", "current"]
+    kinds: list[ListKind] = ["offline", "past", "current"]
     ratio = (0.0, 0.0, 1.0) if settings.mode == "latest_only" else settings.ratio
     weights = torch.tensor([share if available[kind] else 0.0 for kind, share in zip(kinds, ratio)])
     batches = []
@@ -160,7 +160,11 @@ class ContinualUpdate:
             for dataset, rows in experience.lists
             if dataset not in held_out
         ]
-        available: dict[Kind, int] = {"offline": len(self._offline_lists), "past": len(past), "current": 1}
+        available: dict[ListKind, int] = {
+            "offline": len(self._offline_lists),
+            "past": len(past),
+            "current": 1,
+        }
         self._batches = draw_batches(available, settings, self._generator)
         iterative = settings.transform == "iterative" and len(past) > 0
         drawn = {i for batch in self._batches for kind, i in batch if kind == "past"}

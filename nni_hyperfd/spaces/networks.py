@@ -23,10 +23,8 @@ from nni_hyperfd.spaces.architecture import (
     stage_flops,
 )
 from nni_hyperfd.spaces.configuration import BLOCK_BY_LABEL, block_key, depth_key, searched_stages
-from nni_hyperfd.spaces.cost import Below, PartCosts, stage_costs
+from nni_hyperfd.spaces.cost import Below, Codes, PartCosts, stage_costs
 from nni_hyperfd.spaces.domains import read_domain
-
-Codes = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,7 @@ from nni_hyperfd.spaces.hyperparameters import (
 )
 from nni_hyperfd.spaces.networks import NetworkChoices, read_networks, standard_network_space
 
-Kind = Literal["hpo", "nas", "joint", "flat"]
+SpaceKind = Literal["hpo", "nas", "joint", "flat"]
 Rows = NDArray[np.float64]
 
 ENUMERATION_LIMIT = 100_000
@@ -75,7 +75,7 @@ class Space:
         nni_hyperfd.errors.SpaceError: ...
     """
 
-    kind: Kind
+    kind: SpaceKind
     domains: tuple[Domain, ...]
     networks: NetworkChoices | None
     flops_limit: float
@@ -111,7 +111,7 @@ class Space:
                 raise SpaceError(
                     "Networks shall keep to a limit, and the search space has none; search nas or joint."
                 )
-            kind: Kind = "hpo" if standard else "flat"
+            kind: SpaceKind = "hpo" if standard else "flat"
             return cls(kind, domains, None, flops_limit, copy.deepcopy(dict(search_space)))
         if not standard:
             key = next(domain.key for domain in domains if not _is_standard(domain))

@@ -33,7 +33,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Layout:
+class SceneLayout:
     """What a scene of one style holds.
 
     Args:
@@ -90,7 +90,7 @@ class Canvas:
         )
 
 
-def draw_canvas(layout: Layout, look: Look, rng: np.random.Generator) -> Canvas:
+def draw_canvas(layout: SceneLayout, look: Look, rng: np.random.Generator) -> Canvas:
     """One scene with the people of ``look`` in the surroundings of ``layout``."""
     width, height = (side * FINER for side in layout.sides[int(rng.integers(len(layout.sides)))])
     picture = _background(width, height, layout, look, rng)
@@ -128,7 +128,7 @@ def _area(outline: NDArray[np.float64]) -> float:
 
 
 def _arrange(
-    count: int, backs: int, width: int, height: int, layout: Layout, rng: np.random.Generator
+    count: int, backs: int, width: int, height: int, layout: SceneLayout, rng: np.random.Generator
 ) -> list[tuple[float, float, float, bool]]:
     """Center, half face height and direction of each person, far ones first; few overlap."""
     short = min(width, height)
@@ -201,7 +201,9 @@ def _draw_body(
     cover.ellipse(throat, fill=0)
 
 
-def _background(width: int, height: int, layout: Layout, look: Look, rng: np.random.Generator) -> Image.Image:
+def _background(
+    width: int, height: int, layout: SceneLayout, look: Look, rng: np.random.Generator
+) -> Image.Image:
     """Soft patches, walls with windows, posts, and round things with two dots or a dial."""
     coarse = np.array([[pick(layout.colors, rng) for _ in range(5)] for _ in range(4)], dtype=np.uint8)
     # Walls are straight and often out of focus, so the final resolution does for them.
@@ -241,7 +243,12 @@ def _draw_wall(
 
 
 def _draw_round_thing(
-    pen: ImageDraw.ImageDraw, width: int, height: int, layout: Layout, look: Look, rng: np.random.Generator
+    pen: ImageDraw.ImageDraw,
+    width: int,
+    height: int,
+    layout: SceneLayout,
+    look: Look,
+    rng: np.random.Generator,
 ) -> None:
     """A dial, a socket, a scrambled face or a ball: round as a face, at times of its color, marked in the wrong places."""
     half = 0.5 * min(width, height) * float(np.exp(rng.uniform(*np.log(layout.sizes))))

@@ -17,7 +17,7 @@ import torch
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.comparison import Outcome
 from nni_hyperfd.evidence.inputs import Inputs
-from nni_hyperfd.evidence.job import Job
+from nni_hyperfd.evidence.job import TableJob
 from nni_hyperfd.evidence.methods import methods, server_alone
 from nni_hyperfd.evidence.offline_sets import OfflineReport, OfflineSet, OfflineSets, _digest
 from nni_hyperfd.evidence.page import duels, noise_sentence
@@ -52,8 +52,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     OfflineSets(sets, OfflineReport(8, {}, 8, {}, {}, [], [], [], {})).save(folder / "offline_sets.json")
     (folder / "server_train.json").write_text(json.dumps({"plain": list(range(60)), "degraded": []}))
     paths = tuple(Path(name) for name in CUSTOMERS)
-    plan = Job("hpo", paths, (Path("s"),), configurations=24).plan()
-    plan += Job(
+    plan = TableJob("hpo", paths, (Path("s"),), configurations=24).plan()
+    plan += TableJob(
         "hpo", (), (Path("s"),), folder / "offline_sets.json", pairs=32, per_set=4, configurations=24
     ).plan()
     plan += [pair._replace(seed=1) for name in CUSTOMERS for pair in plan if pair.data_set == name][::2]

@@ -156,7 +156,7 @@ def gathered(parts: list[tuple[Tensor, Tensor, Tensor]]) -> Detections:
     return Detections(image.astype(np.int64), boxes, scores)
 
 
-def match(detections: Detections, truth: GroundTruth) -> Matched:
+def matched_at_50(detections: Detections, truth: GroundTruth) -> Matched:
     """Which detections of one split are right at IoU 0.5."""
     return matched(
         detections.image, detections.boxes, detections.scores, truth.image, truth.boxes, truth.ignored

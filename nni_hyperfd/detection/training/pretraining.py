@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -98,13 +98,11 @@ class Schedule:
         return self.layouts[rng.choice(len(share), p=share / share.sum())]
 
 
-class Lesson(Protocol):
-    """What a teacher makes of a batch: outputs per anchor, and maps like the student's lateral ones."""
+class Lesson(NamedTuple):
+    """What a teacher makes of a batch: outputs per anchor, and maps ``[B, 64, H / s, W / s]`` like the student's lateral ones."""
 
-    @property
-    def predictions(self) -> Predictions: ...
-    @property
-    def laterals(self) -> list[Tensor]: ...
+    predictions: Predictions
+    laterals: list[Tensor]
 
 
 Teacher = Callable[[Tensor], Lesson]

@@ -81,7 +81,7 @@ class NewTask:
 
 
 @dataclass(frozen=True)
-class Trial:
+class StoredTrial:
     """A row of tuning experience; ``ap`` is None for a failed trial."""
 
     task_id: str

@@ -19,7 +19,7 @@ from sqlalchemy.schema import CreateTable
 
 from nni_hyperfd.errors import PlatformError, UpdateLostError
 from nni_hyperfd.platform.state import schema
-from nni_hyperfd.platform.state.records import FirstState, NewTask, NewVersion, Trial
+from nni_hyperfd.platform.state.records import FirstState, NewTask, NewVersion, StoredTrial
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
 
 FIRST = FirstState(ranker=b"ranker 0", omega=b"omega 0", offline=b"offline", base_id="base")
@@ -38,9 +38,11 @@ def new_store(folder: Path) -> Store:
     return Store(folder, lambda: FIRST)
 
 
-def trial(task_id: str, key: str = "a", ap: float | None = 0.5, lr: float = 0.1) -> Trial:
+def trial(task_id: str, key: str = "a", ap: float | None = 0.5, lr: float = 0.1) -> StoredTrial:
     status = "failed" if ap is None else "ok"
-    return Trial(task_id, key, {"lr": lr, "opt": "sgd"}, status, ap, None, None, 12.5, 2**62 + 1, "short")
+    return StoredTrial(
+        task_id, key, {"lr": lr, "opt": "sgd"}, status, ap, None, None, 12.5, 2**62 + 1, "short"
+    )
 
 
 def version(task_id: str, number: int = 1) -> NewVersion:
