@@ -7,7 +7,9 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping
+import signal
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,7 +41,7 @@ from nni_hyperfd.detection.training.fine_tuning import (
     heldout_truth,
     start_candidate,
 )
-from nni_hyperfd.errors import DataError, TrainingError
+from nni_hyperfd.errors import DataError, HyperFDError, TrainingError
 from nni_hyperfd.files import write_file
 from nni_hyperfd.scalars import ScalarLog, show_on_page
 from nni_hyperfd.spaces.architecture import mobilenet_v2
@@ -102,6 +104,24 @@ class Reporter:
             nni.report_final_result({"default": result["val_ap"], **numbers})
         beside = {key: result[key] for key in ("base", "compared", "kept") if key in result}
         print(json.dumps({"val_ap": result["val_ap"], **numbers, **beside}))
+
+
+def as_script(run: Callable[[], object]) -> int:
+    """What surrounds the work of a trial's script: its log, NNI's stop, and one sentence in place of a traceback.
+
+    Python ends in order when NNI stops a trial, so that logs are complete and no partial file is left behind.
+
+    Returns:
+        The exit status.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        run()
+    except HyperFDError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def run_trial(trial: Trial) -> TrialOutcome:

@@ -33,7 +33,8 @@ from nni_hyperfd.detection.network.weights import BASES, load_detector, save_det
 from nni_hyperfd.detection.training.budgets import get_budget
 from nni_hyperfd.detection.training.inheritance import inherit_backbone, inherit_neck
 from nni_hyperfd.detection.training.pretraining import Layout, Pretraining, Schedule, make_batch
-from nni_hyperfd.errors import HyperFDError, TrainingError
+from nni_hyperfd.errors import TrainingError
+from nni_hyperfd.trial import as_script
 
 MAX_SIDE = 1024
 FIRST_LOOK = Layout(192, 64, False, 1.0)
@@ -57,12 +58,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    try:
-        run(options)
-    except HyperFDError as error:
-        print(f"pretrain.py: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return as_script(lambda: run(options))
 
 
 def run(options: argparse.Namespace) -> None:

@@ -106,12 +106,11 @@ class MetaFeatureExtractor(nn.Module):
     they are buffers, so they travel with the parameters and no training changes them. There is no dropout, so that
     a customer who back-propagates a gradient does it through exactly the function that was evaluated.
 
+    Called with images ``[S, n, F]`` and statistics ``[S, 2]``, of S data sets with n sampled images each, it gives ``[S, 64]``;
+    F is :attr:`inputs`, see :func:`image_inputs`.
+
     Args:
         variant: ``"full"`` or one of the ablations in :data:`VARIANTS`.
-
-    Shapes:
-        images ``[S, n, F]`` and statistics ``[S, 2]`` -> ``[S, 64]``, for S data sets with n sampled images each;
-        F is :attr:`inputs`, see :func:`image_inputs`.
     """
 
     center: Tensor
