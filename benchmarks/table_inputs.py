@@ -2,8 +2,9 @@
 
     python benchmarks/table_inputs.py --server GROUPS WIDER200 --degraded DEGRADED --data CUSTOMER... --out benchmarks/tables
 
-Writes offline_sets.json and, out of the folder that `degrade.py` made, offline_sets_degraded.json (both kept if they are there,
-because rows name their sets), server_train.json, and image-level features of the server and of each customer's training
+Writes offline_sets.json and, out of the folder that `degrade.py` made, offline_sets_degraded.json, and out of both
+offline_sets_labels.json, whose sets other annotators might have labelled (all three are kept if they are there, because rows
+name their sets), server_train.json, and image-level features of the server and of each customer's training
 images, as float16. With these and the tables, `paper_experiments.py` needs no image.
 The tables themselves come from `hyperfd table build`.
 """
@@ -21,12 +22,15 @@ from nni_hyperfd.data.dataset import FaceDataset, load_dataset
 from nni_hyperfd.data.merge import merge
 from nni_hyperfd.data.pixels import open_pixels
 from nni_hyperfd.detection.network.weights import BASES, base_detector
-from nni_hyperfd.evidence.offline_sets import label_statistics, make_offline_sets
+from nni_hyperfd.evidence.conventions import dealt
+from nni_hyperfd.evidence.offline_sets import OfflineReport, OfflineSets, label_statistics, make_offline_sets
 from nni_hyperfd.evidence.table import SERVER
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.profile import PROFILE_SIZE, profile_dataset, profile_images
 
-SETS, DEGRADED = "offline_sets.json", "offline_sets_degraded.json"
+SETS, DEGRADED, LABELS = "offline_sets.json", "offline_sets_degraded.json", "offline_sets_labels.json"
+RELABELLED = 60
+"""Sets of each file, plain and degraded, that are labelled anew: ten by each convention."""
 TRAIN, FEATURES = "server_train.json", "features"
 
 
@@ -56,6 +60,7 @@ def main() -> None:
     make_sets(server, features, range(first), options.out / SETS)
     if copies:
         make_sets(server, features, range(first, len(server.images)), options.out / DEGRADED)
+    relabel([options.out / name for name in (SETS, DEGRADED)], options.out / LABELS)
     for each in options.data:
         half(profile_dataset(load_dataset(each))).save(folder / f"{each.resolve().name}.safetensors")
         print(each.resolve().name, flush=True)
@@ -78,6 +83,17 @@ def make_sets(server: FaceDataset, features: ImageFeatures, images: range, path:
     sets = make_offline_sets(matrices, splits, features.boxes.numpy()[images]).shifted(images.start)
     sets.save(path)
     print(sets.report, flush=True)
+
+
+def relabel(files: list[Path], path: Path) -> None:
+    """Some sets of each file, with other conventions of labels."""
+    if path.exists():
+        return
+    sources = [OfflineSets.load(file) for file in files if file.exists()]
+    sets = tuple(part for source in sources for part in dealt(source.sets, min(RELABELLED, len(source.sets))))
+    candidates = sum(len(source.sets) for source in sources)
+    OfflineSets(sets, OfflineReport.of_sample(sets, candidates), sources[0].settings).save(path)
+    print(f"{path.name}: {len(sets)} of {candidates} sets labelled anew", flush=True)
 
 
 def half(features: ImageFeatures) -> ImageFeatures:

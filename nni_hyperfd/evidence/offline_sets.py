@@ -101,6 +101,13 @@ class OfflineReport:
     jaccard: list[float]
     spread: dict[str, float]
 
+    @classmethod
+    def of_sample(cls, sets: Sequence[OfflineSet], candidates: int) -> OfflineReport:
+        """Of sets drawn from ``candidates`` that have a report of their own: only numbers and sizes."""
+        sizes = np.quantile([len(each.members) for each in sets], (0.0, 0.25, 0.5, 0.75, 1.0))
+        dropped = {"not drawn": candidates - len(sets)}
+        return cls(candidates, dropped, len(sets), {}, {}, sizes.tolist(), [], [], {})
+
 
 @dataclass(frozen=True)
 class OfflineSets:
