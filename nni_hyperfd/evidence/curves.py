@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nni_hyperfd.errors import DataError
+from nni_hyperfd.evidence.bootstrap import bootstrap
 from nni_hyperfd.evidence.comparison import expected_at_random, normalized_ranks, task_order
-from nni_hyperfd.evidence.judge import bootstrap
 from nni_hyperfd.evidence.page import lines
 from nni_hyperfd.evidence.rivals.portfolio import greedy_portfolio
 from nni_hyperfd.evidence.table import LookupTable
@@ -265,7 +265,7 @@ def by_price(outcomes: Sequence[PriceOutcome]) -> str:
         spread = outcome.rank[-1].mean(axis=1).std(ddof=1) / np.sqrt(seeds) if seeds > 1 else np.nan
         gain = outcome.delta_ap()[-1].mean()
         rows.append(
-            [outcome.method, *cells, f"{spread:.2f}", f"[{over.low:.1f}, {over.high:.1f}]", f"{gain:+.2f}"]
+            [outcome.method, *cells, f"{spread:.2f}", str(over), f"{gain:+.2f}"]
         )
     prices = [f"price {price}" for price in outcomes[0].prices]
     return lines(["rank % of", *prices, "± orders", "95 % over customers", "ΔAP"], rows)
