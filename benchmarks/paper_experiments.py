@@ -23,7 +23,14 @@ import torch
 
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence import figures, page
-from nni_hyperfd.evidence.comparison import BUDGETS, Outcome, Scenario, expected_rank_at_random
+from nni_hyperfd.evidence.bootstrap import RESAMPLES
+from nni_hyperfd.evidence.comparison import (
+    BUDGETS,
+    Outcome,
+    Scenario,
+    expected_rank_at_random,
+    over_customers,
+)
 from nni_hyperfd.evidence.inputs import Inputs
 from nni_hyperfd.evidence.methods import VARIANT_SEEDS, Method, methods
 from nni_hyperfd.evidence.pseudo import pseudo_scenarios
@@ -197,6 +204,9 @@ def table1(bench: Bench) -> str:
                 text += f"`{name}` against each of them, paired by seed and order:\n\n{page.duels(ours, others)}\n"
         other = bench.outcomes(space, (*RIVALS, *OURS, UPPER), PAPER, VARIANT_SEEDS)
         text += f"### {space.upper()}, {PAPER_WORDS}\n\n{bench.compared(space, other, PAPER)}\n"
+        if (ours := other[OURS[-1]]) is not None:
+            others = [each for key, each in other.items() if each is not None and key != OURS[-1]]
+            text += f"`{OURS[-1]}` against each of them:\n\n{page.duels(ours, others)}\n"
     return text
 
 
@@ -242,15 +252,16 @@ def variant(bench: Bench) -> str:
             cells = [name, *("–" if each is None else f"{each.rank[0].mean():.1f}" for each in found)]
             mean = f"{sum(ranks) / len(ranks):.2f}" if ranks and None not in found else "–"
             if customers is None:
-                cells += [mean, "–", "–"]
+                cells += [mean, "–", "–", "–"]
             else:
                 ours, seeds, _ = page.mean_and_errors(customers.rank[0])
                 gain = page.mean_and_errors(customers.delta_ap()[0][:, None])[0]
-                cells += [f"**{mean}**", f"{ours:.2f} ± {page.number(seeds)}", f"{gain:+.2f}"]
+                over = str(over_customers(customers, 4)[0])
+                cells += [f"**{mean}**", f"{ours:.2f} ± {page.number(seeds)}", over, f"{gain:+.2f}"]
             rows.append(cells)
             logging.info("%s, pseudo-customers: %s", space, name)
         names = [each.scenario.name for each in laboratories]
-        head = ["step", *names, "mean rank %, offline", "rank %, customers", "ΔAP, customers"]
+        head = ["step", *names, "mean rank %, offline", "rank %, customers", page.OVER, "ΔAP, customers"]
         text += f"### {space.upper()}\n\n{page.lines(head, rows)}\n"
     return text
 
@@ -457,8 +468,9 @@ Made by `python benchmarks/paper_experiments.py` from `benchmarks/tables/`; all 
 {sum(stored) / 60:.0f} processor minutes, the trainings of the table (budget `{budget}`) not counted.
 
 * *rank %*: position of the best configuration found among all of the table, mean over data sets and seeds; lower is better.
-  "±" is the standard error over seeds (a seed is another warm-up and another order of the data sets), "± tasks" the
-  standard error over data sets, that is, how much the mean would move with other data sets of the kind.
+  "±" is the standard error over seeds (a seed is another warm-up and another order of the data sets).
+* *95 % over customers*: the interval of the bootstrap that draws the data sets anew ({RESAMPLES} times), that is, how far the figure would
+  move with other data sets of the kind. Between two methods it is paired: a draw takes both methods' results of the same data sets.
 * *ΔAP*: AP points gained over random search at the same budget, summed over the data sets.
 * Four trials a data set unless a budget is named. All methods see the same experience, the same orders, and only the AP they paid for.
 * Methods that train a network have fewer seeds than those that do not; the column says how many.

@@ -264,8 +264,6 @@ def by_price(outcomes: Sequence[PriceOutcome]) -> str:
         seeds = outcome.rank.shape[1]
         spread = outcome.rank[-1].mean(axis=1).std(ddof=1) / np.sqrt(seeds) if seeds > 1 else np.nan
         gain = outcome.delta_ap()[-1].mean()
-        rows.append(
-            [outcome.method, *cells, f"{spread:.2f}", str(over), f"{gain:+.2f}"]
-        )
+        rows.append([outcome.method, *cells, f"{spread:.2f}", str(over), f"{gain:+.2f}"])
     prices = [f"price {price}" for price in outcomes[0].prices]
     return lines(["rank % of", *prices, "± orders", "95 % over customers", "ΔAP"], rows)

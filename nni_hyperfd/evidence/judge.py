@@ -96,4 +96,3 @@ def verdict(outcomes: Sequence[Outcome], trials: int) -> str:
         "behind the first",
     ]
     return lines(head, rows)
-

@@ -86,7 +86,8 @@ def test_a_page_is_made_and_made_again_without_running_anything(
     assert "means over both seeds on" not in text
     assert "`hyperfd (resnet)` is missing: The ResNet variant" in text
     ours = re.search(
-        r"\| \*\*hyperfd\*\* \| ([\d.]+) ± – \| [\d.]+ \| [^|]+ \| 1 \| 13.16 \| \+1.67 \|", text
+        r"\| \*\*hyperfd\*\* \| ([\d.]+) ± – \| \[[\d., ]+\] \| [^|]+ \| \[[\d., -]+\] \| 1 \| 13.16 \| \+1.67 \|",
+        text,
     )
     assert ours, "our rank, one seed without an error, and the paper's figures"
     links = re.findall(r"\((quick/\w+\.png)\)", text)
@@ -157,8 +158,8 @@ def test_a_duel_is_paired_and_says_when_it_is_even() -> None:
     worse = Outcome("worse", "s", ("a", "b"), (4,), rank + 3, rank / 100, np.zeros((1, 2)))
     near = Outcome("near", "s", ("a", "b"), (4,), rank[:, :2] - 0.1, rank[:, :2] / 100, np.zeros((1, 2)))
     table = duels(ours, [worse, near]).splitlines()
-    assert table[2] == "| worse | -3.00 | 0.00 | 0.00 | 2 of 2 | ahead |"
-    assert table[3].endswith("| even |")
+    assert table[2] == "| worse | -3.00 ± 0.00 | [-3.0, -3.0] | +0.00 | [0.0, 0.0] | 2 of 2 | ahead | ahead |"
+    assert table[3].endswith("| even | behind |")
 
 
 def test_noise_is_only_stated_where_it_was_measured(inputs: Path) -> None:
