@@ -264,14 +264,21 @@ def play(
     return Outcome(method.name, scenario.name, scenario.tasks, tuple(prices), rank, ap, np.array(random_ap))
 
 
-def by_price(outcomes: Sequence[Outcome]) -> str:
-    """A markdown table: mean rank at each price; at the last one errors over orders and customers, and ΔAP."""
+def by_price(outcomes: Sequence[Outcome], prices: Sequence[int], at: int = 4) -> str:
+    """A markdown table, best first: mean rank at each price; at one of them errors over orders and customers, and ΔAP.
+
+    Args:
+        outcomes: One a method; not all need every price, but ``at``.
+        prices: The columns.
+        at: Price of errors and ΔAP.
+    """
     rows = []
-    for outcome in outcomes:
-        last = outcome.budgets[-1]
-        over, gain = over_customers(outcome, last)
-        cells = [f"{value:.1f}" for value in outcome.rank.mean(axis=(1, 2))]
-        error = mean_and_errors(outcome.rank[-1])[1]
-        rows.append([outcome.method, *cells, number(error), str(over), f"{gain.mean:+.2f}", str(gain)])
-    prices = [f"price {price}" for price in outcomes[0].budgets]
-    return lines(["rank % of", *prices, "± orders", OVER, "ΔAP", OVER], rows)
+    for outcome in sorted(outcomes, key=lambda each: float(each.rank[each.budgets.index(at)].mean())):
+        over, gain = over_customers(outcome, at)
+        means = dict(zip(outcome.budgets, outcome.rank.mean(axis=(1, 2))))
+        cells = [f"{means[price]:.1f}" if price in means else "–" for price in prices]
+        error = mean_and_errors(outcome.rank[outcome.budgets.index(at)])[1]
+        seeds = str(outcome.rank.shape[1])
+        rows.append([outcome.method, *cells, number(error), str(over), f"{gain.mean:+.2f}", str(gain), seeds])
+    head = [f"price {price}" for price in prices]
+    return lines(["rank % of", *head, f"± orders, at {at}", OVER, f"ΔAP at {at}", OVER, "seeds"], rows)

@@ -50,6 +50,13 @@ def with_newcomers(
                 f"--rows has no row of {name} with budget {budget!r}: measure it with "
                 f"'hyperfd table build --data {name} --budget {budget}'."
             )
+    base = {row.version for row in inputs.customers}
+    other = sorted({row.version for row in mine} - base)
+    if other:
+        raise DataError(
+            f"--rows were measured from the base detector {other[0]}, the tables from {', '.join(sorted(base))}: APs of two bases cannot be "
+            "compared; measure them with the release that the tables are of."
+        )
     customers = {**inputs.data.customers, **features}
     return replace(
         inputs,
