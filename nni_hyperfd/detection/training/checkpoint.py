@@ -98,7 +98,13 @@ class Stopped:
             for name, value in tensors.items():
                 group, _, rest = name.partition("/")
                 groups[group][rest] = value
-            return cls(**notes, curve=curve, **groups)
+            return cls(
+                **notes,
+                curve=curve,
+                weights=groups["weights"],
+                kept=groups["kept"],
+                optimizer=groups["optimizer"],
+            )
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"the checkpoint {path} cannot be read ({error})") from error
 
