@@ -193,8 +193,8 @@ class TrialRow(Base):
     seconds: Mapped[float | None] = mapped_column(Float(53))
     seed: Mapped[int] = mapped_column(BigInteger)
     budget: Mapped[str] = mapped_column(String(64))
-    curve: Mapped[list[list[float]] | None] = mapped_column(JSON(none_as_null=True))
     created: Mapped[datetime] = mapped_column(Moment, default=now)
+    curve: Mapped[list[list[float]] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class FeatureRow(Base):

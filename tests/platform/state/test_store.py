@@ -236,7 +236,7 @@ COLUMNS = {
     "version_before version_after trials_used trials_failed final_phi",
     "ranker_versions": "number parent task_id experiment_id published guard reason settings ranker ranker_sha256 omega "
     "omega_sha256 created",
-    "experience": "id task_id trial_key parameters status ap test_ap heldout_ap seconds seed budget curve created",
+    "experience": "id task_id trial_key parameters status ap test_ap heldout_ap seconds seed budget created curve",
     "offline_features": "task_id blob sha256",
     "transformations": "task_id version blob sha256",
     "own_encoders": "space_key version blob sha256",
