@@ -32,7 +32,7 @@ from nni_hyperfd.spaces.space import Space
 
 LOOKED_AT = 256
 """Spaces up to this size are looked at whole; larger ones by a sample, which is never larger than this."""
-CURVES = 600
+CURVES = 400
 """Offline curves that take part; the time for fitting grows with the third power of their number. Where there are more, data sets are
 left out evenly."""
 PAST, PAST_TRAININGS = 32, 24

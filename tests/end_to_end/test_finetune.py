@@ -59,7 +59,9 @@ def test_trials_go_on_with_each_others_trainings(desk: Any) -> None:
     experiment.wait(lambda: desk.version() == 1, "the update")
     jobs = sorted(experiment.get("trial-jobs"), key=lambda job: job["sequenceId"])
     parameters = [json.loads(job["hyperParameters"][0])["parameters"] for job in jobs]
-    assert [each["TRIAL_EPOCHS"] for each in parameters] == ["1-4/4", "1-1/4", "2-2/4"], "as the page shows it"
+    assert [each["TRIAL_EPOCHS"] for each in parameters] == ["1-4/4", "1-1/4", "2-2/4"], (
+        "as the page shows it"
+    )
     first, begun, gone_on = (json.loads((Path(job["logPath"]) / "result.json").read_text()) for job in jobs)
     assert begun["parameters"]["lr"] == gone_on["parameters"]["lr"]
     assert first["epochs"] == begun["epochs"] == {"before": 0, "of": 4}
