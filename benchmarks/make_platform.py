@@ -99,7 +99,19 @@ def gather(space: Space, rows: list[Row], position: dict[str, int]) -> Experienc
         torch.tensor([position[row.data_set] for row in rows]),
         torch.tensor([place[row.configuration] for row in rows]),
         torch.tensor([row.heldout_ap for row in rows]),
+        curves(rows),
     )
+
+
+def curves(rows: list[Row]) -> torch.Tensor:
+    """``[P, T]`` learning curves of the rows as they have them; T is that of the longest, and NaN where a row has none of that length."""
+    longest = max((len(row.curve) for row in rows), default=0)
+    if not longest:
+        return torch.zeros(0, 0)
+    whole = [
+        [ap for _, ap in row.curve] if len(row.curve) == longest else [torch.nan] * longest for row in rows
+    ]
+    return torch.tensor(whole, dtype=torch.float32)
 
 
 if __name__ == "__main__":

@@ -114,9 +114,8 @@ class Stopper:
 
 def stopping_methods() -> Mapping[str, Stopper]:
     """By name. That which fits processes for seconds a run has fewer seeds."""
-    found = [
-        Stopper(kind.name, lambda space, kind=kind: kind(), kind.name, 20) for kind in [*stoppers(), Probes]
-    ]
+    kinds: list[type[CurveMethod]] = [*stoppers(), Probes]
+    found = [Stopper(kind.name, lambda space, kind=kind: kind(), kind.name, 20) for kind in kinds]  # type: ignore[misc]
     found.append(Stopper(HyperFDMF.name, lambda space: HyperFDMF(), HyperFDMF.name, 10, trains=True))
     return {each.name: each for each in found}
 

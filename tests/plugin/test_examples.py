@@ -28,6 +28,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
         ("hyperfd_nas", "nas"),
         ("hyperfd_joint", "joint"),
         ("hyperfd_advisor", "hpo"),
+        ("hyperfd_mf", "hpo"),
         ("hyperfd_service", "hpo"),
     ],
 )

@@ -37,6 +37,11 @@ class Budget:
         """What the learning rate of an epoch, counted from 1, is multiplied with."""
         return min(1.0, 2 * (1 - epoch / (self.epochs + 1))) if self.anneal else 1.0
 
+    @property
+    def validations(self) -> int:
+        """Of a training that does not end early."""
+        return self.epochs // self.validate_every
+
     def steps_per_epoch(self, train_images: int) -> int:
         """Optimizer steps of one epoch; at least one."""
         return max(1, (self.epoch_images or train_images) // self.batch_size)
