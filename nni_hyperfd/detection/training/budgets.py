@@ -54,10 +54,9 @@ BUDGETS = {
         # All six epochs are trained: the rate falls by plan, not by a val split that is small and noisy.
         Budget("short", 256, 320, 6, 384, 1, 6, 6, batch_size=16, anneal=True),
         Budget("smoke", 128, 160, 4, 128, 1, 2, 4, batch_size=16),
-        # For lookup tables: thousands of trials, whose differences must not be those of their last few batches.
-        Budget("table", 96, 128, 6, 64, 6, 2, 4, anneal=True),
-        # Tables with learning curves: no rate looks at the end, so that the first epochs of a long training are a short one.
-        Budget("curves", 96, 128, 6, 64, 1, 6, 6),
+        # For lookup tables: `short` in little, with its number of epochs and its plan of rates. The rate is the same over the first
+        # half of the epochs, so a trial that is looked at early is the beginning of the whole training.
+        Budget("table", 128, 192, 6, 128, 1, 6, 6, batch_size=16, anneal=True),
     )
 }
 
