@@ -115,9 +115,13 @@ class Stopper:
 def stopping_methods() -> Mapping[str, Stopper]:
     """By name. That which fits processes for seconds a run has fewer seeds."""
     kinds: list[type[CurveMethod]] = [*stoppers(), Probes]
-    found = [Stopper(kind.name, lambda space, kind=kind: kind(), kind.name, 20) for kind in kinds]  # type: ignore[misc]
+    found = [Stopper(kind.name, _of(kind), kind.name, 20) for kind in kinds]
     found.append(Stopper(HyperFDMF.name, lambda space: HyperFDMF(), HyperFDMF.name, 10, trains=True))
     return {each.name: each for each in found}
+
+
+def _of(kind: type[CurveMethod]) -> Callable[[Space], CurveMethod]:
+    return lambda space: kind()
 
 
 class PriceLaboratory(Laboratory):
