@@ -21,12 +21,19 @@ class Result:
         ap: AP@50 on val, the number NNI shows; from 0 to 1.
         test_ap, heldout_ap: AP@50 on test, and on val and test pooled; None where not reported.
         seconds: Duration of the fine-tuning.
+        curve: (share of a full training, AP@50 on val) after each validation, where it is known.
     """
 
     ap: float
     test_ap: float | None = None
     heldout_ap: float | None = None
     seconds: float | None = None
+    curve: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def begun(self) -> bool:
+        """It was left before the end of a full training."""
+        return bool(self.curve) and self.curve[-1][0] < 1.0
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from nni_hyperfd.location import platform_location
 logger = logging.getLogger(__name__)
 
 DEFAULT_PLATFORM = "~/.local/share/hyperfd"
-METHODS = ("hyperfd", "hyperfd-gp")
+METHODS = ("hyperfd", "hyperfd-gp", "hyperfd-mf")
 SPACES = ("hpo", "nas", "joint", "flat")
 
 
@@ -42,8 +42,11 @@ class Settings:
             (``https://host:port``); by default ``HYPERFD_PLATFORM`` or ``~/.local/share/hyperfd``.
         token: For a platform on a server; by default ``HYPERFD_TOKEN``, which is the better place: NNI shows ``classArgs``
             on its page and writes them into its logs.
-        budget: B, results after which the experiment ends.
-        method: ``hyperfd``, the paper's ranking, or hyperfd-gp, which plans the rest of the trials anew after each result.
+        budget: B, results after which the experiment ends; with hyperfd-mf the price of all trials, in full trainings.
+        method: hyperfd, the paper's ranking; hyperfd-gp, which plans the rest of the trials anew after each result; or hyperfd-mf,
+            which goes on with those trainings whose beginnings promise most.
+        checkpoints: Of hyperfd-mf, folder in which trials find where others stopped, by default in the experiment's own folder. Trials on
+            other machines need one that all of them reach by this name; where they do not, they train anew, and pay for it.
         exploration: Share of the budget drawn from the second-best part of the ranking, 0 to 1; of the method hyperfd.
         candidates: Configurations sampled and ranked where a space is too large to rank all of it.
         seed: Of everything that recommendation and update draw at random.
@@ -77,6 +80,7 @@ class Settings:
     exif: str | None = None
     space: str | None = None
     cache_dir: Path | None = None
+    checkpoints: Path | None = None
     privacy_noise: float = 0.0
     max_madds: float | None = None
     max_ms: float | None = None
@@ -110,6 +114,7 @@ class Settings:
             "exif": _one_of(arguments, "exif", EXIF),
             "space": _one_of(arguments, "space", SPACES),
             "cache_dir": _path(arguments, "cache_dir"),
+            "checkpoints": _path(arguments, "checkpoints"),
             "privacy_noise": real_number(arguments, "privacy_noise", 1000),
             "max_madds": real_number(arguments, "max_madds", 1e6),
             "max_ms": real_number(arguments, "max_ms", 1e6),
@@ -129,6 +134,7 @@ class Settings:
             data=_absolute(self.data, base),
             platform=_absolute_platform(self.platform, base),
             cache_dir=None if self.cache_dir is None else _absolute(self.cache_dir, base),
+            checkpoints=None if self.checkpoints is None else _absolute(self.checkpoints, base),
         )
 
     def as_class_args(self) -> dict[str, Any]:

@@ -156,6 +156,7 @@ class SteadyPlatform:
         ranker = self._kept.ranker()
         if (
             message.begun
+            or (message.progress is not None and message.progress.trainings)
             or subject is None
             or ranker is None
             or self._kept.version() != subject.extractor_version

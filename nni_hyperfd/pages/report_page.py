@@ -30,6 +30,9 @@ METHODS = {
     "it learns something new, too. Only differences between scores mean anything.",
     "hyperfd-gp": "A Gaussian process over configurations and the 64 numbers of your data set; after each result it planned the rest anew. "
     "The score is what it expected when it last planned the configuration; only differences mean anything.",
+    "hyperfd-mf": "Before each trial a Gaussian process over learning curves, configurations and the 64 numbers of your data set chose the training "
+    "to begin or to go on with; TRIAL_EPOCHS says which part of a full training a trial ran. The score is where the training was "
+    "last expected to end; only differences mean anything.",
 }
 
 

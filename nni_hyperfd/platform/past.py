@@ -15,6 +15,7 @@ from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import RankedList
 from nni_hyperfd.ranker.update import PastTask
 from nni_hyperfd.recommendation.ranking import read_space
+from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space
 
 OFFLINE_FEATURES, TRANSFORMATION = "offline features", "transformation"
@@ -67,6 +68,17 @@ class StoredTasks(Sequence[PastTask]):
             offline_phi=offline_phi["phi"],
             transform=None if stored is None else from_blob(TRANSFORMATION, stored)[0]["z"],
         )
+
+    def curves(self, task_id: str, most: int) -> dict[Configuration, Sequence[tuple[float, float]]]:
+        """The longest learning curve of each configuration of a task, of no more than ``most`` of those that came first."""
+        task = self._store.task(task_id)
+        space = read_space(task.space, task.flops_limit)
+        found: dict[Configuration, Sequence[tuple[float, float]]] = {}
+        for trial in self._store.trials(task_id):
+            known = space.parse(trial.parameters)
+            if trial.curve and (known in found or len(found) < most):
+                found[known] = max(found.get(known, ()), trial.curve, key=len)
+        return found
 
 
 def ranked_list(task: TaskRecord, trials: Sequence[StoredTrial]) -> RankedList:

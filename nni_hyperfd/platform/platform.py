@@ -234,6 +234,10 @@ class Platform:
                 self._shelf.own_spaces.lent(self._shelf.ranker(version), version, space) as ranker,
             ):
                 return rank(ranker, version, space, torch.tensor(phi), message)
+        if message.progress is not None:
+            with PLANNING:
+                foresight = self._shelf.foresight(version, space, message.progress.validations)
+                return foresight.recommend(version, space, phi, message, StoredTasks(self._store))
         trials = () if task is None else self._store.trials(task.id)
         results = {space.parse(each.parameters): each.ap for each in trials}
         begun = [space.parse(each) for each in message.begun]

@@ -191,7 +191,8 @@ class Updates:
             self._shelf.guard.held_out,
         )
         used = len(current.aps)
-        origin = UpdateOrigin(task.id, parent, seed, used, len(trials) - used)
+        failed = sum(trial.status == "failed" for trial in trials)
+        origin = UpdateOrigin(task.id, parent, seed, used, failed)
         return Update(session_id, origin, ranker, update, self._settings.images)
 
     def _judge(self, made: Ranker, parent: int) -> GuardReport:

@@ -16,6 +16,7 @@ from nni_hyperfd.customer.result import Result, Training, read_metric
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.customer.steady import SteadyPlatform
 from nni_hyperfd.errors import PluginError
+from nni_hyperfd.plugin.continued import longest
 from nni_hyperfd.plugin.memo import Memo, Presence, write_receipt
 from nni_hyperfd.plugin.opening import platform_of
 from nni_hyperfd.plugin.records import Attempt, Records
@@ -85,7 +86,13 @@ def finish_experiment(folder: Path) -> tuple[UpdateReceipt, bool]:
         )
     customer = Customer(settings, memo.search_space, platform)
     task = customer.open(records.experiment_id)
-    receipt = end_experiment(customer, task, _longest_trainings(records))
+    training = records.training()
+    outcomes = (
+        [(each, result, training.shortened(epochs)) for each, result, epochs in longest(records)]
+        if settings.method == "hyperfd-mf"
+        else _longest_trainings(records)
+    )
+    receipt = end_experiment(customer, task, outcomes)
     write_receipt(folder, receipt)
     return receipt, False
 

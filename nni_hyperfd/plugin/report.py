@@ -19,6 +19,8 @@ from nni_hyperfd.pages.report_page import report_page
 from nni_hyperfd.plugin.experiment_end import in_words
 from nni_hyperfd.plugin.memo import Memo, Presence, read_receipt
 from nni_hyperfd.plugin.records import Records, TrialJob
+from nni_hyperfd.spaces.stages import TRIAL_CHECKPOINTS
+from nni_hyperfd.spaces.unread import configuration_of
 
 FOLDER = "report"
 """In the folder of the experiment, where no other is named."""
@@ -108,13 +110,13 @@ def _cannot_write(out: Path, error: OSError) -> DataError:
 
 def _trial(records: Records, memo: Memo | None, number: int, job: TrialJob) -> TrialFacts:
     result = _result(job.value)
-    parameters = {key: value for key, value in job.parameters.items() if key != "TRIAL_BUDGET"}
+    parameters = configuration_of(job.parameters)
     ranking = list(memo.ranking) if memo else []
     reports = [reported.ap for value in job.curve if (reported := _result(value))]
     return TrialFacts(
         number=number,
         job_id=job.job_id,
-        parameters=job.parameters,
+        parameters={key: value for key, value in job.parameters.items() if key != TRIAL_CHECKPOINTS},
         place=ranking.index(parameters) + 1 if parameters in ranking else None,
         score=memo.score(parameters) if memo else None,
         ap=result.ap if result else None,

@@ -125,7 +125,7 @@ def _add_call(app: FastAPI, call: Call) -> None:
         threads = None if call.quick else desk.patient
         if isinstance(question, RecommendRequest):
             check_work(question, desk.limits)
-            threads = desk.planning if question.method == "hyperfd-gp" else threads
+            threads = desk.planning if question.method != "hyperfd" else threads
         found = await to_thread.run_sync(view.ask, question, limiter=threads)
         if found is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "no_task", "this experiment has no task at this platform")

@@ -80,7 +80,7 @@ class ForeignDetector:
 
     def __init__(self, name: str, content: bytes) -> None:
         self.name = name
-        self._session = _session(name, content)
+        self._session = session_of(name, content)
         self._input = self._session.get_inputs()[0]
         self.kind, self._order = self._recognize()
 
@@ -179,7 +179,7 @@ def reached(detector: Detector, store: PixelStore, evaluation_size: int) -> Reac
     return Reached(-size, val_ap, ap("test", -size))
 
 
-def _session(name: str, content: bytes) -> Any:
+def session_of(name: str, content: bytes) -> Any:
     """A session whose batch, height and width are free, also where the header names the sizes of an export."""
     try:
         import onnx

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,6 +27,7 @@ from nni_hyperfd.detection.network.precision import cpu_autocast
 from nni_hyperfd.detection.network.retinaface import RetinaFace
 from nni_hyperfd.detection.training.augment import CropPlan, crop_faces, crop_pixels, plan_crops, recolor
 from nni_hyperfd.detection.training.budgets import Budget
+from nni_hyperfd.detection.training.checkpoint import Stopped, draws_of, optimizer_tensors, restore_optimizer
 from nni_hyperfd.detection.training.losses import Losses, detection_losses
 from nni_hyperfd.detection.training.memory import keep_freed_memory
 from nni_hyperfd.detection.training.targets import make_targets
@@ -83,6 +84,10 @@ class Engine(Protocol):
     image_size: int
     faces_without: int
 
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Of the weights, as the next step finds it."""
+
     def train(self, plan: CropPlan, rate: float) -> Losses:
         """Takes one optimizer step per batch of ``plan``; returns the mean losses, which may be non-finite."""
 
@@ -121,7 +126,11 @@ class CPUEngine:
         self.model = model.to(memory_format=torch.channels_last).train()
         self.store, self.hyperparameters, self.budget = store, hyperparameters, budget
         self.image_size, self.on_step, self.faces_without = budget.image_size, on_step, 0
-        self.optimizer = make_optimizer(self.model, hyperparameters)
+        self._optimizer = make_optimizer(self.model, hyperparameters)
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        return self._optimizer
 
     def train(self, plan: CropPlan, rate: float) -> Losses:
         for group in self.optimizer.param_groups:
@@ -175,11 +184,15 @@ def fine_tune(
     budget: Budget,
     seed: int,
     on_validation: Callable[[Validation, Engine], None] | None = None,
+    begun: Stopped | None = None,
+    stop: int | None = None,
+    on_stop: Callable[[Stopped], None] | None = None,
 ) -> TrialOutcome:
     """Trains until the budget's end, keeps the weights that are best on val, and evaluates those on test.
 
     The learning rate falls tenfold after ``budget.patience`` validations without gain; training ends after
-    ``budget.stop_after`` of them (HyperFD supplement B.1). The same seed on the same machine gives the same AP.
+    ``budget.stop_after`` of them (HyperFD supplement B.1). The same seed on the same machine gives the same AP, whether or not the
+    training stopped on its way: the plan of rates is that of the whole training.
 
     Args:
         engine: Holds the start weights, on the device of choice.
@@ -188,9 +201,13 @@ def fine_tune(
         budget: How long, on which sizes.
         seed: Of the order of the images and their crops.
         on_validation: Called after every validation, while the engine holds the validated weights.
+        begun: Where an earlier trial stopped; the curve begins with its.
+        stop: The epoch to stop at, at a validation; None for the budget's end.
+        on_stop: Is handed what another trial needs to go on.
 
     Raises:
-        DataError: The val or test split has no face that counts, so that its AP@50 would be 0 whatever is trained.
+        DataError: The val or test split has no face that counts, so that its AP@50 would be 0 whatever is trained; or ``begun`` is not of
+            such a training.
         NonFiniteLoss: If a loss is not finite.
     """
     started = time.monotonic()
@@ -198,11 +215,17 @@ def fine_tune(
     train, rate = store.splits["train"], hyperparameters.learning_rate
     samples = budget.steps_per_epoch(len(train)) * budget.batch_size
     truth = heldout_truth(store, budget)
-    best, state, val_detections = -1.0, engine.state(), None
+    epoch, best, stale, val_detections = 0, -1.0, 0, None
     curve: list[Validation] = []
+    if begun is not None:
+        _take_up(engine, begun)
+        rng.bit_generator.state = dict(begun.draws)
+        epoch, rate, best, stale = begun.epoch, begun.rate, begun.best, begun.stale
+        curve = [Validation(e, ap, up, _losses(parts)) for e, ap, up, parts in begun.curve]
+    state = engine.state() if begun is None else dict(begun.kept)
     since: list[Losses] = []
-    stale = 0
-    for epoch in range(1, budget.epochs + 1):
+    while epoch < (stop or budget.epochs) and stale < budget.stop_after:
+        epoch += 1
         plan = plan_crops(store, train, samples, hyperparameters.min_crop_ratio, rng)
         since.append(engine.train(plan, rate * budget.rate_factor(epoch)))
         if not all(bool(torch.isfinite(part)) for part in since[-1]):
@@ -220,13 +243,43 @@ def fine_tune(
             stale += 1
         if on_validation:
             on_validation(curve[-1], engine)
-        if stale >= budget.stop_after:
-            break
         if stale and stale % budget.patience == 0:
             rate *= RATE_DECAY
+    if on_stop:
+        on_stop(
+            Stopped(
+                epoch,
+                rate,
+                stale,
+                best,
+                tuple((each.epoch, each.ap, each.improved, _numbers(each.losses)) for each in curve),
+                draws_of(rng),
+                engine.faces_without,
+                engine.state(),
+                state,
+                optimizer_tensors(engine.optimizer),
+            )
+        )
     engine.model.load_state_dict(state)
     reached = _candidate(engine, store, truth, val_detections or engine.detect("val"))
     return TrialOutcome(**vars(reached), curve=tuple(curve), seconds=time.monotonic() - started)
+
+
+def _take_up(engine: Engine, begun: Stopped) -> None:
+    try:
+        engine.model.load_state_dict(dict(begun.weights))
+    except RuntimeError as error:
+        raise DataError(f"a checkpoint's weights do not fit this network ({error})") from error
+    restore_optimizer(engine.optimizer, begun.optimizer)
+    engine.faces_without = begun.faces_without
+
+
+def _losses(parts: Sequence[float]) -> Losses:
+    return Losses(*map(torch.tensor, parts))
+
+
+def _numbers(losses: Losses) -> tuple[float, ...]:
+    return tuple(float(part) for part in losses)
 
 
 def start_candidate(engine: Engine, store: PixelStore, budget: Budget) -> Candidate:

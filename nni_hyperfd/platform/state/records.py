@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -82,7 +82,10 @@ class NewTask:
 
 @dataclass(frozen=True)
 class StoredTrial:
-    """A row of tuning experience; ``ap`` is None for a failed trial."""
+    """A row of tuning experience; ``ap`` is None for a failed trial, and for one that has begun and was left before its end.
+
+    ``curve`` is (share of a full training, AP@50 on val) after each validation, where it is known.
+    """
 
     task_id: str
     trial_key: str
@@ -94,6 +97,7 @@ class StoredTrial:
     seconds: float | None
     seed: int
     budget: str
+    curve: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True)
