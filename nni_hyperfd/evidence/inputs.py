@@ -121,6 +121,7 @@ class Inputs:
         """How far the first and the second training seed agree on customers' rows; None without a second seed.
 
         Args:
+            space: Name of the search space.
             column: Of the first seed.
             other: Of the second seed, if it is another one.
         """

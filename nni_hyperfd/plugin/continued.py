@@ -68,13 +68,13 @@ class Training:
     """How far one configuration is.
 
     Args:
-        configuration: as the platform named it.
+        configuration: As the platform named it.
         aps: AP@50 on val after each validation.
-        stop: epochs until the last trial that brought a result; 0 where none did.
-        result: of that trial.
-        running: what a trial is at.
-        trouble: why it cannot go on.
-        paid: validations that were trained for, those to come of a running trial included.
+        stop: Epochs until the last trial that brought a result; 0 where none did.
+        result: Of that trial.
+        running: What a trial is at.
+        trouble: Why it cannot go on.
+        paid: Validations that were trained for, those to come of a running trial included.
     """
 
     configuration: dict[str, Any]
@@ -162,10 +162,10 @@ class ContinuedTrials:
 
     Args:
         records: NNI's.
-        budget: full trainings that all trials together may cost.
-        length: of a full one.
-        checkpoints: folder where trials find what others left.
-        ask: the platform.
+        budget: Full trainings that all trials together may cost.
+        length: Of a full one.
+        checkpoints: Folder where trials find what others left.
+        ask: The platform.
     """
 
     def __init__(self, records: Records, budget: int, length: Length, checkpoints: Path, ask: Ask) -> None:

@@ -113,7 +113,7 @@ class Foresight:
         Args:
             version: That this is the view of.
             space: The customer's.
-            phi: [64] of the data, under this version.
+            phi: ``[64]`` of the data, under this version.
             request: With the progress of the task.
             past: Finished tasks.
 

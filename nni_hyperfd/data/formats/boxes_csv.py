@@ -217,7 +217,7 @@ def _layout(
     """What the four numbers are: as the header says unless the whole table denies it, else what alone fits.
 
     Raises:
-        DataError: the numbers fit in several ways, or in none.
+        DataError: The numbers fit in several ways, or in none.
     """
     where = annotations.folder.root / file
     if header.layout is not None:
