@@ -37,7 +37,14 @@ from nni_hyperfd.evidence.curves import by_price
 from nni_hyperfd.evidence.halves import halves, only
 from nni_hyperfd.evidence.inputs import Inputs
 from nni_hyperfd.evidence.methods import VARIANT_SEEDS, Method, methods
-from nni_hyperfd.evidence.price import BY_PRICE, BY_PRICE_TEST, Priced, PriceLaboratory, stopping_methods
+from nni_hyperfd.evidence.price import (
+    BY_PRICE,
+    BY_PRICE_TEST,
+    Player,
+    Priced,
+    PriceLaboratory,
+    stopping_methods,
+)
 from nni_hyperfd.evidence.pseudo import pseudo_scenarios
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
 from nni_hyperfd.evidence.runs import Laboratory, Line
@@ -220,10 +227,11 @@ class Bench:
         """Both kinds of methods on the rows with curves."""
         if (space, measure.name) not in self.priced:
             folder = self.folder / ("quick" if self.quick else "paper")
+            kind = standard_space(space)  # type: ignore[arg-type]
+            settings = RankerSettings(batches=2, warmup_epochs=2) if self.quick else RankerSettings()
             self.priced[space, measure.name] = PriceLaboratory(
-                Priced.of(self.inputs, space, measure),
-                RankerSettings(batches=2, warmup_epochs=2) if self.quick else RankerSettings(),
-                standard_space(space),  # type: ignore[arg-type]
+                Player(Priced.of(self.inputs, space, measure), settings, kind),
+                kind,
                 folder,
                 f"{space}-price-{measure.judge.removesuffix('_ap')}",
                 self.measure,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -253,6 +253,4 @@ def play_bracket(task: CurveTask, bracket: Rungs, draw: Iterator[int]) -> None:
         length = further
 
 
-def stoppers() -> list[Callable[[], CurveMethod]]:
-    """Each of them, to be made."""
-    return [SuccessiveHalving, Hyperband, ASHA, BOHB, TaskAwareHyperband]
+STOPPERS: tuple[type[EarlyStopping], ...] = (SuccessiveHalving, Hyperband, ASHA, BOHB, TaskAwareHyperband)
