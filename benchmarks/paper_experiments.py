@@ -24,6 +24,7 @@ import torch
 
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence import figures, page
+from nni_hyperfd.evidence.below import SHARES, below
 from nni_hyperfd.evidence.bootstrap import RESAMPLES
 from nni_hyperfd.evidence.comparison import (
     BUDGETS,
@@ -501,6 +502,38 @@ def price(bench: Bench) -> str:
     return text
 
 
+def costs(bench: Bench) -> str:
+    """Networks below a limit on multiply-adds."""
+    text = ""
+    for space in bench.spaces:
+        if space == "hpo":
+            continue
+        whole = bench.at(space).scenario
+        for share in (*SHARES, 1.0):
+            try:
+                scenario = below(whole, share)
+            except DataError as error:
+                text += f"*{error}*\n\n"
+                continue
+            laboratory = bench._in(scenario, space, f"{space}-below{100 * share:.0f}")
+            budgets = [each for each in CURVE_PRICES[:3] if each < scenario.experience.candidates]
+            outcomes = []
+            for name in FULL_PRICE:
+                method = bench.methods[name]
+                outcome = laboratory.outcome(method, budgets, bench.seeds_of(method, PRICE_SEEDS))
+                if outcome is not None:
+                    outcomes.append(outcome)
+                logging.info("%s: %s", scenario.name, name)
+            text += f"### {scenario.name}: {scenario.experience.candidates} of {whole.experience.candidates} networks\n\n"
+            if outcomes:
+                text += f"{by_price(outcomes, budgets, 2)}\n"
+                ours = next((each for each in outcomes if each.method == "hyperfd-gp"), None)
+                if ours is not None:
+                    others = [each for each in outcomes if each is not ours]
+                    text += f"`hyperfd-gp` against each with two trials:\n\n{page.duels(ours, others, 2)}\n"
+    return text or "No space of networks was measured.\n"
+
+
 def price_facts(scenario: Scenario) -> str:
     """How much there is, and what could be reached."""
     known = scenario.experience
@@ -558,6 +591,7 @@ EXPERIMENTS: Mapping[str, tuple[str, Callable[[Bench], str]]] = {
     **{name: (title, ablation(name)) for name, (title, _) in ABLATIONS.items()},
     "variant": ("A variant, step by step", variant),
     "price": ("Rank against price", price),
+    "costs": ("Networks below a limit on their cost", costs),
     "figure3": ("Figure 3: budgets", figure3),
     "figure5": ("Figure 5: meta-features", figure5),
     "figure4": ("Figure 4: orders of tasks", figure4),

@@ -13,6 +13,7 @@ from nni_hyperfd.cli.table import table
 if TYPE_CHECKING:
     from nni_hyperfd.evidence.comparison import Outcome, Scenario
     from nni_hyperfd.evidence.inputs import Inputs
+    from nni_hyperfd.evidence.runs import Line
     from nni_hyperfd.evidence.table import LookupTable, Row
 
 
@@ -215,7 +216,8 @@ def _judge_by_price(inputs: Inputs, space: str, names: list[str], most: int, see
     from nni_hyperfd.ranker.settings import RankerSettings
     from nni_hyperfd.spaces.space import standard_space
 
-    kind, known = standard_space(space), {**methods(), **stopping_methods()}  # type: ignore[arg-type]
+    kind = standard_space(space)  # type: ignore[arg-type]
+    known: dict[str, Line] = {**methods(), **stopping_methods()}
     try:
         priced = Priced.of(inputs, space, BY_PRICE)
     except DataError as error:

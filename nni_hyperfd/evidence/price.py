@@ -115,7 +115,8 @@ class Stopper:
 
 def stopping_methods() -> Mapping[str, Stopper]:
     """By name. That which fits processes for seconds a run has fewer seeds."""
-    found = [_stopper(kind, 20) for kind in (*STOPPERS, Probes)] + [_stopper(HyperFDMF, 10, trains=True)]
+    kinds: tuple[type[CurveMethod], ...] = (*STOPPERS, Probes)
+    found = [*(_stopper(kind, 20) for kind in kinds), _stopper(HyperFDMF, 10, trains=True)]
     return {each.name: each for each in found}
 
 

@@ -93,7 +93,9 @@ def test_one_domain_or_several_whole_or_in_part_are_judged_by_price(
     _judge_by_price(found, "hpo", ["portfolio", "hyperband", "asha"], 2, range(2))
     said = capsys.readouterr().out
     names = ", ".join(found.newcomers)
-    assert f"{min(shares.values())} configurations; judged: {names}, among {3 + len(shares)} customers" in said
+    assert (
+        f"{min(shares.values())} configurations; judged: {names}, among {3 + len(shares)} customers" in said
+    )
     assert {line.split(" | ")[0] for line in said.splitlines() if line.startswith("|")} == {
         "| rank % of",
         "| ---",
@@ -107,7 +109,9 @@ def test_what_cannot_be_judged_by_price_is_one_sentence(
     inputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = newcomers(inputs, {"cats": 3})
-    with pytest.raises(DataError, match=r"only 3 configurations were measured on my_cats .* --configurations"):
+    with pytest.raises(
+        DataError, match=r"only 3 configurations were measured on my_cats .* --configurations"
+    ):
         _judge_by_price(few, "hpo", ["asha"], 2, range(1))
     whole = newcomers(inputs, {"cats": 24})
     flat = replace(
