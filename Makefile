@@ -6,6 +6,7 @@
 # make constraints  choose the newest allowed version of everything anew, and write constraints.txt
 # make lint     ruff (rules and format) and mypy (strict), change nothing
 # make format   ruff: rewrite the files in the project's format
+# make platform  tables, version 0 and evidence made anew (SERVER="<folders>" CUSTOMERS="<folders>"; hours; see docs/version0.md)
 # make clean    remove caches and build outputs;  make distclean  remove .venv too
 #
 # PYTHON=<interpreter> chooses the Python that .venv is made from, JOBS=<number> how many tests run side by side (3).
@@ -23,7 +24,7 @@ QUICK := $(addprefix tests/,data metafeature protocol ranker recommendation spac
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick versions constraints lint format clean distclean
+.PHONY: help setup demo test quick versions constraints platform lint format clean distclean
 
 help:
 	@sed -n -e '/^$$/q' -e 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -73,6 +74,12 @@ quick: setup
 versions: setup
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
 	$(BIN)/python benchmarks/versions.py
+
+# Stopped at any moment, it goes on with the next call: ARGS="--minutes 120" stops by itself, --help says what else there is.
+platform: export OMP_NUM_THREADS := 1
+platform: setup
+	@[ -n "$(SERVER)" ] && [ -n "$(CUSTOMERS)" ] || { echo 'Say where the images are: make platform SERVER="GROUPS WIDER200" CUSTOMERS="CATS THERMAL ..."' >&2; exit 1; }
+	$(PHYSICAL)/python benchmarks/build_platform.py --server $(SERVER) --data $(CUSTOMERS) $(ARGS)
 
 # One file for all Pythons and platforms; where versions differ, a line says for which.
 constraints: setup

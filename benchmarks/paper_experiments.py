@@ -37,7 +37,7 @@ from nni_hyperfd.evidence.comparison import (
 from nni_hyperfd.evidence.curves import by_price
 from nni_hyperfd.evidence.halves import halves, only
 from nni_hyperfd.evidence.inputs import Inputs
-from nni_hyperfd.evidence.methods import VARIANT_SEEDS, Method, methods
+from nni_hyperfd.evidence.methods import VARIANT_SEEDS, Contender, methods
 from nni_hyperfd.evidence.price import (
     BY_PRICE,
     BY_PRICE_TEST,
@@ -155,7 +155,7 @@ class Bench:
     """Everything at hand: inputs, methods, and one laboratory for each space and measure."""
 
     inputs: Inputs
-    methods: Mapping[str, Method]
+    methods: Mapping[str, Contender]
     folder: Path
     quick: bool
     measure: bool

@@ -2,8 +2,10 @@
 
     python benchmarks/table_inputs.py --server GROUPS WIDER200 --degraded DEGRADED --data CUSTOMER... --out benchmarks/tables
 
-Writes offline_sets.json and, out of the folder that `degrade.py` made, offline_sets_degraded.json (both kept if they are there,
-because rows name their sets), server_train.json, and image-level features of the server and of each customer's training
+Writes offline_sets.json and, out of the folder that `degrade.py` made, offline_sets_degraded.json; with ``--backbone`` what features
+of other networks add to either (offline_sets_networks.json, offline_sets_degraded_networks.json); and offline_sets_labels.json,
+sets of the first two as other annotators might have labelled them. All are kept if they are there, because rows
+name their sets. Also server_train.json, and image-level features of the server and of each customer's training
 images, as float16. With these and the tables, `paper_experiments.py` needs no image.
 The tables themselves come from `hyperfd table build`.
 """
@@ -12,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +25,22 @@ from nni_hyperfd.data.dataset import FaceDataset, load_dataset
 from nni_hyperfd.data.merge import merge
 from nni_hyperfd.data.pixels import open_pixels
 from nni_hyperfd.detection.network.weights import BASES, base_detector
-from nni_hyperfd.evidence.offline_sets import label_statistics, make_offline_sets
+from nni_hyperfd.evidence.backbones import backbone_features, checkpoint
+from nni_hyperfd.evidence.conventions import dealt
+from nni_hyperfd.evidence.offline_sets import (
+    FloatArray,
+    OfflineReport,
+    OfflineSets,
+    label_statistics,
+    make_offline_sets,
+)
 from nni_hyperfd.evidence.table import SERVER
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.profile import PROFILE_SIZE, profile_dataset, profile_images
 
-SETS, DEGRADED = "offline_sets.json", "offline_sets_degraded.json"
+SETS = "offline_sets{}.json"
+RELABELLED = 60
+"""Sets of each file, plain and degraded, that are labelled anew: ten by each convention."""
 TRAIN, FEATURES = "server_train.json", "features"
 
 
@@ -37,9 +51,17 @@ def main() -> None:
     parser.add_argument("--server", type=Path, nargs="+", required=True)
     parser.add_argument("--degraded", type=Path, help="what degrade.py made of the server's images")
     parser.add_argument("--data", type=Path, nargs="*", default=[])
+    parser.add_argument(
+        "--backbone",
+        nargs="*",
+        default=[],
+        metavar="NETWORK",
+        help="frozen networks of nni_hyperfd/evidence/backbones.py whose features are clustered, too: pip install 'nni-hyperfd[tables]'",
+    )
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    weights = {name: checkpoint(name) for name in options.backbone}
     folder = options.out / FEATURES
     folder.mkdir(parents=True, exist_ok=True)
     plain = [load_dataset(each) for each in options.server]
@@ -53,31 +75,65 @@ def main() -> None:
     train = sorted(server.splits["train"])
     parts = {"plain": [i for i in train if i < first], "degraded": [i for i in train if i >= first]}
     (options.out / TRAIN).write_text(json.dumps(parts))
-    make_sets(server, features, range(first), options.out / SETS)
-    if copies:
-        make_sets(server, features, range(first, len(server.images)), options.out / DEGRADED)
+    ranges = {"": range(first)} | ({"_degraded": range(first, len(server.images))} if copies else {})
+    for part, images in ranges.items():
+        own = options.out / SETS.format(part)
+        make_sets(server, partial(own_matrices, server, features, images), images, own)
+        if weights:
+            paths = [server.images[index].path for index in images]
+            make_sets(
+                server,
+                partial(backbone_features, paths, weights),
+                images,
+                options.out / SETS.format(f"{part}_networks"),
+                known=own,
+            )
+    relabel([options.out / SETS.format(part) for part in ranges], options.out / SETS.format("_labels"))
     for each in options.data:
         half(profile_dataset(load_dataset(each))).save(folder / f"{each.resolve().name}.safetensors")
         print(each.resolve().name, flush=True)
 
 
-def make_sets(server: FaceDataset, features: ImageFeatures, images: range, path: Path) -> None:
-    """The sub-data-sets that clustering these images of the server's gives."""
+def make_sets(
+    server: FaceDataset,
+    matrices: Callable[[], Mapping[str, FloatArray]],
+    images: range,
+    path: Path,
+    known: Path | None = None,
+) -> None:
+    """The sub-data-sets that clustering these images of the server's by ``matrices`` gives, less those of the file ``known``."""
     if path.exists():
         return
     split_of = {index: name for name, members in server.splits.items() for index in members}
+    counted = [int((~server.images[index].ignored).sum()) for index in images]
+    splits = [split_of[index] for index in images]
+    there = OfflineSets.load(known).shifted(-images.start).sets if known else ()
+    sets = make_offline_sets(matrices(), splits, np.array(counted), known=there).shifted(images.start)
+    sets.save(path)
+    print(sets.report, flush=True)
+
+
+def own_matrices(server: FaceDataset, features: ImageFeatures, images: range) -> dict[str, FloatArray]:
+    """What the base detector and the labels say about these images."""
     found = [server.images[index] for index in images]
     boxes = [image.boxes[~image.ignored] for image in found]
     sizes = np.array([(image.width, image.height) for image in found], dtype=np.float64)
-    matrices = {
+    return {
         "gwap": features.gwap.numpy()[images],
         "mean": features.mean.numpy()[images],
         "labels": label_statistics(boxes, sizes),
     }
-    splits = [split_of[index] for index in images]
-    sets = make_offline_sets(matrices, splits, features.boxes.numpy()[images]).shifted(images.start)
-    sets.save(path)
-    print(sets.report, flush=True)
+
+
+def relabel(files: list[Path], path: Path) -> None:
+    """Some sets of each file, with other conventions of labels."""
+    if path.exists():
+        return
+    sources = [OfflineSets.load(file) for file in files]
+    sets = tuple(part for source in sources for part in dealt(source.sets, min(RELABELLED, len(source.sets))))
+    candidates = sum(len(source.sets) for source in sources)
+    OfflineSets(sets, OfflineReport.of_sample(sets, candidates), sources[0].settings).save(path)
+    print(f"{path.name}: {len(sets)} of {candidates} sets labelled anew", flush=True)
 
 
 def half(features: ImageFeatures) -> ImageFeatures:

@@ -101,6 +101,13 @@ class OfflineReport:
     jaccard: list[float]
     spread: dict[str, float]
 
+    @classmethod
+    def of_sample(cls, sets: Sequence[OfflineSet], candidates: int) -> OfflineReport:
+        """Of sets drawn from ``candidates`` that have a report of their own: only numbers and sizes."""
+        sizes = np.quantile([len(each.members) for each in sets], (0.0, 0.25, 0.5, 0.75, 1.0))
+        dropped = {"not drawn": candidates - len(sets)}
+        return cls(candidates, dropped, len(sets), {}, {}, sizes.tolist(), [], [], {})
+
 
 @dataclass(frozen=True)
 class OfflineSets:
@@ -204,6 +211,7 @@ def make_offline_sets(
     settings: OfflineSettings | None = None,
     seed: int = 0,
     workers: int = 1,
+    known: Sequence[OfflineSet] = (),
 ) -> OfflineSets:
     """Clusters the server's images into sub-data-sets.
 
@@ -215,6 +223,7 @@ def make_offline_sets(
         seed: Of k-means, PCA and t-SNE. Equal inputs and seed give equal sets on one machine; commit the file of
             :meth:`OfflineSets.save`, because another BLAS may round a border case the other way.
         workers: Processes to spread the matrices over; the result does not depend on it.
+        known: Sets of the same images that are there already: what overlaps one of them is a copy.
 
     Raises:
         DataError: Shapes that do not agree, non-finite features, or an unknown split.
@@ -227,6 +236,7 @@ def make_offline_sets(
         raise DataError(f"offline sets: {len(codes)} splits but face counts of shape {faces.shape}.")
     shares = np.bincount(codes, minlength=3) / len(codes)
 
+    there = [np.isin(np.arange(len(codes)), part.members) for part in known]
     kept: list[tuple[str, NDArray[np.bool_]]] = []
     origins: list[tuple[str, str]] = []
     dropped: Counter[str] = Counter()
@@ -240,12 +250,13 @@ def make_offline_sets(
                 candidates += 1
                 member = labels == label
                 reason = _unusable(member, codes, faces, shares, settings)
-                if reason is None and _is_copy(member, kept, settings.max_jaccard):
+                if reason is None and _is_copy(member, there, settings.max_jaccard):
                     reason = "near-duplicate"
                 if reason is not None:
                     dropped[reason] += 1
                     continue
                 which = "noise" if label < 0 else f"c{label}"
+                there.append(member)
                 kept.append((f"{matrix_name}.{clustering}.{which}", member))
                 origins.append((matrix_name, clustering.split(".")[0]))
 
@@ -339,10 +350,10 @@ def _unusable(
     return None
 
 
-def _is_copy(member: NDArray[np.bool_], kept: list[tuple[str, NDArray[np.bool_]]], limit: float) -> bool:
-    if not kept:
+def _is_copy(member: NDArray[np.bool_], there: list[NDArray[np.bool_]], limit: float) -> bool:
+    if not there:
         return False
-    others = np.stack([other for _, other in kept])
+    others = np.stack(there)
     return bool(((others & member).sum(1) / (others | member).sum(1) > limit).any())
 
 

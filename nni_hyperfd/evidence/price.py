@@ -104,7 +104,7 @@ class Priced:
 
 @dataclass(frozen=True)
 class Stopper:
-    """A method that leaves trainings, as a line of a table; see :class:`~nni_hyperfd.evidence.methods.Method`."""
+    """A method that leaves trainings, as a line of a table; see :class:`~nni_hyperfd.evidence.methods.Contender`."""
 
     name: str
     make: Callable[[Space], CurveMethod]

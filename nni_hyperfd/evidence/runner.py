@@ -15,6 +15,7 @@ from nni_hyperfd.detection.network.weights import base_detector
 from nni_hyperfd.detection.training.budgets import get_budget
 from nni_hyperfd.detection.training.fine_tuning import CPUEngine, fine_tune
 from nni_hyperfd.errors import DataError
+from nni_hyperfd.evidence.conventions import conventional, relabelled
 from nni_hyperfd.evidence.offline_sets import OfflineSets
 from nni_hyperfd.evidence.table import SERVER, parameters_of
 from nni_hyperfd.spaces.architecture import mobilenet_v2
@@ -41,6 +42,9 @@ class PairRunner:
         server: The server's images, of which ``offline`` names parts; as a whole they are the data set ``server``.
         offline: The sub-data-sets.
         cache: Folder for decoded images.
+
+    Raises:
+        DataError: An offline set is labelled by a convention that nobody knows.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class PairRunner:
     ) -> None:
         self.folders, self.server, self.cache = folders, server, cache
         self.members = {part.name: part.members for part in offline.sets} if offline else {}
+        self.conventions = {name: conventional(name) for name in self.members}
         self.pixels = lru_cache(maxsize=4)(self._open)
 
     def __call__(
@@ -75,9 +80,11 @@ class PairRunner:
             return self.pixels(data_set, max_side)
         store = self.pixels(SERVER, max_side)
         chosen = torch.tensor(self.members[data_set])
-        return replace(
+        part = replace(
             store, splits={name: rows[torch.isin(rows, chosen)] for name, rows in store.splits.items()}
         )
+        convention = self.conventions[data_set]
+        return relabelled(part, convention) if convention else part
 
     def _open(self, data_set: str, max_side: int) -> PixelStore:
         if data_set in self.folders:

@@ -18,7 +18,7 @@ from nni_hyperfd.files import write_file
 
 
 class Line(Protocol):
-    """A method as a line of a table, see :class:`~nni_hyperfd.evidence.methods.Method`."""
+    """A method as a line of a table, see :class:`~nni_hyperfd.evidence.methods.Contender`."""
 
     @property
     def name(self) -> str: ...

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nni_hyperfd.evidence.job import Job
+from nni_hyperfd.evidence.job import TableJob
 from nni_hyperfd.evidence.offline_sets import OfflineReport, OfflineSet, OfflineSets, _digest
 from nni_hyperfd.evidence.table import LookupTable, Row
 from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
@@ -36,8 +36,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     OfflineSets(sets, OfflineReport(8, {}, 8, {}, {}, [], [], [], {})).save(folder / "offline_sets.json")
     (folder / "server_train.json").write_text(json.dumps({"plain": list(range(60)), "degraded": []}))
     paths = tuple(Path(name) for name in CUSTOMERS)
-    plan = Job("hpo", paths, (Path("s"),), configurations=24).plan()
-    plan += Job(
+    plan = TableJob("hpo", paths, (Path("s"),), configurations=24).plan()
+    plan += TableJob(
         "hpo", (), (Path("s"),), folder / "offline_sets.json", pairs=32, per_set=4, configurations=24
     ).plan()
     plan += [pair._replace(seed=1) for name in CUSTOMERS for pair in plan if pair.data_set == name][::2]

@@ -120,3 +120,12 @@ def test_sets_of_several_files_stand_together(made: OfflineSets, tmp_path: Path)
         assert other.name.rpartition("-")[0] == one.name.rpartition("-")[0]
     with pytest.raises(DataError, match="table_inputs"):
         load_sets(tmp_path / "nowhere")
+
+
+def test_sets_that_are_there_already_are_not_made_again(
+    made: OfflineSets, server: tuple[dict[str, np.ndarray], list[str], np.ndarray]
+) -> None:
+    features, splits, faces = server
+    again = make_offline_sets(features, splits, faces, made.settings, made.seed, known=made.sets)
+    assert again.sets == ()
+    assert again.report.dropped["near-duplicate"] == made.report.kept + made.report.dropped["near-duplicate"]
