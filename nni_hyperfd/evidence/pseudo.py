@@ -85,7 +85,7 @@ def in_a_row(experience: Known, customers: int, seed: int, axis: int = 0) -> Sce
     order = np.argsort(places[:, axis])
     end, others = order[: round(END * len(rows))], order[round(END * len(rows)) :]
     rng = np.random.default_rng([seed, 4])
-    clusters = []
+    clusters: list[list[int]] = []
     while len(clusters) < customers:
         near = np.argsort(((places[end] - places[rng.choice(end)]) ** 2).sum(axis=1))[: 2 * NEIGHBOURS]
         clusters.append(
