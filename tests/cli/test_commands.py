@@ -78,7 +78,7 @@ def test_a_ranking_says_what_it_rests_on(
     assert "no better than chance" in last
     assert "nni_hyperfd.DYCORSTuner" in last
     content = {
-        "parameters": {key: 10 for key in COUNT_KEYS},
+        "parameters": dict.fromkeys(COUNT_KEYS, 10),
         "val_ap": 0.5,
         "test_ap": 0.4,
         "budget": {"name": "smoke"},
