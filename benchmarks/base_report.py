@@ -36,9 +36,9 @@ class FreeDetector(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         sys.path.append(str(Path(__file__).parents[1] / "trial_code"))
-        from teachers import Teacher
+        from teachers import MobileNetTeacher
 
-        self.teacher = Teacher()
+        self.teacher = MobileNetTeacher()
 
     def forward(self, images: Tensor) -> Predictions:
         return self.teacher(images).predictions

@@ -28,7 +28,7 @@ from nni_hyperfd.platform.first import read_assets
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.checking import check
 from nni_hyperfd.platform.state.pruning import AT_ONCE, Keeping, prune
-from nni_hyperfd.platform.state.records import NewTask, NewVersion, Trial
+from nni_hyperfd.platform.state.records import NewTask, NewVersion, StoredTrial
 from nni_hyperfd.platform.state.schema import LOCAL, OwnEncoderRow
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
 from nni_hyperfd.protocol.messages import VALUES_LIMIT, RecommendRequest
@@ -314,7 +314,7 @@ def _live(store: Store, experiments: int, keep_all: bool = False) -> None:
         )
         task = store.open_task(new)
         for key, parameters in enumerate(points):
-            store.record(Trial(task.id, str(key), parameters, "ok", 0.5, 0.5, 0.5, 60.0, 0, "short"))
+            store.record(StoredTrial(task.id, str(key), parameters, "ok", 0.5, 0.5, 0.5, 60.0, 0, "short"))
         store.take_lease("a", task.id, 60.0)
         blobs = (rng.bytes(len(state.ranker)) for _ in range(2))
         made = NewVersion(*blobs, features, {}, {"seed": 0}, tuple(rng.random(64)), 4, 0)

@@ -15,21 +15,34 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence import figures, page
-from nni_hyperfd.evidence.comparison import BUDGETS, Outcome, Scenario, expected_rank_at_random
+from nni_hyperfd.evidence.bootstrap import RESAMPLES
+from nni_hyperfd.evidence.comparison import (
+    BUDGETS,
+    Outcome,
+    Scenario,
+    expected_rank_at_random,
+    normalized_ranks,
+    over_customers,
+)
+from nni_hyperfd.evidence.curves import by_price
+from nni_hyperfd.evidence.halves import halves, only
 from nni_hyperfd.evidence.inputs import Inputs
-from nni_hyperfd.evidence.methods import VARIANT_SEEDS, Method, methods
+from nni_hyperfd.evidence.methods import VARIANT_SEEDS, Contender, methods
+from nni_hyperfd.evidence.price import BY_PRICE, BY_PRICE_TEST, Priced, PriceLaboratory, stopping_methods
 from nni_hyperfd.evidence.pseudo import pseudo_scenarios
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
-from nni_hyperfd.evidence.runs import Laboratory
+from nni_hyperfd.evidence.runs import Laboratory, Line
 from nni_hyperfd.evidence.scenario import PAPER, POOLED, Measure
+from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.spaces.space import standard_space
 
 ROOT = Path(__file__).parents[1]
@@ -102,6 +115,29 @@ STEPS = (
 SAMPLES = 30
 """Meta-features of each data set in Figure 5."""
 
+PRICES = tuple(range(1, 11))
+CURVE_PRICES = (1, 2, 4, 6, 8, 10)
+"""Of the methods that train a ranker in each run."""
+PRICE_SEEDS = 10
+FULL_PRICE = (
+    "random",
+    "best-on-server",
+    "mean-rank",
+    "portfolio",
+    "rank-portfolio",
+    "gp-prior",
+    "tpe",
+    "hyperfd-gp, frozen ranker",
+    *OURS,
+)
+PRICE_OURS = ("hyperfd-mf", "hyperfd-gp")
+PRICE_WORDS = """A price of 1 is one full training. Methods above `successive halving` train everything to its end, the others begin, go on from a
+checkpoint, and leave; all of them resume, so a rung costs what it adds. What counts is the best by val of the trainings that were brought to their
+end; with none in hand the rank is 100 %. Each price is a run of its own. The *design* half of the customers and the *untouched* one were fixed
+before these rows were looked at (`nni_hyperfd/evidence/halves.py`).
+
+"""
+
 POOLED_WORDS = "tried, chosen and ranked by the AP over val and test pooled"
 PAPER_WORDS = "chosen by val, ranked by test"
 
@@ -111,13 +147,14 @@ class Bench:
     """Everything at hand: inputs, methods, and one laboratory for each space and measure."""
 
     inputs: Inputs
-    methods: Mapping[str, Method]
+    methods: Mapping[str, Contender]
     folder: Path
     quick: bool
     measure: bool
     deadline: float
     most: int = 10**6
     """Seeds of a method that trains, in this round."""
+    priced: dict[tuple[str, str], PriceLaboratory] = field(default_factory=dict)
 
     @cached_property
     def spaces(self) -> list[str]:
@@ -179,6 +216,29 @@ class Bench:
         laboratory = self.at(space, measure)
         return page.comparison(space, found, lambda name: laboratory.absent(self.methods[name]), ndcg)
 
+    def by_price(self, space: str, measure: Measure) -> PriceLaboratory:
+        """Both kinds of methods on the rows with curves."""
+        if (space, measure.name) not in self.priced:
+            folder = self.folder / ("quick" if self.quick else "paper")
+            self.priced[space, measure.name] = PriceLaboratory(
+                Priced.of(self.inputs, space, measure),
+                RankerSettings(batches=2, warmup_epochs=2) if self.quick else RankerSettings(),
+                standard_space(space),  # type: ignore[arg-type]
+                folder,
+                f"{space}-price-{measure.judge.removesuffix('_ap')}",
+                self.measure,
+                self.deadline,
+            )
+        return self.priced[space, measure.name]
+
+    def at_a_price(self) -> list[Line]:
+        """Those that train everything to its end, and those that leave trainings."""
+        return [*(self.methods[name] for name in FULL_PRICE), *stopping_methods().values()]
+
+    def seeds_of(self, method: Line, most: int) -> int:
+        """Fewer for those that train, one if it only matters that everything runs."""
+        return 1 if self.quick else min(most, method.seeds, self.most if method.trains else most)
+
     def image(self, name: str) -> Path:
         return self.folder / ("quick" if self.quick else "paper") / f"{name}.png"
 
@@ -197,6 +257,9 @@ def table1(bench: Bench) -> str:
                 text += f"`{name}` against each of them, paired by seed and order:\n\n{page.duels(ours, others)}\n"
         other = bench.outcomes(space, (*RIVALS, *OURS, UPPER), PAPER, VARIANT_SEEDS)
         text += f"### {space.upper()}, {PAPER_WORDS}\n\n{bench.compared(space, other, PAPER)}\n"
+        if (ours := other[OURS[-1]]) is not None:
+            others = [each for key, each in other.items() if each is not None and key != OURS[-1]]
+            text += f"`{OURS[-1]}` against each of them:\n\n{page.duels(ours, others)}\n"
     return text
 
 
@@ -242,15 +305,16 @@ def variant(bench: Bench) -> str:
             cells = [name, *("–" if each is None else f"{each.rank[0].mean():.1f}" for each in found)]
             mean = f"{sum(ranks) / len(ranks):.2f}" if ranks and None not in found else "–"
             if customers is None:
-                cells += [mean, "–", "–"]
+                cells += [mean, "–", "–", "–"]
             else:
                 ours, seeds, _ = page.mean_and_errors(customers.rank[0])
                 gain = page.mean_and_errors(customers.delta_ap()[0][:, None])[0]
-                cells += [f"**{mean}**", f"{ours:.2f} ± {page.number(seeds)}", f"{gain:+.2f}"]
+                over = str(over_customers(customers, 4)[0])
+                cells += [f"**{mean}**", f"{ours:.2f} ± {page.number(seeds)}", over, f"{gain:+.2f}"]
             rows.append(cells)
             logging.info("%s, pseudo-customers: %s", space, name)
         names = [each.scenario.name for each in laboratories]
-        head = ["step", *names, "mean rank %, offline", "rank %, customers", "ΔAP, customers"]
+        head = ["step", *names, "mean rank %, offline", "rank %, customers", page.OVER, "ΔAP, customers"]
         text += f"### {space.upper()}\n\n{page.lines(head, rows)}\n"
     return text
 
@@ -392,6 +456,89 @@ def the_table(bench: Bench) -> str:
     return text + f"\n![correlation of rankings]({link(bench, 'correlations')})\n"
 
 
+def price(bench: Bench) -> str:
+    """Rank against price with all rivals, and the two halves of the customers."""
+    text = PRICE_WORDS
+    panels: dict[str, list[Outcome]] = {}
+    for space in bench.spaces:
+        measures = ((BY_PRICE, "ranked by the pooled AP"), (BY_PRICE_TEST, "ranked by test"))
+        for measure, words in measures[: 1 if bench.quick else 2]:
+            try:
+                laboratory = bench.by_price(space, measure)
+            except DataError as error:
+                text += f"*{error}*\n\n"
+                break
+            prices = CURVE_PRICES[:3] if bench.quick else PRICES if measure is BY_PRICE else CURVE_PRICES[:3]
+            found: list[Outcome] = []
+            missing = []
+            for method in bench.at_a_price():
+                mine = [each for each in prices if not method.trains or each in CURVE_PRICES]
+                outcome = laboratory.outcome(method, mine, bench.seeds_of(method, PRICE_SEEDS))
+                logging.info("%s, %s: %s", space, measure.name, method.name)
+                if outcome is None:
+                    missing.append(f"*`{method.name}` is missing: {laboratory.absent(method)}*\n")
+                else:
+                    found.append(outcome)
+            chosen = f"chosen by val, {words}"
+            text += f"### {space.upper()}, {chosen}\n\n{price_facts(laboratory.scenario)}"
+            if not found:
+                continue
+            text += f"{by_price(found, prices)}\n" + "\n".join(missing) + "\n"
+            if measure is BY_PRICE:
+                panels[space] = found
+            text += halves_and_duels(found)
+    if panels:
+        figures.prices(panels, bench.image("price"))
+        text = f"![rank against price]({link(bench, 'price')})\n\n{text}"
+    return text
+
+
+def price_facts(scenario: Scenario) -> str:
+    """How much there is, and what could be reached."""
+    known = scenario.experience
+    ranks = normalized_ranks(scenario.judge)
+    best = [
+        ranks[scenario.choose[:, d] == np.nanmax(scenario.choose[:, d]), d].mean()
+        for d in range(len(scenario.tasks))
+    ]
+    pairs = int((~np.isnan(known.aps)).sum())
+    chance = ", ".join(f"{expected_rank_at_random(scenario, each):.1f}" for each in CURVE_PRICES[:3])
+    return (
+        f"{len(scenario.tasks)} customers × {known.candidates} configurations with curves, {pairs} pairs on {len(known.data_sets)} "
+        f"offline sets. Whoever trains all and takes the best by val ranks at {np.mean(best):.1f} %; random search is expected at "
+        f"{chance} % at prices of {', '.join(map(str, CURVE_PRICES[:3]))}.\n\n"
+    )
+
+
+def halves_and_duels(found: Sequence[Outcome]) -> str:
+    """Rank on both halves at three prices, then the paired differences to ours on the untouched half and on all."""
+    parts = {half: names for half, names in halves(found[0].tasks).items() if names}
+    rows = []
+    for each in found:
+        cut = {half: only(each, names) for half, names in parts.items()}
+        cells = [
+            f"{one.rank[one.budgets.index(p)].mean():.1f} {over_customers(one, p)[0]}"
+            for one in cut.values()
+            for p in CURVE_PRICES[:3]
+        ]
+        rows.append([each.method, *cells])
+    head = [f"{half} ({len(names)}), price {p}" for half, names in parts.items() for p in CURVE_PRICES[:3]]
+    text = (
+        f"By half of the customers, with 95 % over customers:\n\n{page.lines(['rank % of', *head], rows)}\n"
+    )
+    for name in PRICE_OURS:
+        ours = next((each for each in found if each.method == name), None)
+        if ours is None:
+            continue
+        others = [each for each in found if each.method != name]
+        for half, names in {"all customers": list(ours.tasks), **parts}.items():
+            if half == "design":
+                continue
+            duel = page.duels(only(ours, names), [only(each, names) for each in others])
+            text += f"`{name}` against each at a price of 4, {half}:\n\n{duel}\n"
+    return text
+
+
 def link(bench: Bench, name: str) -> str:
     return str(bench.image(name).relative_to(bench.folder))
 
@@ -402,6 +549,7 @@ EXPERIMENTS: Mapping[str, tuple[str, Callable[[Bench], str]]] = {
     "sets": ("Results on each data set (Table 13)", by_data_set),
     **{name: (title, ablation(name)) for name, (title, _) in ABLATIONS.items()},
     "variant": ("A variant, step by step", variant),
+    "price": ("Rank against price", price),
     "figure3": ("Figure 3: budgets", figure3),
     "figure5": ("Figure 5: meta-features", figure5),
     "figure4": ("Figure 4: orders of tasks", figure4),
@@ -457,8 +605,9 @@ Made by `python benchmarks/paper_experiments.py` from `benchmarks/tables/`; all 
 {sum(stored) / 60:.0f} processor minutes, the trainings of the table (budget `{budget}`) not counted.
 
 * *rank %*: position of the best configuration found among all of the table, mean over data sets and seeds; lower is better.
-  "±" is the standard error over seeds (a seed is another warm-up and another order of the data sets), "± tasks" the
-  standard error over data sets, that is, how much the mean would move with other data sets of the kind.
+  "±" is the standard error over seeds (a seed is another warm-up and another order of the data sets).
+* *95 % over customers*: the interval of the bootstrap that draws the data sets anew ({RESAMPLES} times), that is, how far the figure would
+  move with other data sets of the kind. Between two methods it is paired: a draw takes both methods' results of the same data sets.
 * *ΔAP*: AP points gained over random search at the same budget, summed over the data sets.
 * Four trials a data set unless a budget is named. All methods see the same experience, the same orders, and only the AP they paid for.
 * Methods that train a network have fewer seeds than those that do not; the column says how many.

@@ -24,7 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
     nothing of it is left, and ``path`` is as it was.
 
     Raises:
-        OSError: the disk refuses, or nothing was written.
+        OSError: The disk refuses, or nothing was written.
     """
     partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.partial")
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -47,7 +47,7 @@ def write_file(path: Path, content: bytes | str) -> None:
     """Make ``content`` (a text as UTF-8) what ``path`` holds.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: The disk refuses.
     """
     with replacing(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -11,7 +11,7 @@ def platform_location(text: str) -> str:
     """``text``, if nobody can mean an address by it that would be taken for the name of a folder.
 
     Raises:
-        PluginError: it looks like ``host:8600``; a folder of such a name is written ``./host:8600``.
+        PluginError: It looks like ``host:8600``; a folder of such a name is written ``./host:8600``.
     """
     first = text.strip().partition("/")[0]
     address_like = ":" in first and not first.startswith((".", "~", "$"))

@@ -7,7 +7,9 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping
+import signal
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +30,7 @@ from nni_hyperfd.detection.network.export import export_onnx
 from nni_hyperfd.detection.network.retinaface import RetinaFace
 from nni_hyperfd.detection.network.weights import BEST, base_detector, load_detector, save_detector
 from nni_hyperfd.detection.training.budgets import Budget, get_budget
+from nni_hyperfd.detection.training.checkpoint import Stopped, name_of
 from nni_hyperfd.detection.training.fine_tuning import (
     Candidate,
     CPUEngine,
@@ -39,13 +42,14 @@ from nni_hyperfd.detection.training.fine_tuning import (
     heldout_truth,
     start_candidate,
 )
-from nni_hyperfd.errors import DataError, TrainingError
+from nni_hyperfd.errors import DataError, HyperFDError, TrainingError
 from nni_hyperfd.files import write_file
 from nni_hyperfd.scalars import ScalarLog, show_on_page
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS, HyperParameters
-from nni_hyperfd.spaces.unread import TRIAL_BUDGET, refuse_unread
+from nni_hyperfd.spaces.stages import TRIAL_CHECKPOINTS, TRIAL_EPOCHS, Stage
+from nni_hyperfd.spaces.unread import TRIAL_BUDGET, configuration_of, refuse_unread
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +108,24 @@ class Reporter:
         print(json.dumps({"val_ap": result["val_ap"], **numbers, **beside}))
 
 
+def as_script(run: Callable[[], object]) -> int:
+    """What surrounds the work of a trial's script: its log, NNI's stop, and one sentence in place of a traceback.
+
+    Python ends in order when NNI stops a trial, so that logs are complete and no partial file is left behind.
+
+    Returns:
+        The exit status.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        run()
+    except HyperFDError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def run_trial(trial: Trial) -> TrialOutcome:
     """Runs one trial; raises an error of this package with one clear sentence when it cannot go on.
 
@@ -130,7 +152,8 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
     budget = get_budget(trial.budget)
     if TRIAL_BUDGET in parameters:
         budget = shortened(budget, parameters.pop(TRIAL_BUDGET))
-    configuration = Configuration.from_parameters(parameters)
+    stage = stage_of(parameters, budget)
+    configuration = Configuration.from_parameters(configuration_of(parameters))
     refuse_unread(
         configuration.values,
         "--config" if trial.config is not None else "the parameters that NNI handed over",
@@ -146,12 +169,17 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
         show_on_page(out / "tensorboard")
         engine = make_engine(model, store, hyperparameters, budget, trial.device, bar)
         start = start_candidate(engine, store, budget)
+        checkpoints = Checkpoints.of(parameters, trial, budget, dataset)
+        begun = None if stage is None else checkpoints.before(stage)
 
         def keep(state: dict[str, Tensor], ap: float) -> None:
             notes = {"val_ap": f"{ap:.4f}", "evaluation_size": str(budget.evaluation_size)}
             save_detector(out / BEST, engine.model, state, half=False, **notes, budget=budget.name)
 
-        keep(start.state, start.val_ap)
+        if begun is not None and begun.best > start.val_ap:
+            keep(dict(begun.kept), begun.best)
+        else:
+            keep(start.state, start.val_ap)
         board.add({"val/ap50": start.val_ap}, 0)
 
         def on_validation(point: Validation, engine: Engine) -> None:
@@ -164,7 +192,17 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
             bar.set_postfix(ap50=f"{point.ap:.3f}", refresh=False)
             bar.update(point.epoch * budget.steps_per_epoch(len(store.splits["train"])) - bar.n)
 
-        outcome = fine_tune(engine, store, hyperparameters, budget, trial.seed, on_validation)
+        outcome = fine_tune(
+            engine,
+            store,
+            hyperparameters,
+            budget,
+            trial.seed,
+            on_validation,
+            begun,
+            None if stage is None else stage.stop,
+            None if stage is None or stage.stop == stage.full else checkpoints.leave,
+        )
     chosen = better(start, outcome)
     if find_spec("onnx"):
         try:
@@ -184,6 +222,8 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
         "curve": [[point.epoch, point.ap] for point in outcome.curve],
         "data": counted(store),
     }
+    if stage is not None:
+        result["epochs"] = {"before": begun.epoch if begun else 0, "of": budget.epochs}
     if hyperparameters.counts is not None:
         result["faces_without_candidates"] = engine.faces_without
     if rival:
@@ -200,6 +240,90 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
     )
     reporter.final(result)
     return outcome
+
+
+def stage_of(parameters: Mapping[str, Any], budget: Budget) -> Stage | None:
+    """The part of a training that a trial is to run; None for one of full length.
+
+    Raises:
+        SpaceError: What the parameters say is no part of a training.
+        TrainingError: It is no part of one of this budget.
+    """
+    stage = Stage.of(parameters)
+    if stage is None:
+        return None
+    if stage.full != budget.epochs:
+        raise TrainingError(
+            f"{TRIAL_EPOCHS} is {stage}, and a training with --budget {budget.name} has {budget.epochs} epochs: name the budget that the "
+            "experiment began with"
+        )
+    if stage.begun % budget.validate_every or stage.stop % budget.validate_every:
+        raise TrainingError(
+            f"{TRIAL_EPOCHS} is {stage}, and --budget {budget.name} stops at every {budget.validate_every}th epoch only"
+        )
+    return stage
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """What the trials of one training leave for each other, a file for each epoch at which one of them stopped.
+
+    Args:
+        folder: None where none was named.
+        training: its name: of configuration, seed, budget, base and data.
+    """
+
+    folder: Path | None
+    training: str
+
+    @classmethod
+    def of(
+        cls, parameters: Mapping[str, Any], trial: Trial, budget: Budget, dataset: FaceDataset
+    ) -> Checkpoints:
+        """Those of a trial."""
+        folder = parameters.get(TRIAL_CHECKPOINTS)
+        images = [(str(image.path.relative_to(dataset.root)), len(image.boxes)) for image in dataset.images]
+        training = name_of(
+            configuration=configuration_of(parameters),
+            seed=trial.seed,
+            budget=budget,
+            base=str(trial.base or ""),
+            images=images,
+            splits={name: list(rows) for name, rows in dataset.splits.items()},
+        )
+        return cls(Path(folder) if folder else None, training)
+
+    def before(self, stage: Stage) -> Stopped | None:
+        """Where the training stopped before ``stage``; None, with a sentence in the log, if that is not to be had."""
+        if stage.begun == 0:
+            return None
+        try:
+            if self.folder is None:
+                raise DataError("no folder of checkpoints is named")
+            found = Stopped.load(self._path(stage.begun), self.training)
+        except DataError as error:
+            logger.warning(
+                "This trial trains anew from its first epoch, and its price is that of %d epochs: %s.",
+                stage.stop,
+                error,
+            )
+            return None
+        for epoch in range(1, stage.begun):  # nobody goes back behind a checkpoint that was read
+            self._path(epoch).unlink(missing_ok=True)
+        return found
+
+    def leave(self, stopped: Stopped) -> None:
+        """Keep a training for the next trial; where that is not possible, that one trains anew."""
+        if self.folder is None:
+            return
+        try:
+            stopped.save(self._path(stopped.epoch), self.training)
+        except DataError as error:
+            logger.warning("The next trial of this configuration will train anew: %s.", error)
+
+    def _path(self, epoch: int) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{self.training}-{epoch}.safetensors"
 
 
 def what_was_found(
@@ -266,7 +390,7 @@ def make_engine(
     """The engine for ``device``: CUDA where there is one, unless another is named.
 
     Raises:
-        TrainingError: this machine has no such device.
+        TrainingError: This machine has no such device.
     """
     name = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cpu":

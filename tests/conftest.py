@@ -60,7 +60,8 @@ def drawn_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_platform() -> Callable[[Path], None]:
-    """Makes, in a folder, a platform for the shipped base whose version 0 knows twelve random data sets and six results on each."""
+    """Makes, in a folder, a platform for the shipped base whose version 0 knows twelve random data sets and six results, with
+    learning curves, on each."""
     import numpy as np
     import torch
 
@@ -82,11 +83,15 @@ def make_platform() -> Callable[[Path], None]:
         boxes=torch.randint(0, 9, (60,), generator=generator),
     )
     space = standard_space("hpo")
+    configurations = torch.cat([torch.randperm(20, generator=generator)[:6] for _ in range(12)])
+    aps = torch.rand(72, generator=generator)
     experience = Experience(
         encode(space, space.sample(20, np.random.default_rng(0))),
         torch.arange(12).repeat_interleave(6),
-        torch.cat([torch.randperm(20, generator=generator)[:6] for _ in range(12)]),
-        torch.rand(72, generator=generator),
+        configurations,
+        aps,
+        # What is still to come is halved with each of six validations.
+        aps[:, None] * (1 - 0.5 ** torch.arange(1.0, 7.0)),
     )
     members = [torch.arange(5 * s, 5 * s + 5) for s in range(12)]
     offline = OfflineData(features, members, {space.key: experience})

@@ -57,7 +57,7 @@ def test_what_is_missing_is_named(teachers) -> None:  # type: ignore[no-untyped-
 
 @pytest.mark.skipif(not INSTALLED, reason="the extra `pretrain` is not installed")
 def test_the_teacher_has_our_anchors_and_an_inherited_network_its_neck(teachers) -> None:  # type: ignore[no-untyped-def]
-    teacher = teachers.Teacher()
+    teacher = teachers.MobileNetTeacher()
     pixels = torch.randint(
         0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )

@@ -454,3 +454,55 @@ def test_a_trial_reads_the_folder_as_it_is_told(drawn_faces: Path, tmp_path: Pat
     )
     assert run.returncode == 1
     assert "faces names 'smile', which is no class of" in run.stderr.splitlines()[-1]
+
+
+# --- parts of trainings -----------------------------------------------------------------------------------------------
+
+
+def part(
+    script_run: Run, folder: Path, epochs: str, checkpoints: Path, *options: str
+) -> tuple[int, str, str]:
+    config = {"lr": 0.003, "TRIAL_EPOCHS": epochs, "TRIAL_CHECKPOINTS": str(checkpoints)}
+    return script_run(folder, "--config", json.dumps(config), *options)
+
+
+def curve(out: Path) -> list[list[float]]:
+    return json.loads((out / "result.json").read_text())["curve"]
+
+
+def test_a_trial_goes_on_from_where_another_stopped(
+    drawn_faces: Path, finetune: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, left = tmp_path / "out", tmp_path / "left"
+    assert part(finetune, drawn_faces, "1-2/2", left)[0] == 0
+    whole = curve(out)
+    assert not left.exists(), "nobody goes on from the end"
+    assert part(finetune, drawn_faces, "1-1/2", left)[0] == 0
+    assert [path.suffix for path in left.iterdir()] == [".safetensors"]
+    assert part(finetune, drawn_faces, "2-2/2", left)[0] == 0
+    assert curve(out) == whole
+    assert "trains anew" not in caplog.text
+    result = json.loads((out / "result.json").read_text())
+    assert result["epochs"] == {"before": 1, "of": 2}
+
+    # Another seed is another training, of which nobody left anything.
+    assert part(finetune, drawn_faces, "2-2/2", left, "--seed", "1")[0] == 0
+    assert (
+        "trains anew from its first epoch, and its price is that of 2 epochs: the checkpoint " in caplog.text
+    )
+    assert [epoch for epoch, _ in curve(out)] == [1, 2]
+    assert json.loads((out / "result.json").read_text())["epochs"] == {"before": 0, "of": 2}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "sentence"),
+    [
+        ("3-4/6", "TRIAL_EPOCHS is 3-4/6, and a training with --budget tiny has 2 epochs"),
+        ("2-1/2", "TRIAL_EPOCHS is '2-1/2': give a part of a training, such as 3-4/6"),
+        ("half", "TRIAL_EPOCHS is 'half': give a part of a training, such as 3-4/6"),
+    ],
+)
+def test_what_is_no_part_of_the_training_is_refused(
+    drawn_faces: Path, finetune: Run, tmp_path: Path, epochs: str, sentence: str
+) -> None:
+    assert sentence in refusal(part(finetune, drawn_faces, epochs, tmp_path / "left"))

@@ -13,15 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import signal
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from finetune import stop
 
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import open_pixels
@@ -29,10 +26,10 @@ from nni_hyperfd.data.reading import Reading, add_reading_options
 from nni_hyperfd.detection.autohas.search import Progress, Search
 from nni_hyperfd.detection.network.weights import base_detector
 from nni_hyperfd.detection.training.budgets import get_budget
-from nni_hyperfd.errors import DataError, HyperFDError
+from nni_hyperfd.errors import DataError
 from nni_hyperfd.files import write_file
 from nni_hyperfd.spaces.architecture import largest
-from nni_hyperfd.trial import Reporter, Trial, run_trial
+from nni_hyperfd.trial import Reporter, Trial, as_script, run_trial
 
 REPORTS = 20
 """Points of the search on NNI's page."""
@@ -48,15 +45,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="output folder; by default NNI's, or ./out by hand")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, stop)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     torch.set_num_threads(1)
-    try:
-        run(options)
-    except HyperFDError as error:
-        print(f"autohas.py: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return as_script(lambda: run(options))
 
 
 def run(options: argparse.Namespace) -> None:

@@ -13,16 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from nni_hyperfd.data.reading import Reading, add_reading_options
-from nni_hyperfd.errors import HyperFDError
-from nni_hyperfd.trial import Trial, run_trial
+from nni_hyperfd.trial import Trial, as_script, run_trial
 
 
 def main() -> int:
@@ -50,16 +46,9 @@ def main() -> int:
         help="a detector to measure beside: RetinaFace, CenterFace or ours",
     )
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, stop)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        reading = Reading.of(options)
-        others = {key: value for key, value in vars(options).items() if key not in reading.arguments()}
-        run_trial(Trial(reading=reading, **others))
-    except HyperFDError as error:
-        print(f"finetune.py: {error}", file=sys.stderr)
-        return 1
-    return 0
+    reading = Reading.of(options)
+    others = {key: value for key, value in vars(options).items() if key not in reading.arguments()}
+    return as_script(lambda: run_trial(Trial(reading=reading, **others)))
 
 
 def configuration(text: str) -> dict[str, Any]:
@@ -71,11 +60,6 @@ def configuration(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError('no JSON object: write it like {"lr": 0.001}')
     return value
-
-
-def stop(number: int, frame: FrameType | None) -> None:
-    """NNI's stop: Python ends in order, so that logs are complete and no partial file is left behind."""
-    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

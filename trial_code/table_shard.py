@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import math
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 import torch
 
-from nni_hyperfd.errors import DataError, HyperFDError
+from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.job import add_arguments, job_of, load_tables
 from nni_hyperfd.evidence.table import LookupTable, Row
-from nni_hyperfd.trial import Reporter
+from nni_hyperfd.trial import Reporter, as_script
 
 FILE = "table.jsonl"
 
@@ -39,15 +36,8 @@ def main() -> int:
         "--done", type=Path, nargs="+", default=[], metavar="FILE", help="tables whose pairs are left out"
     )
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, stop)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     torch.set_num_threads(1)
-    try:
-        run(options)
-    except HyperFDError as error:
-        print(f"table_shard.py: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return as_script(lambda: run(options))
 
 
 def run(options: argparse.Namespace) -> None:
@@ -77,17 +67,12 @@ def shard_of(text: str) -> tuple[int, int]:
     """``3/8`` -> (3, 8).
 
     Raises:
-        DataError: the text is anything else.
+        DataError: The text is anything else.
     """
     index, slash, count = text.partition("/")
     if not (slash and index.isdigit() and count.isdigit() and int(index) < int(count)):
         raise DataError(f"the shard is {text!r}: write it like 3/8, counted from 0/8 to 7/8")
     return int(index), int(count)
-
-
-def stop(number: int, frame: FrameType | None) -> None:
-    """NNI's stop: the row that is being measured is lost, all others are on the disk."""
-    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -10,27 +10,19 @@ from __future__ import annotations
 import ast
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nni_hyperfd.detection.evaluation.foreign import RETINAFACE_MEAN
 from nni_hyperfd.detection.network.retinaface import ANCHORS_PER_PIXEL, Predictions
 from nni_hyperfd.detection.training.inheritance import FoldedConv
+from nni_hyperfd.detection.training.pretraining import Lesson
 from nni_hyperfd.errors import TrainingError
 
-RETINAFACE_MEAN = (104.0, 117.0, 123.0)
-"""Of blue, green and red, subtracted from pixels in 0..255: what the network was trained with."""
 LATERALS = tuple(f"/fpn/output{level}/output{level}.2/LeakyRelu_output_0" for level in (1, 2, 3))
 LOGITS = "/class_head/Concat_3_output_0"
-
-
-class Lesson(NamedTuple):
-    """What the teacher makes of a batch: its outputs per anchor and three lateral maps ``[B, 64, H / s, W / s]``."""
-
-    predictions: Predictions
-    laterals: list[Tensor]
 
 
 NECK = {
@@ -50,11 +42,11 @@ NECK = {
 """Our names of convolutions -> theirs."""
 
 
-class Teacher:
+class MobileNetTeacher:
     """RetinaFace-mnet0.25 in ONNX Runtime, on one thread.
 
     Raises:
-        TrainingError: the packages of the extra ``pretrain`` are not installed.
+        TrainingError: The packages of the extra ``pretrain`` are not installed.
     """
 
     def __init__(self) -> None:
@@ -105,7 +97,7 @@ def centerface_backbone() -> list[FoldedConv]:
     """The 51 convolutions of CenterFace's MobileNetV2 ×1.0, in order, for RGB in 0..255.
 
     Raises:
-        TrainingError: the packages of the extra ``pretrain`` are not installed.
+        TrainingError: The packages of the extra ``pretrain`` are not installed.
     """
     _folder("onnx", "onnx")
     import onnx

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nni_hyperfd.cli.table import table
-from nni_hyperfd.customer.ledger import FILE_NAME, Entry, read
+from nni_hyperfd.customer.ledger import FILE_NAME, LedgerEntry, read
 from nni_hyperfd.plugin.records import find_experiment
 
 
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"\n{len(entries)} messages, {total / 1e6:.2f} MB. With each go the token and an idempotency key.")
 
 
-def listing(entries: Sequence[Entry]) -> str:
+def listing(entries: Sequence[LedgerEntry]) -> str:
     """A table of messages."""
     return table(
         ("left at (UTC)", "call", "bytes", "SHA-256", "what it says"),

@@ -149,9 +149,10 @@ def run_judge(options: argparse.Namespace) -> None:
     from nni_hyperfd.data.dataset import load_dataset
     from nni_hyperfd.errors import DataError
     from nni_hyperfd.evidence.comparison import run
+    from nni_hyperfd.evidence.halves import only
     from nni_hyperfd.evidence.inputs import Inputs
     from nni_hyperfd.evidence.job import load_tables
-    from nni_hyperfd.evidence.judge import QUICK, SEEDS, only, verdict, with_newcomers
+    from nni_hyperfd.evidence.judge import QUICK, SEEDS, verdict, with_newcomers
     from nni_hyperfd.evidence.methods import methods
     from nni_hyperfd.evidence.scenario import PAPER, POOLED
     from nni_hyperfd.metafeature.profile import profile_dataset

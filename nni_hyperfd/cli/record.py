@@ -56,7 +56,7 @@ def read_result(path: Path) -> tuple[str, tuple[dict[str, Any], Result, Training
     """A name for the task, which says nothing about the customer, and the outcome.
 
     Raises:
-        DataError: the file is missing or is no result of a trial.
+        DataError: The file is missing or is no result of a trial.
     """
     from nni_hyperfd.customer.result import Training, read_metric
 

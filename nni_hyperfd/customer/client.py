@@ -6,7 +6,7 @@ The same code runs against a platform in this process and behind a network.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -50,11 +50,11 @@ class TaskClient:
     """One customer's data set at a platform.
 
     Args:
-        platform: in this process or behind a network.
-        features: image-level features of the data; they stay here.
-        base_id: of the base detector with which they were computed.
-        seed: of the image samples; with the same one, the same numbers are sent.
-        noise: is put on everything that is computed from the images; None to send it as it is.
+        platform: In this process or behind a network.
+        features: Image-level features of the data; they stay here.
+        base_id: Of the base detector with which they were computed.
+        seed: Of the image samples; with the same one, the same numbers are sent.
+        noise: Is put on everything that is computed from the images; None to send it as it is.
     """
 
     def __init__(
@@ -117,9 +117,10 @@ class TaskClient:
         seed: int = 0,
         budget: str = "paper",
         trial_key: str | None = None,
+        curve: Sequence[tuple[float, float]] = (),
         **measured: float | None,
     ) -> RecordReceipt:
-        """Report a trial: AP@50 on val, or None where it failed.
+        """Report a trial: AP@50 on val, or None where it failed; one that has a curve but no AP was left before its end.
 
         ``measured`` may have ``test_ap``, ``heldout_ap`` and ``seconds``.  Without a ``trial_key`` the trial is known by its
         configuration, seed and budget, so that a result reported by two ways counts once.
@@ -130,10 +131,11 @@ class TaskClient:
                 task_id=task.task_id,
                 trial_key=trial_key or content_key(parameters, seed, budget),
                 parameters=dict(parameters),
-                status="failed" if ap is None else "ok",
+                status="ok" if ap is not None else "begun" if curve else "failed",
                 ap=ap,
                 seed=seed,
                 budget=budget,
+                curve=tuple(curve),
                 **measured,
             )
         )
@@ -185,12 +187,12 @@ class _RemoteUpdate:
     """An update on a platform: its steps as messages.
 
     Args:
-        platform: in this process or behind a network.
-        task: to learn from.
-        ticket: of the update's beginning.
+        platform: In this process or behind a network.
+        task: To learn from.
+        ticket: Of the update's beginning.
 
     Attributes:
-        extractor: always as the platform has it.
+        extractor: Always as the platform has it.
     """
 
     def __init__(self, platform: PlatformAPI, task: Task, ticket: UpdateTicket) -> None:

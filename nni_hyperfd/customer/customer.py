@@ -18,9 +18,18 @@ from nni_hyperfd.customer.result import Result, Training
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.detection.network.weights import base_id
+from nni_hyperfd.detection.training.budgets import BUDGETS
 from nni_hyperfd.errors import PlatformError, PluginError
 from nni_hyperfd.protocol.calls import PlatformAPI
-from nni_hyperfd.protocol.messages import Recommendation, RecommendRequest, Task, UpdateReceipt
+from nni_hyperfd.protocol.messages import (
+    BegunTraining,
+    Progress,
+    Recommendation,
+    RecommendRequest,
+    Task,
+    UpdateReceipt,
+    build,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +40,12 @@ class Customer:
     Everything that can be wrong is looked at before the expensive part, the image-level features.
 
     Args:
-        settings: checked and with absolute paths.
-        search_space: as NNI gives it.
-        platform: where the recommendation comes from, and the results go.
+        settings: Checked and with absolute paths.
+        search_space: As NNI gives it.
+        platform: Where the recommendation comes from, and the results go.
 
     Raises:
-        HyperFDError: the search space, the platform's state or the data cannot be used; one sentence says why.
+        HyperFDError: The search space, the platform's state or the data cannot be used; one sentence says why.
     """
 
     def __init__(self, settings: Settings, search_space: Mapping[str, Any], platform: PlatformAPI) -> None:
@@ -83,6 +92,24 @@ class Customer:
         begun = tuple(dict(each) for each in begun)
         return self._within_limits(self._client.recommend(task, count, begun=begun, **self._options()))
 
+    def next_epochs(self, task: Task, count: int, progress: Progress) -> Recommendation:
+        """``count`` trainings to begin or to go on with, best first, and spares, when they are as far as ``progress`` says."""
+        options = self._options() | {"progress": progress}
+        return self._within_limits(self._client.recommend(task, count, **options))
+
+    def progress(
+        self,
+        validations: int,
+        left: int,
+        trainings: Sequence[tuple[Mapping[str, Any], Sequence[float], str]] = (),
+    ) -> Progress:
+        """As the platform is told of it: validations of a full training and those that are left; configuration, APs so far, and state of each."""
+        begun = tuple(
+            build(BegunTraining, parameters=dict(parameters), aps=tuple(aps), state=state)
+            for parameters, aps, state in trainings
+        )
+        return build(Progress, validations=validations, left=left, trainings=begun)
+
     def draw(self, count: int, without: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """``count`` configurations at random, or as many as the space has beside those that are named."""
         if not count:
@@ -99,12 +126,16 @@ class Customer:
         if result is None:
             self._client.record(task, parameters, None, seed, budget)
             return
+        if result.begun:
+            self._client.record(task, parameters, None, seed, budget, curve=result.curve)
+            return
         self._client.record(
             task,
             parameters,
             result.ap,
             seed,
             budget,
+            curve=result.curve,
             test_ap=result.test_ap,
             heldout_ap=result.heldout_ap,
             seconds=result.seconds,
@@ -142,4 +173,12 @@ class Customer:
             "exploration": settings.exploration,
             "method": settings.method,
             "seed": settings.seed,
+            "progress": _nothing_begun(settings) if settings.method == "hyperfd-mf" else None,
         }
+
+
+def _nothing_begun(settings: Settings) -> Progress:
+    """Of an experiment without a trial; a preview does not know how long its trainings are, so they have as many validations as the
+    budget ``short``."""
+    validations = BUDGETS["short"].validations
+    return build(Progress, validations=validations, left=settings.budget * validations)

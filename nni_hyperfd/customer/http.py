@@ -52,9 +52,9 @@ class HTTPPlatform:
     ``REQUESTS_CA_BUNDLE``.
 
     Args:
-        url: such as ``https://platform.example:8443``; ``http://`` only on this machine itself.
-        token: that the platform's operator gave to this customer.
-        ledger: list of everything that is sent; None to keep none.
+        url: Such as ``https://platform.example:8443``; ``http://`` only on this machine itself.
+        token: That the platform's operator gave to this customer.
+        ledger: List of everything that is sent; None to keep none.
 
     Raises:
         PlatformError: A URL or a token that cannot be used.
@@ -267,6 +267,6 @@ def _reason(error: Exception) -> str:
 
 
 def _cause(error: BaseException) -> BaseException | None:
-    """requests and urllib3 wrap an error as ``reason``, as an argument, or by ``raise from``."""
+    """The error inside another one, which requests and urllib3 keep as ``reason``, as an argument, or by ``raise from``."""
     inside = [getattr(error, "reason", None), *error.args, error.__cause__]
     return next((one for one in inside if isinstance(one, BaseException) and one is not error), None)

@@ -18,7 +18,7 @@ class KeptRanker:
     """One ranker in a folder: its safetensors file, and JSON that says which one it is.
 
     Args:
-        folder: made with the first ranker.
+        folder: Made with the first ranker.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,8 +37,8 @@ class KeptRanker:
         """Replace what is kept; a reader finds either the old or the new ranker, whole.
 
         Raises:
-            PlatformError: the ranker is damaged.
-            OSError: the disk is full.
+            PlatformError: The ranker is damaged.
+            OSError: The disk is full.
         """
         Ranker.from_bytes(state.tensors)
         name = f"ranker-{state.version}.safetensors"

@@ -24,15 +24,15 @@ LONG = 8
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """One message.
 
     Args:
-        time: when it left, UTC, ISO 8601.
-        call: its name in ``CALLS``, such as ``record``.
-        bytes: length of the request's body.
-        sha256: of the body, hexadecimal.
-        fields: what it says, with long lists and tensors replaced by their sizes.
+        time: When it left, UTC, ISO 8601.
+        call: Its name in ``CALLS``, such as ``record``.
+        bytes: Length of the request's body.
+        sha256: Of the body, hexadecimal.
+        fields: What it says, with long lists and tensors replaced by their sizes.
     """
 
     time: str
@@ -46,7 +46,7 @@ class Ledger:
     """The list of one experiment, in a file.
 
     Args:
-        path: of the file, made with the first entry.
+        path: Of the file, made with the first entry.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +56,7 @@ class Ledger:
         """Write down a message that is about to leave; ``body`` is empty where its address says all.
 
         Raises:
-            PlatformError: it cannot be written down, so the message must stay.
+            PlatformError: It cannot be written down, so the message must stay.
         """
         entry = entry_of(question, body)
         # One write, so that processes that share a ledger do not mix their lines; a line that a full disk cut short is
@@ -73,23 +73,23 @@ class Ledger:
         if written != len(line):
             raise PlatformError(f"nothing was sent, because the disk of the ledger {self._path} is full")
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[LedgerEntry]:
         """All messages, oldest first."""
         return read(self._path)
 
 
-def entry_of(question: Question[Any], body: bytes) -> Entry:
+def entry_of(question: Question[Any], body: bytes) -> LedgerEntry:
     """The entry of a message that leaves now."""
     moment = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     name = CALLS[type(question)].name
-    return Entry(moment, name, len(body), sha256(body).hexdigest(), _summary(question))
+    return LedgerEntry(moment, name, len(body), sha256(body).hexdigest(), _summary(question))
 
 
-def read(path: Path) -> list[Entry]:
+def read(path: Path) -> list[LedgerEntry]:
     """Entries of a ledger, oldest first; none where there is no file.
 
     Raises:
-        PlatformError: it cannot be read.
+        PlatformError: It cannot be read.
     """
     try:
         text = path.read_text()
@@ -100,7 +100,7 @@ def read(path: Path) -> list[Entry]:
     entries = []
     for line in text.splitlines():
         try:
-            entries.append(Entry(**json.loads(line)))
+            entries.append(LedgerEntry(**json.loads(line)))
         except (ValueError, TypeError):
             continue  # a line feed alone, or what a full disk left of a message that then did not leave
     return entries

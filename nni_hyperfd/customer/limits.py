@@ -17,7 +17,7 @@ def limited_space(search_space: Mapping[str, Any], settings: Settings) -> Space:
     """The search space under ``max_madds`` and ``max_ms``; for the latter this device is measured, unless it was before.
 
     Raises:
-        HyperFDError: the search space is malformed, has no networks to limit, or has none that costs so little.
+        HyperFDError: The search space is malformed, has no networks to limit, or has none that costs so little.
     """
     madds, ms = settings.max_madds, settings.max_ms
     space = Space.from_search_space(search_space)

@@ -26,12 +26,12 @@ class KeptNoise:
     """Noise whose secret and list of answers outlive the process.
 
     Args:
-        multiplier: z.
-        folder: for its owner alone, made on first use; :func:`default_folder` by default.
+        multiplier: σ of the Gaussian noise over the clipping norm.
+        folder: For its owner alone, made on first use; :func:`default_folder` by default.
 
     Raises:
-        DataError: the multiplier is out of range, or the accountant is not installed.
-        PluginError: the folder cannot be used.
+        DataError: The multiplier is out of range, or the accountant is not installed.
+        PluginError: The folder cannot be used.
     """
 
     def __init__(self, multiplier: float, folder: Path | None = None) -> None:

@@ -29,7 +29,7 @@ class Outbox:
     """Messages of one experiment that wait for its platform, oldest first, in a file that is there while there are any.
 
     Args:
-        path: of the file.
+        path: Of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,7 +42,7 @@ class Outbox:
         """Keep a message until it is delivered; one that is there already is not kept twice.
 
         Raises:
-            PlatformError: the disk is full.
+            PlatformError: The disk is full.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self.lock:
@@ -64,7 +64,7 @@ class Outbox:
         """All messages.
 
         Raises:
-            PlatformError: the file is damaged.
+            PlatformError: The file is damaged.
         """
         try:
             lines = self._path.read_text().splitlines()

@@ -28,7 +28,7 @@ def profile_apart(dataset: FaceDataset, settings: Settings) -> ImageFeatures:
     """Features of ``dataset``, from the cache, which another process fills if they are not there.
 
     Raises:
-        DataError: the images cannot be decoded, or the process came to a bad end.
+        DataError: The images cannot be decoded, or the process came to a bad end.
     """
     if not features_path(dataset, settings.cache_dir).exists():
         logger.info("Looking at %d images with the base detector (kept for next time)", len(dataset.images))

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from nni_hyperfd.customer.ledger import Entry, entry_of
+from nni_hyperfd.customer.ledger import LedgerEntry, entry_of
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,
+    BegunTraining,
     CommitUpdate,
     FeatureStep,
     GradientStep,
@@ -22,6 +23,10 @@ from nni_hyperfd.protocol.messages import (
 from nni_hyperfd.recommendation.ranking import read_space
 
 _ID = "0" * 32
+_PLANS = {
+    "hyperfd-gp": "after each result but the last",
+    "hyperfd-mf": "before each trial, of which there are more",
+}
 
 
 @dataclass(frozen=True)
@@ -29,20 +34,20 @@ class Planned:
     """One kind of message of an experiment.
 
     Args:
-        times: how often it is sent, in words.
-        entry: as the ledger would have it; numbers that only the experiment brings are stand-ins of the same length.
+        times: How often it is sent, in words.
+        entry: As the ledger would have it; numbers that only the experiment brings are stand-ins of the same length.
     """
 
     times: str
-    entry: Entry
+    entry: LedgerEntry
 
 
 def rehearse(request: RecommendRequest, gradient_bytes: int) -> list[Planned]:
     """The messages of an experiment whose recommendation ``request`` asks for, in their order.
 
     Args:
-        request: with its subject.
-        gradient_bytes: size of a gradient of the extractor.
+        request: With its subject.
+        gradient_bytes: Size of a gradient of the extractor.
     """
     subject = request.subject
     assert subject is not None, "only a request with a subject says all that is needed"
@@ -51,11 +56,18 @@ def rehearse(request: RecommendRequest, gradient_bytes: int) -> list[Planned]:
     phi = subject.phi
     asked = request.model_copy(update={"subject": None, "task_id": _ID})
     again = asked.model_copy(update={"begun": (example,) * (request.budget - 1)})
-    plans_anew = request.method == "hyperfd-gp" and request.budget > 1
+    plans_anew = request.method != "hyperfd" and request.budget > 1
+    curve: tuple[tuple[float, float], ...] = ()
+    if request.progress is not None:
+        count = request.progress.validations
+        curve = tuple(((i + 1) / count, 0.123456789) for i in range(count))
+        all_begun = BegunTraining(parameters=example, aps=tuple(ap for _, ap in curve))
+        progress = request.progress.model_copy(update={"trainings": (all_begun,) * (request.budget - 1)})
+        again = asked.model_copy(update={"progress": progress})
     messages: list[tuple[str, Question[Any]]] = [
         ("once", build(OpenTask, experiment_id="experiment", subject=subject)),
         ("once", asked),
-        *([("after each result but the last", again)] if plans_anew else []),
+        *([(_PLANS[request.method], again)] if plans_anew else []),
         (
             "once a trial, and again at the end",
             build(
@@ -68,6 +80,7 @@ def rehearse(request: RecommendRequest, gradient_bytes: int) -> list[Planned]:
                 test_ap=0.123456789,
                 heldout_ap=0.123456789,
                 seconds=123.456,
+                curve=curve,
             ),
         ),
         ("once, more often while others update", build(BeginUpdate, task_id=_ID)),

@@ -20,13 +20,20 @@ class Result:
     Args:
         ap: AP@50 on val, the number NNI shows; from 0 to 1.
         test_ap, heldout_ap: AP@50 on test, and on val and test pooled; None where not reported.
-        seconds: duration of the fine-tuning.
+        seconds: Duration of the fine-tuning.
+        curve: (share of a full training, AP@50 on val) after each validation, where it is known.
     """
 
     ap: float
     test_ap: float | None = None
     heldout_ap: float | None = None
     seconds: float | None = None
+    curve: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def begun(self) -> bool:
+        """It was left before the end of a full training."""
+        return bool(self.curve) and self.curve[-1][0] < 1.0
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,8 @@ class Training:
     """How the trials of an experiment train; kept beside their results.
 
     Args:
-        budget: name of the training budget, such as ``short``.
-        seed: of the training.
+        budget: Name of the training budget, such as ``short``.
+        seed: Of the training.
     """
 
     budget: str
@@ -66,7 +73,7 @@ def read_metric(value: Any) -> Result:
     """Read a final metric: a number, or a dict whose "default" is the AP on val.
 
     Raises:
-        PluginError: no AP in it; the message says what was found instead.
+        PluginError: No AP in it; the message says what was found instead.
     """
     fields = value if isinstance(value, Mapping) else {"default": value}
     ap = _number(fields.get("default"))

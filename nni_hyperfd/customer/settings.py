@@ -17,7 +17,7 @@ from nni_hyperfd.location import platform_location
 logger = logging.getLogger(__name__)
 
 DEFAULT_PLATFORM = "~/.local/share/hyperfd"
-METHODS = ("hyperfd", "hyperfd-gp")
+METHODS = ("hyperfd", "hyperfd-gp", "hyperfd-mf")
 SPACES = ("hpo", "nas", "joint", "flat")
 
 
@@ -36,31 +36,34 @@ class Settings:
     """What ``classArgs`` may say; every key but ``data`` has a default.
 
     Args:
-        data: folder of annotated images. A relative path starts at NNI's ``trialCodeDirectory``, where the trial
+        data: Folder of annotated images. A relative path starts at NNI's ``trialCodeDirectory``, where the trial
             command starts too, so that both may name the folder in the same way; so does ``$NAME``.
-        platform: folder of the platform's state, made on first use, the URL of a database, or of a server
+        platform: Folder of the platform's state, made on first use, the URL of a database, or of a server
             (``https://host:port``); by default ``HYPERFD_PLATFORM`` or ``~/.local/share/hyperfd``.
-        token: for a platform on a server; by default ``HYPERFD_TOKEN``, which is the better place: NNI shows ``classArgs``
+        token: For a platform on a server; by default ``HYPERFD_TOKEN``, which is the better place: NNI shows ``classArgs``
             on its page and writes them into its logs.
-        budget: B, results after which the experiment ends.
-        method: hyperfd, the paper's ranking, or hyperfd-gp, which plans the rest of the trials anew after each result.
-        exploration: share of the budget drawn from the second-best part of the ranking, 0 to 1; of the method hyperfd.
-        candidates: configurations sampled and ranked where a space is too large to rank all of it.
-        seed: of everything that recommendation and update draw at random.
-        format: annotation format, recognized from the folder when absent.
-        faces: names of the classes that are faces, told by their names when absent. The trial command takes the same names by
+        budget: B, results after which the experiment ends; with hyperfd-mf the price of all trials, in full trainings.
+        method: hyperfd, the paper's ranking; hyperfd-gp, which plans the rest of the trials anew after each result; or hyperfd-mf,
+            which goes on with those trainings whose beginnings promise most.
+        checkpoints: Of hyperfd-mf, folder in which trials find where others stopped, by default in the experiment's own folder. Trials on
+            other machines need one that all of them reach by this name; where they do not, they train anew, and pay for it.
+        exploration: Share of the budget drawn from the second-best part of the ranking, 0 to 1; of the method hyperfd.
+        candidates: Configurations sampled and ranked where a space is too large to rank all of it.
+        seed: Of everything that recommendation and update draw at random.
+        format: Annotation format, recognized from the folder when absent.
+        faces: Names of the classes that are faces, told by their names when absent. The trial command takes the same names by
             ``--faces``, as it reads the folder by itself; so with the next two.
-        ignore: names of the classes whose boxes count neither for nor against a detector.
-        exif: upright or stored, how pictures that EXIF turns were annotated, where nothing tells.
-        space: kind that the search space must have, as a check: hpo, nas, joint or flat.
-        cache_dir: where image-level features are kept between experiments; by default ``HYPERFD_CACHE`` or
+        ignore: Names of the classes whose boxes count neither for nor against a detector.
+        exif: Upright or stored, how pictures that EXIF turns were annotated, where nothing tells.
+        space: Kind that the search space must have, as a check: hpo, nas, joint or flat.
+        cache_dir: Where image-level features are kept between experiments; by default ``HYPERFD_CACHE`` or
             ``~/.cache/hyperfd``. It never leaves this machine.
-        privacy_noise: noise multiplier of the Gaussian mechanism on φ and on gradients; 0 sends both as they are. The log says
+        privacy_noise: Noise multiplier of the Gaussian mechanism on φ and on gradients; 0 sends both as they are. The log says
             which (ε, δ) it amounts to. Needs the extra ``privacy`` of this package.
-        max_madds: networks that are tried have fewer multiply-adds than this, in millions, of the backbone at 640×360.
-        max_ms: networks that are tried are quicker than this, in milliseconds for one image of 640×360 on this machine's CUDA device or
+        max_madds: Networks that are tried have fewer multiply-adds than this, in millions, of the backbone at 640×360.
+        max_ms: Networks that are tried are quicker than this, in milliseconds for one image of 640×360 on this machine's CUDA device or
             else on one core of its CPU, as the sum of what their parts were measured to take.
-        trial_reads: keys of the search space that a trial of the user's own reads; any other key of the space is refused. The
+        trial_reads: Keys of the search space that a trial of the user's own reads; any other key of the space is refused. The
             shipped trial needs no such list.
     """
 
@@ -77,6 +80,7 @@ class Settings:
     exif: str | None = None
     space: str | None = None
     cache_dir: Path | None = None
+    checkpoints: Path | None = None
     privacy_noise: float = 0.0
     max_madds: float | None = None
     max_ms: float | None = None
@@ -88,7 +92,7 @@ class Settings:
         """Check ``classArgs``; ``also`` are keys that the caller has taken out of them, to be named where allowed keys are.
 
         Raises:
-            PluginError: an unknown key (with the nearest known one), a missing ``data``, a value out of range.
+            PluginError: An unknown key (with the nearest known one), a missing ``data``, a value out of range.
         """
         _refuse_unknown_keys(arguments, also)
         data = _text(arguments, "data")
@@ -110,6 +114,7 @@ class Settings:
             "exif": _one_of(arguments, "exif", EXIF),
             "space": _one_of(arguments, "space", SPACES),
             "cache_dir": _path(arguments, "cache_dir"),
+            "checkpoints": _path(arguments, "checkpoints"),
             "privacy_noise": real_number(arguments, "privacy_noise", 1000),
             "max_madds": real_number(arguments, "max_madds", 1e6),
             "max_ms": real_number(arguments, "max_ms", 1e6),
@@ -122,13 +127,14 @@ class Settings:
         """The same settings with absolute paths, relative ones taken from the folder ``base``; ``$NAME`` is replaced.
 
         Raises:
-            PluginError: an environment variable in a path is not set.
+            PluginError: An environment variable in a path is not set.
         """
         return replace(
             self,
             data=_absolute(self.data, base),
             platform=_absolute_platform(self.platform, base),
             cache_dir=None if self.cache_dir is None else _absolute(self.cache_dir, base),
+            checkpoints=None if self.checkpoints is None else _absolute(self.checkpoints, base),
         )
 
     def as_class_args(self) -> dict[str, Any]:

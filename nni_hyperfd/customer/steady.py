@@ -65,9 +65,9 @@ class SteadyPlatform:
     """Implements :class:`~nni_hyperfd.protocol.calls.PlatformAPI` for one experiment.
 
     Args:
-        remote: the platform itself.
-        kept: where its last ranker is kept.
-        outbox: of the experiment.
+        remote: The platform itself.
+        kept: Where its last ranker is kept.
+        outbox: Of the experiment.
     """
 
     def __init__(self, remote: PlatformAPI, kept: KeptRanker, outbox: Outbox) -> None:
@@ -156,6 +156,7 @@ class SteadyPlatform:
         ranker = self._kept.ranker()
         if (
             message.begun
+            or (message.progress is not None and message.progress.trainings)
             or subject is None
             or ranker is None
             or self._kept.version() != subject.extractor_version
@@ -280,8 +281,8 @@ def _otherwise(known: bool, method: str) -> str | None:
     """Why the platform would rank otherwise than the ranker that is kept here; None where it would not.
 
     Args:
-        known: the ranker has an encoder for the search space.
-        method: that was asked for.
+        known: The ranker has an encoder for the search space.
+        method: That was asked for.
     """
     if not known:
         return (

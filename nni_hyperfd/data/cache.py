@@ -23,14 +23,14 @@ DEFAULT_LIMIT = 20.0
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """What belongs together.
 
     Args:
-        path: its files but for what follows their first dot.
-        kind: one of :data:`KINDS`.
-        size: of all its files, in bytes.
-        used: when it was last opened, in seconds since 1970.
+        path: Its files but for what follows their first dot.
+        kind: One of :data:`KINDS`.
+        size: Of all its files, in bytes.
+        used: When it was last opened, in seconds since 1970.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class Entry:
         return True
 
 
-def entries(cache: Path) -> list[Entry]:
+def entries(cache: Path) -> list[CacheEntry]:
     """Everything in a cache folder that can be made again, what was opened last first."""
     found = []
     for kind in KINDS:
@@ -63,7 +63,7 @@ def entries(cache: Path) -> list[Entry]:
                 continue  # another process has taken it away
         for name, stats in sizes.items():
             size, used = sum(each.st_size for each in stats), max(each.st_mtime for each in stats)
-            found.append(Entry(cache / kind / name, kind, size, used))
+            found.append(CacheEntry(cache / kind / name, kind, size, used))
     return sorted(found, key=lambda entry: -entry.used)
 
 
@@ -73,7 +73,7 @@ def opened(path: Path) -> None:
         os.utime(file)
 
 
-def prune(cache: Path, limit: float | None = None) -> list[Entry]:
+def prune(cache: Path, limit: float | None = None) -> list[CacheEntry]:
     """Take away what was opened longest ago until the rest has at most ``limit`` bytes; returns what has gone.
 
     By default the limit is ``HYPERFD_CACHE_GB`` or :data:`DEFAULT_LIMIT` gigabytes, and the entry that was opened last stays

@@ -35,11 +35,11 @@ class FaceImage:
     """One image and its faces.
 
     Args:
-        path: the image file.
+        path: The image file.
         width, height: size in pixels, upright (as EXIF asks viewers to turn it).
-        boxes: [n, 4] float32, xmin ymin xmax ymax in pixels, inside the image, each side at least one pixel.
-        landmarks: [n, 5, 2] float32, x y in pixels, NaN where absent.
-        ignored: [n] bool, faces that count neither for nor against a detector.
+        boxes: ``[n, 4]`` float32, xmin ymin xmax ymax in pixels, inside the image, each side at least one pixel.
+        landmarks: ``[n, 5, 2]`` float32, x y in pixels, NaN where absent.
+        ignored: ``[n]`` bool, faces that count neither for nor against a detector.
         orientation: EXIF's, 1 where the file stores the picture upright.
     """
 
@@ -67,7 +67,7 @@ def check(
     """Everything that `load_dataset` checks about single images.
 
     Raises:
-        DataError: it cannot be told which classes are faces.
+        DataError: It cannot be told which classes are faces.
     """
     findings = annotations.findings
     classes = _classes(annotations, faces, ignore)

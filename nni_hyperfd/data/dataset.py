@@ -32,11 +32,11 @@ class FaceDataset:
     """The images of one customer.
 
     Args:
-        name: name of the folder.
-        root: the folder.
-        images: sorted by path.
-        splits: indices into ``images`` for "train", "val" and "test"; disjoint, not necessarily all images.
-        report: what was found while loading.
+        name: Name of the folder.
+        root: The folder.
+        images: Sorted by path.
+        splits: Indices into ``images`` for "train", "val" and "test"; disjoint, not necessarily all images.
+        report: What was found while loading.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -64,7 +64,7 @@ class FaceDataset:
         """Hexadecimal hash of image bytes, boxes and splits; file names do not enter. The key of every cache.
 
         Raises:
-            DataError: an image file has vanished since loading.
+            DataError: An image file has vanished since loading.
         """
         digest = hashlib.blake2b(digest_size=16)
         for image in self.images:
@@ -100,16 +100,16 @@ def load_dataset(
     `without` is for images whose pixels turn out broken.
 
     Args:
-        folder: folder with images and annotations of one format, and optionally the customer's own splits (`splits`),
+        folder: Folder with images and annotations of one format, and optionally the customer's own splits (`splits`),
             such as ``splits.json``: {"train": [names], "val": [names], "test": [names]}.
-        format: one of ``reading.FORMATS``; None to recognize it.
-        seed: of the 6:1:3 split that is drawn where the customer has made none.
-        faces: names of the classes that are faces.
-        ignore: names of the classes whose boxes count neither for nor against a detector.
+        format: One of ``reading.FORMATS``; None to recognize it.
+        seed: Of the 6:1:3 split that is drawn where the customer has made none.
+        faces: Names of the classes that are faces.
+        ignore: Names of the classes whose boxes count neither for nor against a detector.
         exif: "upright" or "stored": how pictures that EXIF turns were annotated, where nothing tells.
 
     Raises:
-        DataError: nothing usable: the message says what, where and how to mend it.
+        DataError: Nothing usable: the message says what, where and how to mend it.
     """
     if isinstance(faces, str) or isinstance(ignore, str):
         raise DataError(f"faces and ignore are lists of class names: write [{faces or ignore}].")
@@ -151,7 +151,7 @@ def subset(dataset: FaceDataset, indices: Iterable[int]) -> FaceDataset:
     """The images at ``indices``, in that order, each in the split it was in; a split may be left empty.
 
     Raises:
-        DataError: an index is repeated or out of range.
+        DataError: An index is repeated or out of range.
     """
     chosen = [int(index) for index in indices]
     if len(set(chosen)) != len(chosen) or any(not 0 <= index < len(dataset.images) for index in chosen):
@@ -172,7 +172,7 @@ def without(dataset: FaceDataset, undecodable: Iterable[int]) -> FaceDataset:
     """The data set without the images whose pixels could not be decoded, which its report then counts.
 
     Raises:
-        DataError: a split has no images or no faces left.
+        DataError: A split has no images or no faces left.
     """
     dropped = set(undecodable)
     if not dropped:

@@ -18,7 +18,7 @@ def decode(path: Path, max_side: int) -> NDArray[np.uint8] | None:
     """RGB pixels ``[h, w, 3]`` with a long side of at most ``max_side``; None if the file is damaged, now and for ever.
 
     Raises:
-        DataError: the file could not be read, or memory ran out, which says nothing about the picture in it.
+        DataError: The file could not be read, or memory ran out, which says nothing about the picture in it.
     """
     try:
         # Read apart from decoding: Pillow tells a torn file and a disk that fails by the same exception.

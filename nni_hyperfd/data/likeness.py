@@ -33,9 +33,9 @@ class Likeness:
     """What looking at all pixels once tells.
 
     Args:
-        same: groups of two or more images (indices into the data set) with equal bytes.
-        alike: groups of two or more images that are the same or nearly so.
-        undecodable: images whose pixels cannot be read.
+        same: Groups of two or more images (indices into the data set) with equal bytes.
+        alike: Groups of two or more images that are the same or nearly so.
+        undecodable: Images whose pixels cannot be read.
     """
 
     same: tuple[tuple[int, ...], ...]

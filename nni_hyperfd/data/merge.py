@@ -14,7 +14,7 @@ def merge(name: str, datasets: Sequence[FaceDataset]) -> FaceDataset:
     """All images of ``datasets`` in order, each in the split it was in; the report counts what all found.
 
     Raises:
-        DataError: there is nothing to merge.
+        DataError: There is nothing to merge.
     """
     if not datasets:
         raise DataError("no data set to merge: name at least one folder of server images")

@@ -64,7 +64,7 @@ def key_of(path: str) -> tuple[str, ...]:
 
 
 def split_word(name: str) -> str | None:
-    """ "train", "val" or "test" where a file's or folder's name says nothing else: WIDER_train, instances_val2017.json."""
+    """``train``, ``val`` or ``test`` where a file's or folder's name says nothing else: WIDER_train, instances_val2017.json."""
     words = [word for word in re.split(r"[^a-z]+", os.path.splitext(name.casefold())[0]) if word]
     said = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
     others = [word for word in words if word not in SPLIT_WORDS and word not in COMPANIONS]
@@ -113,7 +113,7 @@ class ImageNames:
     """All pictures of a folder, found by whatever name.
 
     Args:
-        images: names relative to the folder, with slashes.
+        images: Names relative to the folder, with slashes.
     """
 
     def __init__(self, images: Sequence[str]) -> None:

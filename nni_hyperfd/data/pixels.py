@@ -98,7 +98,7 @@ def open_pixels(dataset: FaceDataset, max_side: int, cache_dir: Path | None = No
     Images that cannot be decoded are left out of the splits, with one warning.
 
     Raises:
-        DataError: if a split has no image or no face that can be used, or the cache folder cannot be written.
+        DataError: If a split has no image or no face that can be used, or the cache folder cannot be written.
     """
     cache_folder = cache_dir or default_cache_dir()
     folder = cache_folder / "pixels"

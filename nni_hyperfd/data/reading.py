@@ -38,10 +38,10 @@ class Reading:
     """The same settings in ``classArgs``, on command lines and as keywords of ``load_dataset``.
 
     Args:
-        format: annotation format, one of ``FORMATS``; None: recognized from the folder.
-        faces: names of the classes whose boxes are faces; None: decided by the names.
-        ignore: names of the classes whose boxes count neither for nor against a detector.
-        exif: how the annotation tool showed pictures that EXIF turns, where their annotations do not tell: "upright", or
+        format: Annotation format, one of ``FORMATS``; None: recognized from the folder.
+        faces: Names of the classes whose boxes are faces; None: decided by the names.
+        ignore: Names of the classes whose boxes count neither for nor against a detector.
+        exif: How the annotation tool showed pictures that EXIF turns, where their annotations do not tell: "upright", or
             lying as "stored"; None: upright, and the report asks.
     """
 

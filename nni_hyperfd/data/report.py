@@ -106,10 +106,10 @@ class ClassCount:
     """One class of the annotations.
 
     Args:
-        name: as written; None: boxes without a class name.
-        boxes: how many, as annotated.
-        role: what they are to the detector.
-        why: half a sentence.
+        name: As written; None: boxes without a class name.
+        boxes: How many, as annotated.
+        role: What they are to the detector.
+        why: Half a sentence.
     """
 
     name: str | None
@@ -126,10 +126,10 @@ class Findings:
     """What readers and checks find while they go.
 
     Args:
-        counts: how often each problem was met.
-        examples: the first few names of each.
-        left_out: images that are not in the data set, each once, with the reason.
-        notes: decisions that hold for many files (encodings, units, orientation), a sentence each, in order.
+        counts: How often each problem was met.
+        examples: The first few names of each.
+        left_out: Images that are not in the data set, each once, with the reason.
+        notes: Decisions that hold for many files (encodings, units, orientation), a sentence each, in order.
     """
 
     counts: dict[Problem, int] = field(default_factory=dict)
@@ -177,19 +177,19 @@ class DataReport:
     """The summary of one loaded data set.
 
     Args:
-        name: name of the data set (its folder).
-        format: title of the annotation format.
-        images: number of usable images.
-        faces: number of faces that count.
-        ignored: number of faces that count for neither side (crowd, difficult, invalid).
-        splits: images in each split.
-        split_source: where the splits come from, in one phrase, such as "splits.json".
-        counts: how often each problem was met (lines, boxes, images); absent means never.
-        examples: the first few file names of each problem.
-        classes: every class of the annotations, the most frequent first; of the whole folder, also in a subset.
-        split_sources: for each split, where its images come from.
-        left_out: every image of the folder that is not in the data set, with the reason.
-        notes: decisions about the whole folder, a sentence each.
+        name: Name of the data set (its folder).
+        format: Title of the annotation format.
+        images: Number of usable images.
+        faces: Number of faces that count.
+        ignored: Number of faces that count for neither side (crowd, difficult, invalid).
+        splits: Images in each split.
+        split_source: Where the splits come from, in one phrase, such as "splits.json".
+        counts: How often each problem was met (lines, boxes, images); absent means never.
+        examples: The first few file names of each problem.
+        classes: Every class of the annotations, the most frequent first; of the whole folder, also in a subset.
+        split_sources: For each split, where its images come from.
+        left_out: Every image of the folder that is not in the data set, with the reason.
+        notes: Decisions about the whole folder, a sentence each.
     """
 
     name: str

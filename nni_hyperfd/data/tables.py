@@ -81,14 +81,14 @@ class Header:
     """Where a table has what.
 
     Args:
-        image: position of the name of the picture.
-        box: positions of four numbers, or of one cell that holds all four.
-        layout: one of ``LAYOUTS``; None: not told by the header, to be found from the numbers.
-        size: positions of the picture's width and height.
+        image: Position of the name of the picture.
+        box: Positions of four numbers, or of one cell that holds all four.
+        layout: One of ``LAYOUTS``; None: not told by the header, to be found from the numbers.
+        size: Positions of the picture's width and height.
         label, split: positions, None where there is none.
-        ignored: positions of marks for faces that do not count.
-        named: whether the first line is this header, rather than the first face.
-        columns: how many there are.
+        ignored: Positions of marks for faces that do not count.
+        named: Whether the first line is this header, rather than the first face.
+        columns: How many there are.
     """
 
     image: int

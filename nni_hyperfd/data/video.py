@@ -35,7 +35,7 @@ def frames(path: Path, every: float) -> Iterator[Frame]:
     """The first frame of a video, and then one each ``every`` seconds; 0: all of them.
 
     Raises:
-        DataError: the file is no video that can be read, or PyAV is not installed. Frames up to a damaged place come before.
+        DataError: The file is no video that can be read, or PyAV is not installed. Frames up to a damaged place come before.
     """
     try:
         import av

@@ -129,7 +129,8 @@ def match(
         valid: ``[B, G]`` bool, true where the row is a face (ignored faces included).
         ignored: ``[B, G]`` bool.
         anchors: ``[A, 4]`` of :func:`priors`.
-        positive, negative: thresholds, scalars or 0-dim tensors.
+        positive: Least IoU of a positive anchor, a scalar or 0-dim tensor.
+        negative: IoU under which an anchor is negative, likewise.
     """
     chosen = _match_dense if boxes.is_cuda else _match_ragged
     best, face, forced_iou, forced_face = chosen(boxes, valid, ignored, corners(anchors))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from scipy.special import gammaln
 from scipy.stats import rankdata, spearmanr
 
 from nni_hyperfd.errors import DataError
+from nni_hyperfd.evidence.bootstrap import Interval, bootstrap
 from nni_hyperfd.evidence.rivals.base import Known, Profile, Rival, Study
 
 FloatArray = NDArray[np.float64]
@@ -142,6 +143,31 @@ def paired_difference(first: Outcome, second: Outcome, budget: int) -> tuple[flo
     """
     differences = first.rank[first.budgets.index(budget)] - second.rank[second.budgets.index(budget)]
     return mean_and_errors(differences)
+
+
+def shared_seeds(*outcomes: Outcome) -> list[Outcome]:
+    """Outcomes cut to the seeds that all have, so that pairs see the tasks in equal orders."""
+    count = min(each.rank.shape[1] for each in outcomes)
+    return [replace(each, rank=each.rank[:, :count], ap=each.ap[:, :count]) for each in outcomes]
+
+
+def over_customers(outcome: Outcome, budget: int) -> tuple[Interval, Interval]:
+    """Normalized rank and ΔAP (in AP points, summed over tasks) with their intervals over customers."""
+    at = outcome.budgets.index(budget)
+    gain = 100.0 * (outcome.ap[at] - outcome.random_ap[at]).mean(axis=0)
+    return bootstrap(outcome.rank[at].mean(axis=0)), bootstrap(gain).scaled(len(gain))
+
+
+def paired_over_customers(first: Outcome, second: Outcome, budget: int) -> tuple[Interval, Interval]:
+    """First − second in normalized rank and in ΔAP, with the intervals of the bootstrap that draws customers, paired.
+
+    A draw takes both methods' results of the customers drawn: what makes a customer hard for all is in neither interval. Within a customer,
+    the seeds that both have are averaged.
+    """
+    one, two = shared_seeds(first, second)
+    a, b = one.budgets.index(budget), two.budgets.index(budget)
+    gain = 100.0 * (one.ap[a] - two.ap[b]).mean(axis=0)
+    return bootstrap((one.rank[a] - two.rank[b]).mean(axis=0)), bootstrap(gain).scaled(len(gain))
 
 
 def run(

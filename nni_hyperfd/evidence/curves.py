@@ -15,9 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.comparison import expected_at_random, normalized_ranks, task_order
-from nni_hyperfd.evidence.judge import bootstrap
-from nni_hyperfd.evidence.page import lines
+from nni_hyperfd.evidence.comparison import (
+    Outcome,
+    expected_at_random,
+    mean_and_errors,
+    normalized_ranks,
+    over_customers,
+    task_order,
+)
+from nni_hyperfd.evidence.page import OVER, lines, number
 from nni_hyperfd.evidence.rivals.portfolio import greedy_portfolio
 from nni_hyperfd.evidence.table import LookupTable
 from nni_hyperfd.recommendation.gaussian.every_epoch import Curves, EveryEpoch
@@ -36,7 +42,7 @@ def curves_of(table: LookupTable, configurations: Sequence[str], data_sets: Sequ
     rows = {(row.data_set, row.configuration): row for row in table.over_seeds()}
     longest = max((row.curve for row in rows.values()), key=len, default=())
     if not longest:
-        raise DataError("no row has a learning curve: measure them anew with --budget curves.")
+        raise DataError("no row has a learning curve: measure them anew with 'hyperfd table build'.")
     shares = [share for share, _ in longest]
     if not np.allclose(shares, np.arange(1, len(shares) + 1) / len(shares)):
         raise DataError(f"learning curves are to be validated at equal distances up to 1, not at {shares}.")
@@ -58,10 +64,11 @@ class CurveScenario:
 
     Args:
         name: Of the scenario.
-        offline: What is known beforehand.
+        offline: What is known beforehand, of U ≥ K configurations. A customer can try the first K.
         curves: ``[D, K, T]`` AP of the customers' validations; NaN in all of T: the training fails at once.
         looks: ``[D, F]`` of the customers.
         judge: ``[D, K]`` AP by which what is in hand is ranked.
+        tasks: D names.
     """
 
     name: str
@@ -69,15 +76,26 @@ class CurveScenario:
     curves: FloatArray
     looks: FloatArray
     judge: FloatArray
+    tasks: tuple[str, ...]
 
 
 class CurveTask:
-    """One customer. Hands out validations for a price and notes what is in hand."""
+    """One customer. Hands out validations for a price and notes what is in hand.
 
-    def __init__(self, looks: FloatArray, curves: FloatArray, validations: int) -> None:
+    Args:
+        looks: ``[F]``.
+        curves: ``[K, T]``.
+        validations: That are paid for.
+        known: U ≥ K; those behind K are known from other data sets alone, and cannot be trained here.
+    """
+
+    def __init__(
+        self, looks: FloatArray, curves: FloatArray, validations: int, known: int | None = None
+    ) -> None:
         self.looks = looks
-        self.seen: FloatArray = np.full_like(curves, np.nan)
-        self.failed = np.zeros(len(curves), dtype=bool)
+        candidates, length = curves.shape
+        self.seen: FloatArray = np.full((known or candidates, length), np.nan)
+        self.failed = np.arange(known or candidates) >= candidates
         self.left = validations
         self.hand: list[list[int]] = []
         """After each validation that was paid: the ended trainings of the best AP, none before the first end."""
@@ -87,6 +105,17 @@ class CurveTask:
     def length(self) -> int:
         """Validations of a full training."""
         return len(self.seen[0])
+
+    def open(self) -> NDArray[np.intp]:
+        """Configurations that were never begun and can be."""
+        return np.flatnonzero(~self.failed & np.isnan(self.seen[:, 0]))
+
+    def train(self, index: int, validations: int) -> bool:
+        """Trains on until so many validations are done, counted from the start; False if it fails or nothing is left before."""
+        while (~np.isnan(self.seen[index])).sum() < validations:
+            if self.failed[index] or self.left <= 0 or np.isnan(self.go_on(index)):
+                return False
+        return True
 
     def go_on(self, index: int) -> float:
         """Trains to the next validation, from the start or from the checkpoint; NaN, and no price, if the training fails.
@@ -140,9 +169,7 @@ class FullTrainings(CurveMethod):
 
     def search(self, task: CurveTask) -> None:
         for index in self._order(self._offline, self._rng):
-            for _ in range(task.length):
-                if task.left <= 0 or np.isnan(task.go_on(int(index))):
-                    break
+            task.train(int(index), task.length)
 
 
 class Probes(CurveMethod):
@@ -154,12 +181,12 @@ class Probes(CurveMethod):
         self._order = offline.portfolio
 
     def search(self, task: CurveTask) -> None:
-        for index in self._order[: task.left // 2]:
-            task.go_on(int(index))
+        can = set(task.open().tolist())
+        for index in [int(each) for each in self._order if int(each) in can][: task.left // 2]:
+            task.train(index, 1)
         early = np.where(np.isnan(task.seen[:, 0]), -1.0, task.seen[:, 0])
         for index in np.argsort(-early, kind="stable"):
-            while task.left > 0 and not task.failed[index] and np.isnan(task.seen[index, -1]):
-                task.go_on(int(index))
+            task.train(int(index), task.length)
 
 
 class HyperFDMF(CurveMethod):
@@ -204,36 +231,17 @@ def curve_methods() -> list[CurveMethod]:
     ]
 
 
-@dataclass(frozen=True, eq=False)
-class PriceOutcome:
-    """What one method reached.
-
-    Args:
-        method: Its name.
-        prices: N prices.
-        rank: ``[N, seeds, D]`` normalized rank in percent of what is in hand; 100 where nothing is.
-        ap: ``[N, seeds, D]`` its judged AP; that of the worst where nothing is in hand.
-        random_ap: ``[N, D]`` AP of as many random full trainings, exactly.
-    """
-
-    method: str
-    prices: tuple[int, ...]
-    rank: FloatArray
-    ap: FloatArray
-    random_ap: FloatArray
-
-    def delta_ap(self) -> FloatArray:
-        """``[N, seeds]`` ΔAP in AP points, summed over customers."""
-        return 100.0 * (self.ap - self.random_ap[:, None]).sum(axis=2)
-
-
 def play(
     method: CurveMethod,
     scenario: CurveScenario,
     prices: Sequence[int] = PRICES,
     seeds: Sequence[int] = range(4),
-) -> PriceOutcome:
-    """All customers in an order that depends on the seed alone, for each price anew: a method may plan by what it has to spend."""
+) -> Outcome:
+    """All customers in an order that depends on the seed alone, for each price anew: a method may plan by what it has to spend.
+
+    Budgets of the outcome are prices; a rank is 100 where nothing is in hand, and its AP that of the worst. ``random_ap`` is that of as many
+    random full trainings, exactly.
+    """
     customers, _, length = scenario.curves.shape
     ranks = normalized_ranks(scenario.judge.T).T
     rank = np.full((len(prices), len(seeds), customers), 100.0)
@@ -242,7 +250,9 @@ def play(
         for s, seed in enumerate(seeds):
             method.reset(scenario.offline, seed)
             for d in task_order(customers, seed):
-                task = CurveTask(scenario.looks[d], scenario.curves[d], price * length)
+                task = CurveTask(
+                    scenario.looks[d], scenario.curves[d], price * length, len(scenario.offline.described)
+                )
                 method.search(task)
                 if task.hand and task.hand[-1]:
                     rank[p, s, d] = ranks[d, task.hand[-1]].mean()
@@ -251,21 +261,24 @@ def play(
     random_ap = [
         [expected_at_random(ends[d], scenario.judge[d], price) for d in range(customers)] for price in prices
     ]
-    return PriceOutcome(method.name, tuple(prices), rank, ap, np.array(random_ap))
+    return Outcome(method.name, scenario.name, scenario.tasks, tuple(prices), rank, ap, np.array(random_ap))
 
 
-def by_price(outcomes: Sequence[PriceOutcome]) -> str:
-    """A markdown table: mean rank at each price, and at the last one the 95 % interval over customers and ΔAP."""
+def by_price(outcomes: Sequence[Outcome], prices: Sequence[int], at: int = 4) -> str:
+    """A markdown table, best first: mean rank at each price; at one of them errors over orders and customers, and ΔAP.
+
+    Args:
+        outcomes: One a method; not all need every price, but ``at``.
+        prices: The columns.
+        at: Price of errors and ΔAP.
+    """
     rows = []
-    for outcome in outcomes:
-        means = outcome.rank.mean(axis=(1, 2))
-        over = bootstrap(outcome.rank[-1].mean(axis=0))
-        cells = [f"{value:.1f}" for value in means]
-        seeds = outcome.rank.shape[1]
-        spread = outcome.rank[-1].mean(axis=1).std(ddof=1) / np.sqrt(seeds) if seeds > 1 else np.nan
-        gain = outcome.delta_ap()[-1].mean()
-        rows.append(
-            [outcome.method, *cells, f"{spread:.2f}", f"[{over.low:.1f}, {over.high:.1f}]", f"{gain:+.2f}"]
-        )
-    prices = [f"price {price}" for price in outcomes[0].prices]
-    return lines(["rank % of", *prices, "± orders", "95 % over customers", "ΔAP"], rows)
+    for outcome in sorted(outcomes, key=lambda each: float(each.rank[each.budgets.index(at)].mean())):
+        over, gain = over_customers(outcome, at)
+        means = dict(zip(outcome.budgets, outcome.rank.mean(axis=(1, 2))))
+        cells = [f"{means[price]:.1f}" if price in means else "–" for price in prices]
+        error = mean_and_errors(outcome.rank[outcome.budgets.index(at)])[1]
+        seeds = str(outcome.rank.shape[1])
+        rows.append([outcome.method, *cells, number(error), str(over), f"{gain.mean:+.2f}", str(gain), seeds])
+    head = [f"price {price}" for price in prices]
+    return lines(["rank % of", *head, f"± orders, at {at}", OVER, f"ΔAP at {at}", OVER, "seeds"], rows)

@@ -16,8 +16,15 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from sklearn.manifold import TSNE
 
-from nni_hyperfd.evidence.comparison import Outcome, Scenario, expected_rank_at_random, mean_and_errors
+from nni_hyperfd.evidence.comparison import (
+    Outcome,
+    Scenario,
+    expected_rank_at_random,
+    mean_and_errors,
+    over_customers,
+)
 
+MARKERS = "osv^D<>p"
 Panels = Mapping[str, Sequence[Outcome]]
 
 
@@ -53,6 +60,35 @@ def budgets(panels: Panels, chance: Mapping[str, Sequence[float]], path: Path) -
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("normalized rank of the best found, %")
     axes[0, -1].legend(fontsize=7)
+    _save(figure, path)
+
+
+def prices(panels: Panels, path: Path) -> None:
+    """Mean normalized rank against price, one panel a space, bands of the 95 % interval over customers around ours."""
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(6.5 * len(panels), 5), squeeze=False, layout="constrained"
+    )
+    for axis, (space, outcomes) in zip(axes[0], panels.items()):
+        for number, outcome in enumerate(outcomes):
+            ours = outcome.method.startswith("hyperfd")
+            (line,) = axis.plot(
+                outcome.budgets,
+                outcome.rank.mean(axis=(1, 2)),
+                marker=MARKERS[number % len(MARKERS)],
+                markersize=4,
+                linewidth=2.2 if ours else 1,
+                linestyle="-" if number < 10 else "--",
+                label=outcome.method,
+            )
+            if ours:
+                found = [over_customers(outcome, price)[0] for price in outcome.budgets]
+                low, high = [each.low for each in found], [each.high for each in found]
+                axis.fill_between(outcome.budgets, low, high, alpha=0.12, color=line.get_color(), linewidth=0)
+        top = max((np.sort(each.rank.mean(axis=(1, 2)))[-2:].min() for each in outcomes), default=50.0)
+        axis.set(title=space.upper(), xlabel="price, in full trainings", ylim=(0, min(top, 60.0)))
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("normalized rank of what is in hand, %")
+    axes[0, -1].legend(fontsize=7, loc="upper right")
     _save(figure, path)
 
 

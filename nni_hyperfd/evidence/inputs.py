@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.comparison import Noise, Scenario, noise
 from nni_hyperfd.evidence.offline_sets import load_sets
 from nni_hyperfd.evidence.scenario import Data, Measure, make_scenario
-from nni_hyperfd.evidence.table import SERVER, APColumn, LookupTable
+from nni_hyperfd.evidence.table import SERVER, APColumn, LookupTable, Row
 from nni_hyperfd.metafeature.features import ImageFeatures
 
 LEAST_SHARE = 0.5
@@ -67,6 +67,12 @@ class Inputs:
                 f"{folder / 'features'} has no server.safetensors: see benchmarks/table_inputs.py"
             )
         rows = LookupTable.merge(LookupTable.load(path) for path in sorted(tables)).select(budget=budget)
+        bases = sorted({row.version for row in rows})
+        if len(bases) > 1:
+            raise DataError(
+                f"the tables have rows of several base detectors ({', '.join(bases)}), whose APs cannot be compared: name those of one "
+                "base with --tables."
+            )
         names = {part.name for part in sets}
         server = features.pop(SERVER)
         return cls(
@@ -74,6 +80,11 @@ class Inputs:
             LookupTable(row for row in rows if row.data_set in names),
             Data(sets, server, np.concatenate([plain, degraded]), plain, features),
         )
+
+    def only(self, wanted: Callable[[Row], bool]) -> Inputs:
+        """With those rows alone."""
+        customers, offline = (LookupTable(filter(wanted, table)) for table in (self.customers, self.offline))
+        return replace(self, customers=customers, offline=offline)
 
     def spaces(self) -> list[str]:
         """Spaces that both customers and offline sets have rows of."""

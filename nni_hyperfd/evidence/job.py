@@ -39,7 +39,7 @@ _ORDER_SEEDS = {"hpo": 0, "nas": 1}
 
 
 @dataclass(frozen=True)
-class Job:
+class TableJob:
     """A table to be built.
 
     Args:
@@ -193,9 +193,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the trainings (default: %(default)s)")
 
 
-def job_of(options: argparse.Namespace) -> Job:
+def job_of(options: argparse.Namespace) -> TableJob:
     """The job that the command line describes."""
-    return Job(
+    return TableJob(
         options.space,
         tuple(options.data),
         tuple(options.server),

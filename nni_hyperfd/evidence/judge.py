@@ -7,26 +7,21 @@ orders, and only they are judged. Nothing is chosen by what comes out: trials, m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from nni_hyperfd.errors import DataError
+from nni_hyperfd.evidence.bootstrap import bootstrap
 from nni_hyperfd.evidence.comparison import Outcome
 from nni_hyperfd.evidence.inputs import Inputs
 from nni_hyperfd.evidence.page import lines, number
 from nni_hyperfd.evidence.table import SERVER, LookupTable
 from nni_hyperfd.metafeature.features import ImageFeatures
 
-FloatArray = NDArray[np.float64]
-
 QUICK = ("random", "best-on-server", "mean-rank", "portfolio", "rank-portfolio", "gp-prior", "tpe")
 """Methods that take seconds; judged unless others are named."""
 SEEDS = 8
 """Orders in which the customers come."""
-RESAMPLES = 10_000
 
 
 def with_newcomers(
@@ -55,47 +50,18 @@ def with_newcomers(
                 f"--rows has no row of {name} with budget {budget!r}: measure it with "
                 f"'hyperfd table build --data {name} --budget {budget}'."
             )
+    base = {row.version for row in inputs.customers}
+    other = sorted({row.version for row in mine} - base)
+    if other:
+        raise DataError(
+            f"--rows were measured from the base detector {other[0]}, the tables from {', '.join(sorted(base))}: APs of two bases cannot be "
+            "compared; measure them with the release that the tables are of."
+        )
     customers = {**inputs.data.customers, **features}
     return replace(
         inputs,
         customers=LookupTable.merge([inputs.customers, mine]),
         data=replace(inputs.data, customers=customers),
-    )
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean with its 95 % interval by the bootstrap."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def bootstrap(values: FloatArray, seed: int = 0) -> Interval:
-    """Mean of ``[D]`` values, one a customer, and the 95 % percentile interval over customers drawn with repetition.
-
-    For two methods give the differences, customer by customer: the bootstrap is then paired (Efron, Tibshirani 1993).
-    A single customer says nothing about others: the interval is NaN.
-    """
-    if len(values) < 2:
-        return Interval(float(values.mean()), math.nan, math.nan)
-    drawn = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.quantile(values[drawn].mean(axis=1), (0.025, 0.975))
-    return Interval(float(values.mean()), float(low), float(high))
-
-
-def only(outcome: Outcome, names: Iterable[str]) -> Outcome:
-    """An outcome on some of its tasks."""
-    at = [outcome.tasks.index(name) for name in names]
-    return Outcome(
-        outcome.method,
-        outcome.scenario,
-        tuple(outcome.tasks[d] for d in at),
-        outcome.budgets,
-        outcome.rank[:, :, at],
-        outcome.ap[:, :, at],
-        outcome.random_ap[:, at],
     )
 
 
@@ -115,14 +81,14 @@ def verdict(outcomes: Sequence[Outcome], trials: int) -> str:
         over, behind = bootstrap(ranks), bootstrap(ranks - first)
         cells = [f"{value:.1f}" for value in ranks]
         gain = float(outcome.delta_ap()[at].mean())
-        distance = "–" if outcome is ranked[0] else f"{behind.mean:+.1f} {_between(behind)}"
+        distance = "–" if outcome is ranked[0] else f"{behind.mean:+.1f} {behind}"
         rows.append(
             [
                 outcome.method,
                 *cells,
                 f"{over.mean:.1f}",
                 number(spread),
-                _between(over),
+                str(over),
                 f"{gain:+.2f}",
                 distance,
             ]
@@ -137,7 +103,3 @@ def verdict(outcomes: Sequence[Outcome], trials: int) -> str:
         "behind the first",
     ]
     return lines(head, rows)
-
-
-def _between(found: Interval) -> str:
-    return "–" if math.isnan(found.low) else f"[{found.low:.1f}, {found.high:.1f}]"

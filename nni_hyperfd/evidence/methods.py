@@ -37,7 +37,7 @@ WARM_UPS = 3
 
 
 @dataclass(frozen=True)
-class Method:
+class Contender:
     """One line of a table.
 
     Args:
@@ -91,7 +91,7 @@ def _plain(kind: type[Rival]) -> Callable[[Space], Rival]:
     return lambda space: kind()
 
 
-def methods(quick: bool = False) -> Mapping[str, Method]:
+def methods(quick: bool = False) -> Mapping[str, Contender]:
     """All methods by name.
 
     Args:
@@ -99,9 +99,9 @@ def methods(quick: bool = False) -> Mapping[str, Method]:
     """
     base = RankerSettings(batches=2, warmup_epochs=2) if quick else RankerSettings()
     star = HyperSTARSettings(warmup_steps=5, task_steps=1) if quick else HyperSTARSettings()
-    found = [Method(kind.name, _plain(kind), kind.name) for kind in _SIMPLE]
-    found += [Method(kind.name, _plain(kind), kind.name, 8, trains=True) for kind in _SLOW]
-    found.append(Method("hyperstar", lambda space: HyperSTAR(star), repr(star), trains=True))
+    found = [Contender(kind.name, _plain(kind), kind.name) for kind in _SIMPLE]
+    found += [Contender(kind.name, _plain(kind), kind.name, 8, trains=True) for kind in _SLOW]
+    found.append(Contender("hyperstar", lambda space: HyperSTAR(star), repr(star), trains=True))
 
     def add(name: str, count: int = VARIANT_SEEDS, kind: type[HyperFD] = HyperFD, **changes: Any) -> None:
         options: dict[str, Any] = {
@@ -112,7 +112,7 @@ def methods(quick: bool = False) -> Mapping[str, Method]:
         def make(space: Space) -> Rival:
             return kind(space, settings, name=name, warm_ups=WARM_UPS, **options)
 
-        found.append(Method(name, make, f"{settings} {options} {WARM_UPS} {kind.__name__}", count, True))
+        found.append(Contender(name, make, f"{settings} {options} {WARM_UPS} {kind.__name__}", count, True))
 
     add("hyperfd", SEEDS)
     add("hyperfd (resnet)", variant="resnet")
@@ -142,7 +142,7 @@ def methods(quick: bool = False) -> Mapping[str, Method]:
         def make(space: Space) -> Rival:
             return HyperFDGP(space, settings, name, WARM_UPS, at_once)
 
-        found.append(Method(name, make, f"{settings} {WARM_UPS} {at_once} shipped", seeds, True))
+        found.append(Contender(name, make, f"{settings} {WARM_UPS} {at_once} shipped", seeds, True))
 
     add_gp("hyperfd-gp", VARIANT_SEEDS)
     add_gp("hyperfd-gp, frozen ranker", VARIANT_SEEDS, mode="freeze_all")
@@ -152,7 +152,7 @@ def methods(quick: bool = False) -> Mapping[str, Method]:
         def of_rankers(space: Space, name: str = name, step: Step = step) -> Rival:
             return step(space, lambda count: Ensemble.of(space, base, count), name)
 
-        found.append(Method(name, of_rankers, f"{base} {RANKERS} {name}"))
+        found.append(Contender(name, of_rankers, f"{base} {RANKERS} {name}"))
     return {method.name: method for method in found}
 
 

@@ -15,9 +15,14 @@ from nni_hyperfd.evidence.comparison import (
     expected_rank_at_random,
     mean_and_errors,
     normalized_ranks,
+    over_customers,
     paired_difference,
+    paired_over_customers,
+    shared_seeds,
 )
 from nni_hyperfd.evidence.published import PUBLISHED
+
+OVER = "95 % over customers"
 
 
 def lines(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -49,22 +54,24 @@ def comparison(
             else [f"{paper[1]:.2f}", "–" if paper[0] is None else f"{paper[0]:+.2f}"]
         )
         if outcome is None:
-            ours = ["–"] * 4
+            ours = ["–"] * 5
             reasons.append(f"`{name}` is missing: {absent(name)}")
         else:
-            mean, seeds, tasks = mean_and_errors(outcome.rank[0])
+            mean, seeds, _ = mean_and_errors(outcome.rank[0])
             gain, gain_error, _ = mean_and_errors(outcome.delta_ap()[0][:, None])
+            over, gain_over = over_customers(outcome, outcome.budgets[0])
             ours = [
                 f"{mean:.2f} ± {number(seeds)}",
-                number(tasks),
+                str(over),
                 f"{gain:+.2f} ± {number(gain_error)}",
+                str(gain_over),
                 str(outcome.rank.shape[1]),
             ]
         if ndcg is not None:
             value = ndcg.get(name)
             ours.insert(0, "–" if value is None else f"{value:.3f}")
         rows.append([f"**{name}**" if name.startswith("hyperfd") else name, *ours, *theirs])
-    head = ["method", "rank % ↓", "± tasks", "ΔAP ↑", "seeds", "paper: rank", "paper: ΔAP"]
+    head = ["method", "rank % ↓", OVER, "ΔAP ↑", OVER, "seeds", "paper: rank", "paper: ΔAP"]
     if ndcg is not None:
         head.insert(1, "NDCG held out ↑")
     return lines(head, rows) + "".join(f"\n*{reason}*\n" for reason in reasons)
@@ -76,35 +83,37 @@ def number(value: float) -> str:
 
 
 def duels(ours: Outcome, others: Iterable[Outcome], budget: int = 4) -> str:
-    """How far ``ours`` is ahead of each other method, on the seeds that both have: negative is better."""
+    """How far ``ours`` is ahead of each other method, on the seeds that both have: a negative difference in rank is better.
+
+    Two verdicts side by side: whether seeds tell them apart (their errors do not touch) and whether customers do (the paired
+    interval leaves out 0).
+    """
     rows = []
     for other in others:
-        shared = min(ours.rank.shape[1], other.rank.shape[1])
-        cut = [
-            Outcome(
-                o.method, o.scenario, o.tasks, o.budgets, o.rank[:, :shared], o.ap[:, :shared], o.random_ap
-            )
-            for o in (ours, other)
-        ]
-        mean, seeds, tasks = paired_difference(cut[0], cut[1], budget)
+        cut = shared_seeds(ours, other)
+        mean, seeds, _ = paired_difference(cut[0], cut[1], budget)
+        rank, gain = paired_over_customers(ours, other, budget)
         first, second = (mean_and_errors(o.rank[o.budgets.index(budget)]) for o in (ours, other))
         apart = abs(first[0] - second[0]) > (first[1] + second[1])
-        better = int((cut[0].rank[0].mean(axis=0) < cut[1].rank[0].mean(axis=0)).sum())
-        verdict = "even" if not apart else "ahead" if mean < 0 else "behind"
+        each = [o.rank[o.budgets.index(budget)].mean(axis=0) for o in cut]
         rows.append(
             [
                 other.method,
-                f"{mean:+.2f}",
-                number(seeds),
-                number(tasks),
-                f"{better} of {len(ours.tasks)}",
-                verdict,
+                f"{mean:+.2f} ± {number(seeds)}",
+                str(rank),
+                f"{gain.mean:+.2f}",
+                str(gain),
+                f"{int((each[0] < each[1]).sum())} of {len(ours.tasks)}",
+                _verdict(mean, apart),
+                _verdict(rank.mean, rank.excludes_zero),
             ]
         )
-    return lines(
-        ["against", "difference in rank %", "± seeds", "± tasks", "better on", "errors over seeds apart"],
-        rows,
-    )
+    head = ["against", "difference in rank %, ± seeds", OVER, "in ΔAP", OVER, "better on", "over seeds"]
+    return lines([*head, "over customers"], rows)
+
+
+def _verdict(difference: float, sure: bool) -> str:
+    return "even" if not sure else "ahead" if difference < 0 else "behind"
 
 
 def by_data_set(scenario: Scenario, outcomes: Sequence[Outcome]) -> str:

@@ -58,23 +58,3 @@ PUBLISHED: Mapping[str, Figures] = {
         "no augmentation": (1.43, 15.23),
     },
 }
-
-NDCG: Mapping[str, Mapping[str, float]] = {
-    "hpo": {
-        "no labels": 0.930,
-        "no gwap": 0.932,
-        "no pyramid": 0.927,
-        "no statistics": 0.922,
-        "no attention": 0.919,
-        "hyperfd": 0.933,
-    },
-    "nas": {
-        "no labels": 0.895,
-        "no gwap": 0.901,
-        "no pyramid": 0.898,
-        "no statistics": 0.899,
-        "no attention": 0.886,
-        "hyperfd": 0.903,
-    },
-}
-"""NDCG on held-out offline lists after the warm-up (Table 5)."""

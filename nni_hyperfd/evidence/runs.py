@@ -5,17 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.comparison import Outcome, Scenario, expected_at_random, run
-from nni_hyperfd.evidence.methods import Method
-from nni_hyperfd.evidence.rivals.base import Rival
 from nni_hyperfd.files import write_file
+
+
+class Line(Protocol):
+    """A method as a line of a table, see :class:`~nni_hyperfd.evidence.methods.Contender`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def settings(self) -> str: ...
+    @property
+    def seeds(self) -> int: ...
+    @property
+    def trains(self) -> bool: ...
+    @property
+    def make(self) -> Callable[[Any], Any]: ...
 
 
 @dataclass(frozen=True)
@@ -123,15 +137,15 @@ class Laboratory:
         self.scenario, self.space, self.folder, self.label = scenario, space, folder, label
         self.measure, self.deadline = measure, deadline
         self.fingerprint = fingerprint(scenario)
-        self._rivals: dict[str, Rival] = {}
+        self._rivals: dict[str, Any] = {}
         self._stored: dict[str, StoredRuns] = {}
         self._failed: set[str] = set()
 
-    def absent(self, method: Method) -> str:
+    def absent(self, method: Line) -> str:
         """Why the method has no runs."""
         return self.stored(method).absent or "not run yet"
 
-    def stored(self, method: Method) -> StoredRuns:
+    def stored(self, method: Line) -> StoredRuns:
         """The method's runs so far."""
         if method.name not in self._stored:
             name = "".join(c if c.isalnum() else "-" for c in method.name).strip("-")
@@ -141,7 +155,7 @@ class Laboratory:
         return self._stored[method.name]
 
     def outcome(
-        self, method: Method, budgets: Sequence[int] = (4,), seeds: int | None = None
+        self, method: Line, budgets: Sequence[int] = (4,), seeds: int | None = None
     ) -> Outcome | None:
         """Runs what is missing and puts the method's runs together.
 
@@ -179,21 +193,21 @@ class Laboratory:
             random_ap=np.array(chance),
         )
 
-    def ndcg(self, method: Method) -> float | None:
+    def ndcg(self, method: Line) -> float | None:
         """Mean NDCG of the method's warm-ups."""
         found = [self.stored(method).get(4, seed) for seed in range(method.seeds)]
         values = [each.ndcg for each in found if each is not None and each.ndcg is not None]
         return float(np.mean(values)) if values else None
 
-    def _make(self, method: Method, budget: int, seed: int) -> bool:
+    def _make(self, method: Line, budget: int, seed: int) -> bool:
         if method.name in self._failed or not self.measure or time.monotonic() > self.deadline:
             return False
         started = time.process_time()
         try:
             if method.name not in self._rivals:
-                self._rivals[method.name] = method.make(self.space)  # type: ignore[arg-type]
+                self._rivals[method.name] = method.make(self.space)
             rival = self._rivals[method.name]
-            found = run(rival, self.scenario, (budget,), (seed,))
+            found = self._play(rival, budget, seed)
         except DataError as error:
             self._failed.add(method.name)
             self.stored(method).put_absent(str(error))
@@ -207,3 +221,6 @@ class Laboratory:
         )
         self.stored(method).put(budget, seed, made)
         return True
+
+    def _play(self, rival: Any, budget: int, seed: int) -> Outcome:
+        return run(rival, self.scenario, (budget,), (seed,))

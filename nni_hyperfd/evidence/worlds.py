@@ -83,4 +83,5 @@ def make(world: World, seed: int, customers: int = CUSTOMERS) -> CurveScenario:
     # φ has more numbers than mean anything.
     phi = np.concatenate([looks, 0.3 * rng.standard_normal((sets, 4))], axis=1)
     offline = Curves(curves[:SETS], grid, phi[:SETS], portfolio_order(curves[:SETS, :, -1]))
-    return CurveScenario("", offline, curves[SETS:], phi[SETS:], final[SETS:])
+    tasks = tuple(f"customer {number}" for number in range(customers))
+    return CurveScenario("", offline, curves[SETS:], phi[SETS:], final[SETS:], tasks)

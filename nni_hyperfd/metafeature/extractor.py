@@ -87,7 +87,7 @@ def image_inputs(features: ImageFeatures, variant: Variant = "full") -> Tensor:
 
 
 def dataset_statistics(boxes: Tensor) -> Tensor:
-    """Faces in each image [n] -> [2]: log(number of images), log(1 + number of boxes).
+    """Faces in each image ``[n]`` -> ``[2]``: log(number of images), log(1 + number of boxes).
 
     The one is added (METHOD §4 has a plain logarithm) so that a data set without any box still has a value.
     """
@@ -95,7 +95,7 @@ def dataset_statistics(boxes: Tensor) -> Tensor:
 
 
 def sample_indices(count: int, images: int, generator: torch.Generator) -> Tensor:
-    """[images] indices below ``count``: without replacement where possible, with replacement from a smaller set."""
+    """``[images]`` indices below ``count``: without replacement where possible, with replacement from a smaller set."""
     if count >= images:
         return torch.randperm(count, generator=generator)[:images]
     return torch.randint(count, (images,), generator=generator)
@@ -116,12 +116,11 @@ class MetaFeatureExtractor(nn.Module):
     they are buffers, so they travel with the parameters and no training changes them. There is no dropout, so that
     a customer who back-propagates a gradient does it through exactly the function that was evaluated.
 
+    Called with images ``[S, n, F]`` and statistics ``[S, 2]``, of S data sets with n sampled images each, it gives ``[S, 64]``;
+    F is :attr:`inputs`, see :func:`image_inputs`.
+
     Args:
         variant: ``"full"`` or one of the ablations in :data:`VARIANTS`.
-
-    Shapes:
-        images ``[S, n, F]`` and statistics ``[S, 2]`` -> ``[S, 64]``, for S data sets with n sampled images each;
-        F is :attr:`inputs`, see :func:`image_inputs`.
     """
 
     center: Tensor

@@ -37,12 +37,12 @@ class ImageFeatures:
     """Features of n images.
 
     Args:
-        gwap: [n, 3, 86] float; per level the mean of the positive, the negative and the ignored anchors' means (eq. 2);
+        gwap: ``[n, 3, 86]`` float; per level the mean of the positive, the negative and the ignored anchors' means (eq. 2);
             80 context channels first, then the 6 label channels.
-        mean: [n, 3, 86] float; the plain mean over all anchors instead, for the ablation without GWAP.
-        boxes: [n] integer; faces in each image.
-        resnet: [n, 2048] float or None; ResNet-50 features, for the comparison of extractors.
-        mobilenet: [n, 256] float or None; the same of ImageNet's MobileNetV2, for which weights are easier to come by.
+        mean: ``[n, 3, 86]`` float; the plain mean over all anchors instead, for the ablation without GWAP.
+        boxes: ``[n]`` integer; faces in each image.
+        resnet: ``[n, 2048]`` float or None; ResNet-50 features, for the comparison of extractors.
+        mobilenet: ``[n, 256]`` float or None; the same of ImageNet's MobileNetV2, for which weights are easier to come by.
 
     Raises:
         DataError: Shapes that do not fit each other, no image at all, or values that are not finite.
@@ -96,7 +96,7 @@ class ImageFeatures:
         return cls(**tensors)
 
     def subset(self, indices: Tensor) -> ImageFeatures:
-        """The images at ``indices`` [m] (integers), in that order."""
+        """The images at ``indices`` ``[m]`` (integers), in that order."""
         return ImageFeatures(**{name: tensor[indices] for name, tensor in self.tensors().items()})
 
     def save(self, path: Path) -> None:

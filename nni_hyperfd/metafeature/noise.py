@@ -228,7 +228,7 @@ class NoisyView:
 
     @torch.no_grad()
     def _images(self) -> Tensor:
-        """Each image's own meta-feature, clipped: [n, 64]."""
+        """Each image's own meta-feature, clipped: ``[n, 64]``."""
         return clip_rows(self._extractor(self._inputs[:, None], self._statistics), self._noise.settings.clip)
 
     def _mean_gradient(self, inputs: Tensor, statistics: Tensor, answer: Tensor, norm: float) -> Tensor:

@@ -48,6 +48,7 @@ def profile_dataset(
     """Image-level features of the train split, what trials learn from; computed once per content and base weights.
 
     Args:
+        dataset: Whose train split has faces.
         cache_dir: Folder on the owner's disk; ``HYPERFD_CACHE`` or ``~/.cache/hyperfd`` by default.
         resnet_weights: A local torchvision ResNet-50 state dict, only for the ``resnet`` variant of G.
 
@@ -97,7 +98,7 @@ def features_path(
 
 @torch.no_grad()
 def profile_images(model: RetinaFace, store: PixelStore, indices: Tensor) -> ImageFeatures:
-    """Features of the images ``indices`` [n], in that order."""
+    """Features of the images ``indices`` ``[n]``, in that order."""
     model.eval()
     pooled = torch.zeros(len(indices), 2, 3, CHANNELS)
     factor = (scaled_sizes(store, indices, PROFILE_SIZE) / store.sizes[indices]).flip(1).float()

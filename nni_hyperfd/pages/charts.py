@@ -11,13 +11,13 @@ COLORS = ("#1f77ff", "#e4572e", "#2a9d5c", "#9a5bd1", "#c9971c", "#17a2b8", "#d6
 WIDTH, HEIGHT = 620, 260
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 38
 
-Points = Sequence[tuple[float, float]]
+Curve = Sequence[tuple[float, float]]
 Ticks = Sequence[tuple[float, str]]
 """Values, each with what stands at it."""
 
 
 def lines(
-    series: Mapping[str, Points],
+    series: Mapping[str, Curve],
     x_title: str,
     y_title: str,
     x_range: tuple[float, float] | None = None,
@@ -58,7 +58,12 @@ def histogram(
     """How often values occur, on a logarithmic axis of doublings, with dashed lines at ``marks``; "!" before a name: in red.
 
     Args:
-        x_range: least and greatest value of the axis, for several charts on one scale.
+        values: Above 0.
+        marks: Name and value of each line.
+        x_title: With the unit of the values.
+        y_title: Of what is counted.
+        x_range: Least and greatest value of the axis, for several charts on one scale.
+        bins: Number of columns.
     """
     ends = x_range or (min(*values, *marks.values()), max(*values, *marks.values()))
     low, high = math.log2(ends[0] * 0.9), math.log2(ends[1] * 1.1)

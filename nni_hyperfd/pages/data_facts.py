@@ -34,12 +34,12 @@ class SplitFacts:
 
     Args:
         images, with_faces: images, and those with a face that counts in AP.
-        faces: faces that count in AP@50.
-        small: annotated faces that do not, because they are under the size rule.
-        ignored: annotated as ignored.
-        sides: of all faces that are not annotated as ignored, the shorter side in pixels where the picture's short side is 720,
+        faces: Faces that count in AP@50.
+        small: Annotated faces that do not, because they are under the size rule.
+        ignored: Annotated as ignored.
+        sides: Of all faces that are not annotated as ignored, the shorter side in pixels where the picture's short side is 720,
             ``[n]``.
-        source: where its images come from.
+        source: Where its images come from.
     """
 
     name: str
@@ -128,7 +128,7 @@ def data_facts(dataset: FaceDataset, budget: Budget) -> DataFacts:
     """Looks at every image once; those that cannot be decoded are left out and counted in the report.
 
     Raises:
-        DataError: nothing usable is left of a split.
+        DataError: Nothing usable is left of a split.
     """
     found = likeness(dataset)
     if found.undecodable:

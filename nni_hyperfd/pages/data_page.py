@@ -13,7 +13,7 @@ from nni_hyperfd.detection.evaluation.detections import IGNORED_SIDE, REFERENCE_
 from nni_hyperfd.pages.charts import histogram
 from nni_hyperfd.pages.data_facts import DataFacts, SplitFacts, problems, shorter_sides
 from nni_hyperfd.pages.html import Markup, cards, element, page, section, table
-from nni_hyperfd.pages.tiles import TILE, Box, sheet, tile
+from nni_hyperfd.pages.tiles import TILE, DrawnBox, sheet, tile
 
 SHOWN = 10
 """Images of each split on its contact sheet."""
@@ -198,5 +198,5 @@ def _tile(image: FaceImage, before: str = "") -> Markup | None:
     boxes = []
     for corners, ignored in zip(image.boxes, image.ignored):
         color = IGNORED if ignored else FACE if next(sides) >= IGNORED_SIDE else SMALL
-        boxes.append(Box((corners * scale).tolist(), color, dashed=bool(ignored)))
+        boxes.append(DrawnBox((corners * scale).tolist(), color, dashed=bool(ignored)))
     return tile(pixels, boxes, f"{before}{image.path.name} · {image.width} × {image.height}")

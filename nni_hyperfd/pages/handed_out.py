@@ -11,7 +11,7 @@ from nni_hyperfd.detection.network.export import TOLERANCE, Difference, export_o
 from nni_hyperfd.detection.network.weights import BEST, load_detector
 from nni_hyperfd.errors import DataError, TrainingError
 from nni_hyperfd.files import write_file
-from nni_hyperfd.pages.report_facts import ReportFacts, Training
+from nni_hyperfd.pages.report_facts import ReportFacts, TrialFolder
 
 ONNX = "best.onnx"
 CARD = "MODEL_CARD.md"
@@ -22,9 +22,9 @@ class HandedOut:
     """What lies in ``folder``.
 
     Args:
-        parameters: of the network.
-        onnx: one sentence on the ONNX file.
-        evaluation_size: short side in pixels at which its AP was measured.
+        parameters: Of the network.
+        onnx: One sentence on the ONNX file.
+        evaluation_size: Short side in pixels at which its AP was measured.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ def hand_out(facts: ReportFacts, folder: Path) -> HandedOut | None:
     """Copy the best detector into ``folder``, which exists; None where there is none.
 
     Raises:
-        DataError: its weights are damaged, or the disk refuses.
+        DataError: Its weights are damaged, or the disk refuses.
     """
     trial = facts.best
     if trial is None or trial.training is None:
@@ -90,7 +90,7 @@ def _differs(difference: Difference) -> bool:
     return not (difference.scores <= TOLERANCE.scores and difference.pixels <= TOLERANCE.pixels)
 
 
-def model_card(facts: ReportFacts, training: Training, handed: HandedOut) -> str:
+def model_card(facts: ReportFacts, training: TrialFolder, handed: HandedOut) -> str:
     """Markdown."""
     result = training.result
     rows = [

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nni_hyperfd.detection.evaluation.bootstrap import Interval, ap_interval
+from nni_hyperfd.detection.evaluation.bootstrap import APInterval, ap_interval
 from nni_hyperfd.detection.evaluation.held_out import FILE_NAME, RESULT, HeldOut, read_held_out
 from nni_hyperfd.detection.network.weights import BEST
 from nni_hyperfd.errors import DataError, SpaceError
@@ -17,19 +17,19 @@ from nni_hyperfd.spaces.configuration import Configuration
 
 
 @dataclass(frozen=True)
-class Training:
+class TrialFolder:
     """What a trial of this package left in its folder.
 
     Args:
-        folder: with its weights.
-        result: content of its ``result.json``.
+        folder: With its weights.
+        result: Content of its ``result.json``.
     """
 
     folder: Path
     result: Mapping[str, Any]
 
     @classmethod
-    def read(cls, folder: Path | None) -> Training | None:
+    def read(cls, folder: Path | None) -> TrialFolder | None:
         """What lies in ``folder``; None where there is no result of such a trial, or its weights are gone."""
         if folder is None or not (folder / BEST).is_file():
             return None
@@ -70,16 +70,16 @@ class TrialFacts:
     """One trial.
 
     Args:
-        number: counted from 1, in the order in which they began.
+        number: Counted from 1, in the order in which they began.
         job_id: NNI's.
-        parameters: what it ran.
-        place: in the recommended ranking, counted from 1; None where it is not in there.
-        score: what the platform foretold for it.
+        parameters: What it ran.
+        place: In the recommended ranking, counted from 1; None where it is not in there.
+        score: What the platform foretold for it.
         ap, test_ap: AP@50 as it was reported; None where there is none.
-        seconds: of its training.
+        seconds: Of its training.
         reports: AP@50 after each validation, as it was reported.
-        ended: it has stopped.
-        training: what it left in its folder.
+        ended: It has stopped.
+        training: What it left in its folder.
     """
 
     number: int
@@ -92,7 +92,7 @@ class TrialFacts:
     seconds: float | None
     reports: tuple[float, ...]
     ended: bool
-    training: Training | None
+    training: TrialFolder | None
 
     @property
     def name(self) -> str:
@@ -121,13 +121,13 @@ class TrialFacts:
 
 
 @dataclass(frozen=True)
-class Measured:
+class OnSplit:
     """The best detector on one split: AP@50 with its interval, and everything that it found."""
 
     name: str
     split: HeldOut
     ap: float
-    interval: Interval
+    interval: APInterval
 
 
 @dataclass(frozen=True)
@@ -145,16 +145,16 @@ class ReportFacts:
 
     Args:
         experiment_id: NNI's.
-        folder: of the experiment.
-        data: folder of the images; None where nobody knows.
-        state: one sentence on whether it is over.
+        folder: Of the experiment.
+        data: Folder of the images; None where nobody knows.
+        state: One sentence on whether it is over.
         method, version: of the recommendation, where there was one.
-        wanted: results that were wanted.
-        platform: where the platform is.
-        trials: all of them, in their order.
-        seconds: that NNI ran.
-        sent: what left the machine.
-        learned: one sentence on the platform's update.
+        wanted: Results that were wanted.
+        platform: Where the platform is.
+        trials: All of them, in their order.
+        seconds: That NNI ran.
+        sent: What left the machine.
+        learned: One sentence on the platform's update.
     """
 
     experiment_id: str
@@ -184,7 +184,7 @@ class ReportFacts:
         return max(self.finished, key=lambda trial: (trial.in_hand, trial.ap or 0.0), default=None)
 
     @cached_property
-    def measured(self) -> tuple[Measured, ...]:
+    def measured(self) -> tuple[OnSplit, ...]:
         """The best detector on val and test; empty where its trial kept no detections."""
         if self.best is None or self.best.training is None:
             return ()
@@ -193,7 +193,7 @@ class ReportFacts:
         except DataError:
             return ()
         return tuple(
-            Measured(name, split, split.ap, ap_interval(split.found, split.truth, len(split.names)))
+            OnSplit(name, split, split.ap, ap_interval(split.found, split.truth, len(split.names)))
             for name, split in splits.items()
         )
 

@@ -14,8 +14,8 @@ from nni_hyperfd.errors import DataError
 from nni_hyperfd.pages.charts import lines
 from nni_hyperfd.pages.handed_out import CARD, ONNX, HandedOut
 from nni_hyperfd.pages.html import Markup, cards, element, page, section, table
-from nni_hyperfd.pages.report_facts import Measured, ReportFacts, TrialFacts
-from nni_hyperfd.pages.tiles import TILE, Box, sheet, tile
+from nni_hyperfd.pages.report_facts import OnSplit, ReportFacts, TrialFacts
+from nni_hyperfd.pages.tiles import TILE, DrawnBox, sheet, tile
 
 SHOWN_SCORE = 0.5
 SHOWN = 5
@@ -30,6 +30,9 @@ METHODS = {
     "it learns something new, too. Only differences between scores mean anything.",
     "hyperfd-gp": "A Gaussian process over configurations and the 64 numbers of your data set; after each result it planned the rest anew. "
     "The score is what it expected when it last planned the configuration; only differences mean anything.",
+    "hyperfd-mf": "Before each trial a Gaussian process over learning curves, configurations and the 64 numbers of your data set chose the training "
+    "to begin or to go on with; TRIAL_EPOCHS says which part of a full training a trial ran. The score is where the training was "
+    "last expected to end; only differences mean anything.",
 }
 
 
@@ -170,7 +173,7 @@ def _label(facts: ReportFacts, trial: TrialFacts) -> str:
     return f"{trial.number}. {name}{' (best)' if trial is facts.best else ''}"
 
 
-def _precision(measured: tuple[Measured, ...]) -> list[Markup]:
+def _precision(measured: tuple[OnSplit, ...]) -> list[Markup]:
     curves = {f"{each.name}: AP@50 {each.ap:.3f}": each.split.precision_recall() for each in measured}
     return [
         element(
@@ -226,11 +229,11 @@ def _tile(facts: ReportFacts, split: HeldOut, mark: ImageMarks) -> Markup | None
     boxes = []
     here = split.truth.image == mark.image
     for corners, ignored in zip(split.truth.boxes[here] * scale, split.truth.ignored[here]):
-        boxes.append(Box(corners.tolist(), IGNORED if ignored else FACE, dashed=bool(ignored)))
+        boxes.append(DrawnBox(corners.tolist(), IGNORED if ignored else FACE, dashed=bool(ignored)))
     for row, right, wrong in zip(mark.rows, mark.is_right, mark.is_wrong):
         color = RIGHT if right else WRONG if wrong else IGNORED
         word = f"{split.found.scores[row]:.2f}"
-        boxes.append(Box((split.found.boxes[row] * scale).tolist(), color, word=word))
+        boxes.append(DrawnBox((split.found.boxes[row] * scale).tolist(), color, word=word))
     faces = mark.right + mark.missed
     told = f"{mark.right} of {faces} found" + (f", {mark.wrong} wrong" if mark.wrong else "")
     return tile(pixels, boxes, f"{told} · {path.name}")

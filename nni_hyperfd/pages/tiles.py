@@ -20,7 +20,7 @@ QUALITY = 78
 
 
 @dataclass(frozen=True)
-class Box:
+class DrawnBox:
     """A box on a picture: corners in its pixels, a color, dashed or not, a word beside it."""
 
     corners: Sequence[float]
@@ -29,7 +29,7 @@ class Box:
     word: str = ""
 
 
-def tile(pixels: NDArray[np.uint8], boxes: Iterable[Box], caption: str) -> Markup:
+def tile(pixels: NDArray[np.uint8], boxes: Iterable[DrawnBox], caption: str) -> Markup:
     """``pixels`` ``[h, w, 3]`` RGB with ``boxes`` drawn as vectors, so that small faces stay visible."""
     picture = Image.fromarray(pixels)
     width, height = picture.size

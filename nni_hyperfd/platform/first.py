@@ -26,9 +26,9 @@ def first_state(ranker: Ranker, offline: OfflineData, base_id: str) -> FirstStat
     """Version 0 from a warmed-up ranker, which leaves no Ω.
 
     Args:
-        ranker: with an encoder for every space of ``offline.experience``.
+        ranker: With an encoder for every space of ``offline.experience``.
         offline: D_offline and S_offline.
-        base_id: of the base detector with which their features were computed.
+        base_id: Of the base detector with which their features were computed.
 
     Raises:
         PlatformError: The offline data has experience in a space that the ranker does not know.

@@ -27,8 +27,8 @@ class OwnSpaces:
     """The encoders of customers' own spaces.
 
     Args:
-        store: where they are kept.
-        shared: keys of the spaces that the platform's own data sets were tried in.
+        store: Where they are kept.
+        shared: Keys of the spaces that the platform's own data sets were tried in.
     """
 
     def __init__(self, store: Store, shared: Collection[str]) -> None:

@@ -8,13 +8,14 @@ from typing import overload
 import torch
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.platform.state.records import TaskRecord, Trial
+from nni_hyperfd.platform.state.records import StoredTrial, TaskRecord
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.protocol.tensors import from_blob
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import RankedList
 from nni_hyperfd.ranker.update import PastTask
 from nni_hyperfd.recommendation.ranking import read_space
+from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space
 
 OFFLINE_FEATURES, TRANSFORMATION = "offline features", "transformation"
@@ -28,8 +29,8 @@ class StoredTasks(Sequence[PastTask]):
     update larger and slower than the one before.
 
     Args:
-        store: where they are.
-        meet: called with the search space of each one that is read.
+        store: Where they are.
+        meet: Called with the search space of each one that is read.
     """
 
     def __init__(self, store: Store, meet: Callable[[Space], None] | None = None) -> None:
@@ -68,8 +69,19 @@ class StoredTasks(Sequence[PastTask]):
             transform=None if stored is None else from_blob(TRANSFORMATION, stored)[0]["z"],
         )
 
+    def curves(self, task_id: str, most: int) -> dict[Configuration, Sequence[tuple[float, float]]]:
+        """The longest learning curve of each configuration of a task, of no more than ``most`` of those that came first."""
+        task = self._store.task(task_id)
+        space = read_space(task.space, task.flops_limit)
+        found: dict[Configuration, Sequence[tuple[float, float]]] = {}
+        for trial in self._store.trials(task_id):
+            known = space.parse(trial.parameters)
+            if trial.curve and (known in found or len(found) < most):
+                found[known] = max(found.get(known, ()), trial.curve, key=len)
+        return found
 
-def ranked_list(task: TaskRecord, trials: Sequence[Trial]) -> RankedList:
+
+def ranked_list(task: TaskRecord, trials: Sequence[StoredTrial]) -> RankedList:
     """The usable trials of a task."""
     space = read_space(task.space, task.flops_limit)
     used = [(space.parse(trial.parameters), trial.ap) for trial in trials if trial.ap is not None]

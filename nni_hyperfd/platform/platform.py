@@ -17,7 +17,7 @@ from nni_hyperfd.metafeature.sending import extractor_state
 from nni_hyperfd.platform.first import first_state, read_assets
 from nni_hyperfd.platform.past import StoredTasks
 from nni_hyperfd.platform.shelf import PLANNING, WORKING, Shelf
-from nni_hyperfd.platform.state.records import NewTask, TaskRecord, Trial
+from nni_hyperfd.platform.state.records import NewTask, StoredTrial, TaskRecord
 from nni_hyperfd.platform.state.schema import LOCAL
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.platform.status import HistoryEntry, PlatformStatus, history_of, status_of
@@ -59,10 +59,10 @@ class Platform:
     reached by its id.  Others get a view of their own (``server.customer_view``).
 
     Args:
-        store: where everything is kept.
-        settings: of the updates; the paper's by default.
-        lease_seconds: how long an update may stand still before another one takes its turn.
-        guard: of the updates; what it objects to is kept and not published.
+        store: Where everything is kept.
+        settings: Of the updates; the paper's by default.
+        lease_seconds: How long an update may stand still before another one takes its turn.
+        guard: Of the updates; what it objects to is kept and not published.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -131,6 +131,7 @@ class Platform:
         """The answer to one question (see :class:`~nni_hyperfd.protocol.calls.PlatformAPI`).
 
         Args:
+            question: One of those in :data:`~nni_hyperfd.protocol.calls.CALLS`.
             customer: Whose experiment ids are meant; tasks and updates have ids that are the platform's own.
         """
         if isinstance(question, OpenTask):
@@ -149,7 +150,7 @@ class Platform:
         """All ranker versions, oldest first."""
         return history_of(self._store)
 
-    def trials(self, task_id: str) -> list[Trial]:
+    def trials(self, task_id: str) -> list[StoredTrial]:
         """Experience of one task."""
         return self._store.trials(task_id)
 
@@ -233,6 +234,10 @@ class Platform:
                 self._shelf.own_spaces.lent(self._shelf.ranker(version), version, space) as ranker,
             ):
                 return rank(ranker, version, space, torch.tensor(phi), message)
+        if message.progress is not None:
+            with PLANNING:
+                foresight = self._shelf.foresight(version, space, message.progress.validations)
+                return foresight.recommend(version, space, phi, message, StoredTasks(self._store))
         trials = () if task is None else self._store.trials(task.id)
         results = {space.parse(each.parameters): each.ap for each in trials}
         begun = [space.parse(each) for each in message.begun]
@@ -251,7 +256,7 @@ class Platform:
         """
         space = _space_of(self._store.task(message.task_id))
         parameters = space.parameters(space.parse(message.parameters))
-        outcome = self._store.record(Trial(**(message.model_dump() | {"parameters": parameters})))
+        outcome = self._store.record(StoredTrial(**(message.model_dump() | {"parameters": parameters})))
         return build(RecordReceipt, task_id=message.task_id, trial_key=message.trial_key, outcome=outcome)
 
     # ------------------------------------------------------------------------------------------ from the store

@@ -43,11 +43,11 @@ class Update:
     nothing.
 
     Args:
-        id: names the session in messages.
-        origin: what the update is made of.
-        ranker: that ``update`` changes.
-        update: not yet begun.
-        images: size of an image sample.
+        id: Names the session in messages.
+        origin: What the update is made of.
+        ranker: That ``update`` changes.
+        update: Not yet begun.
+        images: Size of an image sample.
     """
 
     def __init__(

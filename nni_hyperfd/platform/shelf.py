@@ -17,12 +17,13 @@ from nni_hyperfd.ranker.guard import Guard, GuardSettings
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.recommendation.expectation import Expectation
+from nni_hyperfd.recommendation.foresight import Foresight
 from nni_hyperfd.spaces.space import Space
 
 WORKING = threading.RLock()
 """Held while a ranker works, which borrows torch's one global generator: one thread at a time."""
 PLANNING = threading.RLock()
-"""Held while hyperfd-gp plans, which takes longer and borrows nothing: others need not wait, but no two plans are in memory."""
+"""Held while hyperfd-gp or hyperfd-mf plans, which takes longer and borrows nothing: others need not wait, but no two plans are in memory."""
 RANKERS, EXPECTATIONS = 4, 4
 """Of how many versions each is kept."""
 
@@ -34,15 +35,16 @@ class Shelf:
     """What a platform reads again and again.
 
     Args:
-        store: where it comes from.
-        images: in one sample of a data set.
-        guard: settings of the platform's guard.
+        store: Where it comes from.
+        images: In one sample of a data set.
+        guard: Settings of the platform's guard.
     """
 
     def __init__(self, store: Store, images: int, guard: GuardSettings) -> None:
         self._store, self._images, self._guard_settings = store, images, guard
         self._rankers: OrderedDict[int, Ranker] = OrderedDict()
         self._expectations: OrderedDict[tuple[int, str], Expectation] = OrderedDict()
+        self._foresights: OrderedDict[tuple[int, str, int], Foresight] = OrderedDict()
 
     def copy(self, version: int) -> Ranker:
         """A ranker of one's own."""
@@ -65,6 +67,20 @@ class Shelf:
                 (version, space.key),
                 EXPECTATIONS,
                 lambda: Expectation(self.ranker(version), self._images, self.offline, space),
+            )
+
+    def foresight(self, version: int, space: Space, validations: int) -> Foresight:
+        """What a version foresees of trainings with so many validations in a space; to fit it takes seconds.
+
+        Raises:
+            PlatformError: There are no learning curves for it.
+        """
+        with PLANNING:
+            return _kept(
+                self._foresights,
+                (version, space.key, validations),
+                EXPECTATIONS,
+                lambda: Foresight(self.ranker(version), self._images, self.offline, space, validations),
             )
 
     @cached_property

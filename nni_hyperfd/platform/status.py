@@ -17,13 +17,13 @@ class PlatformStatus:
     """What the platform knows.
 
     Args:
-        location: where the state is.
-        schema_version: layout of the state.
-        version: newest published ranker version.
-        base_id: of the base detector whose features it understands.
-        counts: tasks and trials by status.
-        tasks_by_space: finished tasks of each search space, by its key.
-        turn: who updates the platform, and who waits for it.
+        location: Where the state is.
+        schema_version: Layout of the state.
+        version: Newest published ranker version.
+        base_id: Of the base detector whose features it understands.
+        counts: Tasks and trials by status.
+        tasks_by_space: Finished tasks of each search space, by its key.
+        turn: Who updates the platform, and who waits for it.
     """
 
     location: str
@@ -43,11 +43,11 @@ class HistoryEntry:
         version, parent: its number and the one it was built on.
         experiment_id, space_key: of the experiment.
         trials_used, trials_failed: how many results it was learnt from, and how many trials had none.
-        best_ap: highest AP@50 on val among the experiment's trials.
-        created: moment of the commit.
-        published: whether customers get it and updates build on it.
-        objections: what the guard said against it.
-        kept: whether its ranker is still there.
+        best_ap: Highest AP@50 on val among the experiment's trials.
+        created: Moment of the commit.
+        published: Whether customers get it and updates build on it.
+        objections: What the guard said against it.
+        kept: Whether its ranker is still there.
     """
 
     version: int

@@ -19,7 +19,7 @@ from nni_hyperfd.platform.past import OFFLINE_FEATURES, TRANSFORMATION, StoredTa
 from nni_hyperfd.platform.session import Update, UpdateOrigin
 from nni_hyperfd.platform.shelf import WORKING, Shelf
 from nni_hyperfd.platform.state.pruning import AT_ONCE, prune
-from nni_hyperfd.platform.state.records import NewVersion, TaskRecord, Trial
+from nni_hyperfd.platform.state.records import NewVersion, StoredTrial, TaskRecord
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,
@@ -56,10 +56,10 @@ class Updates:
     """The updates that go through this process, one after the other.
 
     Args:
-        store: where everything is kept.
-        shelf: over the same store.
-        settings: of the updates.
-        lease_seconds: how long an update may stand still before another one takes its turn.
+        store: Where everything is kept.
+        shelf: Over the same store.
+        settings: Of the updates.
+        lease_seconds: How long an update may stand still before another one takes its turn.
     """
 
     def __init__(self, store: Store, shelf: Shelf, settings: RankerSettings, lease_seconds: float) -> None:
@@ -170,7 +170,7 @@ class Updates:
         self._prune()
         return receipt
 
-    def _start(self, session_id: str, task: TaskRecord, trials: Sequence[Trial], seed: int) -> Update:
+    def _start(self, session_id: str, task: TaskRecord, trials: Sequence[StoredTrial], seed: int) -> Update:
         parent = self._store.newest().number
         ranker = self._shelf.copy(parent)
         importance, _ = from_blob(IMPORTANCE, self._store.omega(parent))
@@ -191,7 +191,8 @@ class Updates:
             self._shelf.guard.held_out,
         )
         used = len(current.aps)
-        origin = UpdateOrigin(task.id, parent, seed, used, len(trials) - used)
+        failed = sum(trial.status == "failed" for trial in trials)
+        origin = UpdateOrigin(task.id, parent, seed, used, failed)
         return Update(session_id, origin, ranker, update, self._settings.images)
 
     def _judge(self, made: Ranker, parent: int) -> GuardReport:

@@ -77,10 +77,10 @@ class HyperFDAdvisor(MsgDispatcherBase):
         class_args: dict[str, Any],
     ) -> None:
         self._settings = Settings.from_class_args(class_args, also=OWN_KEYS)
-        if self._settings.method == "hyperfd-gp":
+        if self._settings.method != "hyperfd":
             raise PluginError(
-                "classArgs: method: hyperfd-gp plans by results of trainings of one length, and the advisor's have several; leave "
-                "method out, or use the tuner (className: nni_hyperfd.HyperFDTuner)."
+                f"classArgs: method: {self._settings.method} plans by results of trainings of one length, and the advisor's have several; "
+                "leave method out, or use the tuner (className: nni_hyperfd.HyperFDTuner)."
             )
         whole_number({"eta": eta}, "eta", 2, 100)
         self._eta = eta

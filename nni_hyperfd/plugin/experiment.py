@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -33,14 +34,15 @@ class Experiment:
     Opening one reads the data and ranks the configurations, or takes over the ranking of an earlier process.
 
     Args:
-        folder: of the experiment.
-        settings: checked ``classArgs``.
-        search_space: as NNI gives it; an experiment that was begun keeps the one that it began with.
-        count: configurations to recommend.
-        drawn: further ones to draw at random from the space by the settings' seed; they stand behind those.
+        folder: Of the experiment.
+        settings: Checked ``classArgs``.
+        search_space: As NNI gives it; an experiment that was begun keeps the one that it began with.
+        count: Configurations to recommend.
+        drawn: Further ones to draw at random from the space by the settings' seed; they stand behind those.
+        validations: Of a full training, where trainings are begun and gone on with.
 
     Raises:
-        HyperFDError: search space, data or platform cannot be used.
+        HyperFDError: Search space, data or platform cannot be used.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Experiment:
         search_space: Mapping[str, Any],
         count: int,
         drawn: int = 0,
+        validations: int | None = None,
     ) -> None:
         # Imported late: NNI waits ten seconds for the constructor of a tuner, and torch may take longer than that.
         from nni_hyperfd.customer.customer import Customer
@@ -72,7 +75,12 @@ class Experiment:
         self._task = self._customer.open(self.records.experiment_id)
         if memo is None or (memo.provisional and not self.records.outcomes()):
             # A share of 0 leaves nothing to recommend but what replaces failed trials.
-            recommendation = self._customer.recommend(self._task, max(1, count))
+            if validations is None:
+                recommendation = self._customer.recommend(self._task, max(1, count))
+            else:
+                recommendation = self._customer.next_epochs(
+                    self._task, count, self._customer.progress(validations, count * validations)
+                )
             best = [dict(ranked.parameters) for ranked in recommendation.configurations[:count]]
             others = self._customer.draw(drawn, best)
             spares = [ranked for ranked in recommendation.spares if dict(ranked.parameters) not in others]
@@ -117,8 +125,8 @@ class Experiment:
         Should that fail, for whatever reason, the old plan goes on.
 
         Args:
-            wanted: results that are still missing.
-            handed_out: places that stay as they are.
+            wanted: Results that are still missing.
+            handed_out: Places that stay as they are.
         """
         if self._memo.settings.method == "hyperfd" or wanted < 1:
             return
@@ -136,9 +144,51 @@ class Experiment:
         for configuration in following:
             logger.info("The rest is planned anew; next: %s", configuration)
 
+    def next_epochs(
+        self,
+        validations: int,
+        left: int,
+        trainings: Sequence[tuple[Mapping[str, Any], Sequence[float], str]],
+    ) -> list[dict[str, Any]]:
+        """Configurations to begin or to go on with, best first; the ranking gets those that it does not have yet.
+
+        Should the platform not answer, for whatever reason, trainings that were begun are gone on with, the furthest first, before others.
+
+        Args:
+            validations: of a full training.
+            left: how many can still be paid for.
+            trainings: configuration, APs so far, and state, of each that was begun.
+        """
+        try:
+            found = self._customer.next_epochs(
+                self._task, self._memo.settings.budget, self._customer.progress(validations, left, trainings)
+            )
+            memo = _met(self._memo, found)
+            # A resumed experiment reads its plan from the disk, so what is not there must not be tried.
+            memo.write(self._folder)
+        except Exception as error:
+            logger.warning("The plan goes on as it is: %s.", error, exc_info=not _is_told(error))
+            begun = sorted(trainings, key=lambda each: -len(each[1]))
+            return [dict(each) for each in (*(each[0] for each in begun), *self.ranking)]
+        self._memo = memo
+        return [dict(each.parameters) for each in (*found.configurations, *found.spares)]
+
     def place(self, parameters: Mapping[str, Any]) -> int | None:
         """Place of a configuration in the ranking, 0 the best; None where it is not one of them."""
         return self.ranking.index(parameters) if parameters in self.ranking else None
+
+    def met(self, parameters: Mapping[str, Any]) -> int:
+        """Place of a configuration that was tried; one that a damaged plan does not have any more stands last from now on."""
+        if self.place(parameters) is None:
+            self._memo = replace(
+                self._memo, ranking=(*self.ranking, dict(parameters)), scores=(*self._memo.scores, None)
+            )
+        return self.ranking.index(parameters)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder in which trials find where others stopped."""
+        return self._memo.settings.checkpoints or self._folder / "checkpoints"
 
     def jobs(self, epochs: int | None = None) -> list[Job[Result]]:
         """The trial jobs in NNI's records that run configurations of the ranking for so many epochs (None: full length)."""
@@ -169,8 +219,8 @@ class Experiment:
         While a platform is away, or will not have the experiment, that is over, too: its results are kept on this disk.
 
         Args:
-            reason: for the log.
-            outcomes: place, result (None for a failure) and, where it was shortened, the epochs of the training.
+            reason: For the log.
+            outcomes: Place, result (None for a failure) and, where it was shortened, the epochs of the training.
         """
         from nni_hyperfd.plugin.experiment_end import end_experiment, in_words
 
@@ -242,6 +292,24 @@ class Experiment:
             page,
             experiment,
         )
+
+
+def _met(memo: Memo, found: Recommendation) -> Memo:
+    """The notes with whatever is new in a plan behind what they have, and what was last foretold for each."""
+    fresh = {
+        json.dumps(each.parameters, sort_keys=True): each for each in (*found.configurations, *found.spares)
+    }
+    known = [json.dumps(each, sort_keys=True) for each in memo.ranking]
+    new = [each for key, each in fresh.items() if key not in known]
+    scores = [
+        fresh[key].score if key in fresh else memo.score(each) for key, each in zip(known, memo.ranking)
+    ]
+    return replace(
+        memo,
+        ranking=(*memo.ranking, *(dict(each.parameters) for each in new)),
+        scores=(*scores, *(each.score for each in new)),
+        provisional=None,
+    )
 
 
 def _replanned(memo: Memo, fixed: Collection[int], found: Recommendation) -> Memo:

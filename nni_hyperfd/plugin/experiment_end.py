@@ -16,9 +16,10 @@ from nni_hyperfd.customer.result import Result, Training, read_metric
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.customer.steady import SteadyPlatform
 from nni_hyperfd.errors import PluginError
+from nni_hyperfd.plugin.continued import longest
 from nni_hyperfd.plugin.memo import Memo, Presence, write_receipt
 from nni_hyperfd.plugin.opening import platform_of
-from nni_hyperfd.plugin.records import Outcome, Records
+from nni_hyperfd.plugin.records import Attempt, Records
 from nni_hyperfd.protocol.messages import BeginUpdate, FindTask, Task, TrialRecord, UpdateReceipt, build
 
 logger = logging.getLogger(__name__)
@@ -57,10 +58,10 @@ def finish_experiment(folder: Path) -> tuple[UpdateReceipt, bool]:
     """Do from NNI's records what the tuner of an experiment could not; also says whether it had been done before.
 
     Args:
-        folder: of the experiment.
+        folder: Of the experiment.
 
     Raises:
-        HyperFDError: it is not an experiment of this package, its tuner is alive, or its data or platform are gone.
+        HyperFDError: It is not an experiment of this package, its tuner is alive, or its data or platform are gone.
     """
     records, memo = Records(folder), Memo.read(folder)
     if memo is None:
@@ -85,7 +86,13 @@ def finish_experiment(folder: Path) -> tuple[UpdateReceipt, bool]:
         )
     customer = Customer(settings, memo.search_space, platform)
     task = customer.open(records.experiment_id)
-    receipt = end_experiment(customer, task, _longest_trainings(records))
+    training = records.training()
+    outcomes = (
+        [(each, result, training.shortened(epochs)) for each, result, epochs in longest(records)]
+        if settings.method == "hyperfd-mf"
+        else _longest_trainings(records)
+    )
+    receipt = end_experiment(customer, task, outcomes)
     write_receipt(folder, receipt)
     return receipt, False
 
@@ -97,7 +104,7 @@ def deliver(folder: Path) -> str:
         One sentence for people.
 
     Raises:
-        HyperFDError: the platform is still away, refused something, or the experiment is not one of this package.
+        HyperFDError: The platform is still away, refused something, or the experiment is not one of this package.
     """
     records, memo = Records(folder), Memo.read(folder)
     box = Outbox(folder / OUTBOX)
@@ -147,7 +154,7 @@ def _longest_trainings(records: Records) -> list[tuple[Mapping[str, Any], Result
     return known
 
 
-def _read(outcome: Outcome) -> Result | None:
+def _read(outcome: Attempt) -> Result | None:
     try:
         return None if outcome.value is None else read_metric(outcome.value)
     except PluginError as error:

@@ -37,8 +37,8 @@ def rungs(budget: int, eta: int, longest: int, step: int = 1) -> Bracket:
     Args:
         budget: B, full trainings that all rungs together may cost, at least 1.
         eta: 1/eta of a rung goes on to the next, at least 2.
-        longest: epochs of a full training, at least ``step``.
-        step: epochs between two validations. A trial trains until it can be validated, so another length would cost more than it says.
+        longest: Epochs of a full training, at least ``step``.
+        step: Epochs between two validations. A trial trains until it can be validated, so another length would cost more than it says.
     """
     steps = _halvings(budget, eta, longest, step)
     survivors = budget // (steps + 1)
@@ -55,11 +55,14 @@ def hyperband(
     s = 0; where budget is (s + 1)², the sizes are those of the paper.
 
     Args:
-        budget, eta, longest, step: as for :func:`rungs`.
-        count: of brackets; "all": as many as the budget pays for, k of them want k² full trainings. One is :func:`rungs`.
+        budget: Full trainings that may be paid for, as for :func:`rungs`.
+        eta: Of that many trainings in a rung one goes on.
+        longest: Epochs of a full training.
+        step: Epochs between two validations.
+        count: Of brackets; "all": as many as the budget pays for, k of them want k² full trainings. One is :func:`rungs`.
 
     Raises:
-        PluginError: so many brackets do not fit into the budget, or into the length of a training.
+        PluginError: So many brackets do not fit into the budget, or into the length of a training.
     """
     possible = 1 + _halvings(math.isqrt(budget), eta, longest, step)
     brackets = possible if count == "all" else count
@@ -109,8 +112,9 @@ def populations(brackets: Sequence[Bracket], share: float, length: int) -> list[
     early result.
 
     Args:
-        share: of each bracket's first rung that is recommended, in [0, 1].
-        length: of the list; where it is too short, those that begin with short trainings go without.
+        brackets: Those of :func:`hyperband`.
+        share: Of each bracket's first rung that is recommended, in [0, 1].
+        length: Of the list; where it is too short, those that begin with short trainings go without.
     """
     best = iter(range(min(length, sum(recommended(each, share) for each in brackets))))
     total = sum(each[0].count for each in brackets)

@@ -28,12 +28,12 @@ class Memo:
     """Notes of one experiment.
 
     Args:
-        settings: checked and with absolute paths.
-        search_space: as NNI gave it.
-        ranking: parameters of the configurations to try, in this order; the first ones are the recommended ones.
-        provisional: why the ranking is not the platform's own, where it was made while that was away.
-        scores: what the platform foretold for each of the ranking when it was planned; None where it is not known any more.
-        version: of the platform that made the first plan; None where an older version of this package made it.
+        settings: Checked and with absolute paths.
+        search_space: As NNI gave it.
+        ranking: Parameters of the configurations to try, in this order; the first ones are the recommended ones.
+        provisional: Why the ranking is not the platform's own, where it was made while that was away.
+        scores: What the platform foretold for each of the ranking when it was planned; None where it is not known any more.
+        version: Of the platform that made the first plan; None where an older version of this package made it.
     """
 
     settings: Settings
@@ -48,7 +48,7 @@ class Memo:
         """Notes in the folder of an experiment; None where there are none.
 
         Raises:
-            PluginError: they are damaged or were written by another version.
+            PluginError: They are damaged or were written by another version.
         """
         path = experiment / FILE_NAME
         try:
@@ -77,7 +77,7 @@ class Memo:
         """Put the notes into the folder of an experiment; a reader never sees half of them.
 
         Raises:
-            PluginError: they cannot be written.
+            PluginError: They cannot be written.
         """
         content = {
             "format": FORMAT,
@@ -95,7 +95,7 @@ def write_receipt(experiment: Path, receipt: UpdateReceipt) -> None:
     """Keep what the platform answered to the experiment's one update, for whoever asks later.
 
     Raises:
-        PluginError: it cannot be written.
+        PluginError: It cannot be written.
     """
     _write(experiment / RECEIPT, receipt.model_dump(mode="json"))
 

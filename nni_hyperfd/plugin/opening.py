@@ -20,7 +20,8 @@ def platform_of(settings: Settings, notes: Path | None = None) -> PlatformAPI:
     """The platform that ``settings`` name.
 
     Args:
-        notes: folder of the experiment, for its ledger and outbox; by default the cache, as for what is no experiment's.
+        settings: Checked ``classArgs``.
+        notes: Folder of the experiment, for its ledger and outbox; by default the cache, as for what is no experiment's.
     """
     cache = settings.cache_dir or default_cache_dir()
     return open_platform(settings.platform, settings.token, notes or cache, cache)
@@ -30,13 +31,13 @@ def open_platform(location: str, token: str | None, notes: Path, cache: Path) ->
     """The platform at ``location``.
 
     Args:
-        location: folder of the state, URL of a database, or ``https://host:port`` of a server.
-        token: for a server.
-        notes: folder for an experiment's ledger and outbox, if the platform is a server.
-        cache: folder for what can be downloaded again.
+        location: Folder of the state, URL of a database, or ``https://host:port`` of a server.
+        token: For a server.
+        notes: Folder for an experiment's ledger and outbox, if the platform is a server.
+        cache: Folder for what can be downloaded again.
 
     Raises:
-        PlatformError: the place holds something damaged, or the address or the token cannot be used.
+        PlatformError: The place holds something damaged, or the address or the token cannot be used.
     """
     if not is_url(location):
         return Platform.open(location)

@@ -32,7 +32,7 @@ class Page:
         ``maxTrialNumber``, so this lowers it to the number of trials that were started.
 
         Raises:
-            OSError: the manager cannot be reached or refuses.
+            OSError: The manager cannot be reached or refuses.
         """
         profile = self._call("GET", "experiment")
         profile["params"]["maxTrialNumber"] = trials
@@ -46,7 +46,7 @@ class Page:
         So the sentence is for a moment the longest duration of the experiment, until the manager has come upon it.
 
         Raises:
-            OSError: the manager cannot be reached or refuses.
+            OSError: The manager cannot be reached or refuses.
         """
         if self._has_failed():
             return

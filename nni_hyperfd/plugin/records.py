@@ -17,7 +17,8 @@ from typing import Any
 
 from nni_hyperfd.customer.result import Training
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.spaces.unread import TRIAL_BUDGET
+from nni_hyperfd.spaces.stages import Stage
+from nni_hyperfd.spaces.unread import TRIAL_BUDGET, configuration_of
 
 HOME = Path("~/nni-experiments")
 """NNI's folder of experiments, and of the list of those that lie elsewhere."""
@@ -28,15 +29,16 @@ _START_EVENTS = frozenset({"WAITING", "RUNNING", "ADD_RESUMED"})
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Attempt:
     """What became of one configuration that the tuner handed out.
 
     Args:
-        parameter_id: by which NNI knew it; ids begin anew when an experiment is resumed.
-        parameters: as the tuner gave them to NNI.
-        ended: its trial job has stopped.
-        value: its final metric as the trial that ran it reported it; None where there is none.
-        reported: the trial job that is listed with it brought a final metric, be it of another configuration.
+        parameter_id: By which NNI knew it; ids begin anew when an experiment is resumed.
+        parameters: As the tuner gave them to NNI.
+        ended: Its trial job has stopped.
+        value: Its final metric as the trial that ran it reported it; None where there is none.
+        reported: The trial job that is listed with it brought a final metric, be it of another configuration.
+        curve: Its intermediate metrics, in order.
     """
 
     parameter_id: int
@@ -44,15 +46,24 @@ class Outcome:
     ended: bool
     value: Any | None
     reported: bool
+    curve: tuple[Any, ...] = ()
 
     @property
     def configuration(self) -> dict[str, Any]:
         """The parameters without the length of the training."""
-        return {key: value for key, value in self.parameters.items() if key != TRIAL_BUDGET}
+        return configuration_of(self.parameters)
+
+    @property
+    def stage(self) -> Stage | None:
+        """The part of a training that it is; None where it is none."""
+        return Stage.of(self.parameters)
 
     @property
     def epochs(self) -> int | None:
         """Length of a shortened training; None for one of full length."""
+        stage = self.stage
+        if stage is not None:
+            return stage.stop if stage.stop < stage.full else None
         return self.parameters.get(TRIAL_BUDGET)
 
 
@@ -62,10 +73,10 @@ class TrialJob:
 
     Args:
         job_id: NNI's id, which is also the name of its folder.
-        parameters: those that it ran as far as it says so, or else those that NNI lists for it.
-        ended: it has stopped.
-        value: its final metric; None where there is none.
-        curve: its intermediate metrics, in order.
+        parameters: Those that it ran as far as it says so, or else those that NNI lists for it.
+        ended: It has stopped.
+        value: Its final metric; None where there is none.
+        curve: Its intermediate metrics, in order.
     """
 
     job_id: str
@@ -87,10 +98,11 @@ def find_experiment(experiment_id: str, experiments: Path | None = None) -> Path
     """Folder of an NNI experiment.
 
     Args:
-        experiments: folder of experiments (``experimentWorkingDirectory``); None to ask NNI's list.
+        experiment_id: As NNI shows it.
+        experiments: Folder of experiments (``experimentWorkingDirectory``); None to ask NNI's list.
 
     Raises:
-        PluginError: there is no such experiment.
+        PluginError: There is no such experiment.
     """
     home = HOME.expanduser()
     folders = [experiments] if experiments else [home, *_listed(home / ".experiment", experiment_id)]
@@ -158,7 +170,7 @@ class Records:
             0
         ]
 
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[Attempt]:
         """All configurations of the tuner that became trial jobs, in the order of the jobs.
 
         A result is attached to the configuration that the trial says it ran, which need not be the one that NNI
@@ -167,16 +179,29 @@ class Records:
         # The jobs first: where one has ended by then, its metric is there by now.
         jobs = self._jobs()
         values: dict[str, Any] = {}
+        curves: dict[str, list[Any]] = {}
         reporters = set()
-        for job_id, reported_id, text in self._query(
-            "select trialJobId, parameterId, data from MetricData where type = 'FINAL' order by rowid"
+        for job_id, reported_id, kind, text in self._query(
+            "select trialJobId, parameterId, type, data from MetricData order by rowid"
         ):
             owner = _owner(jobs, job_id, reported_id)
-            if owner is not None:
-                values.setdefault(owner, json.loads(json.loads(text)))
+            if owner is None:
+                continue
+            value = json.loads(json.loads(text))
+            if kind == "FINAL":
+                values.setdefault(owner, value)
                 reporters.add(job_id)
+            elif kind == "PERIODICAL":
+                curves.setdefault(owner, []).append(value)
         return [
-            Outcome(job.parameter_id, job.parameters, job.ended, values.get(job_id), job_id in reporters)
+            Attempt(
+                job.parameter_id,
+                job.parameters,
+                job.ended,
+                values.get(job_id),
+                job_id in reporters,
+                tuple(curves.get(job_id, ())),
+            )
             for job_id, job in jobs.items()
         ]
 

@@ -14,11 +14,13 @@ from nni_hyperfd.customer.result import Result, read_metric
 from nni_hyperfd.errors import DataError, PluginError
 from nni_hyperfd.files import write_file
 from nni_hyperfd.pages.handed_out import HandedOut, hand_out
-from nni_hyperfd.pages.report_facts import ReportFacts, Sent, Training, TrialFacts
+from nni_hyperfd.pages.report_facts import ReportFacts, Sent, TrialFacts, TrialFolder
 from nni_hyperfd.pages.report_page import report_page
 from nni_hyperfd.plugin.experiment_end import in_words
 from nni_hyperfd.plugin.memo import Memo, Presence, read_receipt
 from nni_hyperfd.plugin.records import Records, TrialJob
+from nni_hyperfd.spaces.stages import TRIAL_CHECKPOINTS
+from nni_hyperfd.spaces.unread import configuration_of
 
 FOLDER = "report"
 """In the folder of the experiment, where no other is named."""
@@ -29,7 +31,7 @@ def read_facts(experiment: Path) -> ReportFacts:
     """Everything of the experiment in the folder ``experiment``, reported so far if it is under way.
 
     Raises:
-        PluginError: no trial of it has a result, or its records cannot be read.
+        PluginError: No trial of it has a result, or its records cannot be read.
     """
     records, memo = Records(experiment), Memo.read(experiment)
     jobs = records.trial_jobs()
@@ -62,7 +64,7 @@ def write_page(experiment: Path) -> Path:
     """Write the page alone into the experiment's folder, and say where it is.
 
     Raises:
-        HyperFDError: as :func:`read_facts`, or the disk refuses.
+        HyperFDError: As :func:`read_facts`, or the disk refuses.
     """
     out = experiment / FOLDER
     return _write(out, read_facts(experiment), None)
@@ -74,7 +76,7 @@ def write_report(experiment: Path, out: Path | None = None) -> tuple[ReportFacts
     Returns: the facts, what was handed out (None: there is no detector), and the page.
 
     Raises:
-        HyperFDError: as :func:`read_facts`; the best detector is damaged; the disk refuses.
+        HyperFDError: As :func:`read_facts`; the best detector is damaged; the disk refuses.
     """
     facts = read_facts(experiment)
     out = (out or experiment / FOLDER).expanduser().resolve()
@@ -108,13 +110,13 @@ def _cannot_write(out: Path, error: OSError) -> DataError:
 
 def _trial(records: Records, memo: Memo | None, number: int, job: TrialJob) -> TrialFacts:
     result = _result(job.value)
-    parameters = {key: value for key, value in job.parameters.items() if key != "TRIAL_BUDGET"}
+    parameters = configuration_of(job.parameters)
     ranking = list(memo.ranking) if memo else []
     reports = [reported.ap for value in job.curve if (reported := _result(value))]
     return TrialFacts(
         number=number,
         job_id=job.job_id,
-        parameters=job.parameters,
+        parameters={key: value for key, value in job.parameters.items() if key != TRIAL_CHECKPOINTS},
         place=ranking.index(parameters) + 1 if parameters in ranking else None,
         score=memo.score(parameters) if memo else None,
         ap=result.ap if result else None,
@@ -122,7 +124,7 @@ def _trial(records: Records, memo: Memo | None, number: int, job: TrialJob) -> T
         seconds=result.seconds if result else None,
         reports=tuple(reports),
         ended=job.ended,
-        training=Training.read(records.trial_folder(job.job_id)),
+        training=TrialFolder.read(records.trial_folder(job.job_id)),
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from nni.tuner import Tuner
@@ -13,7 +14,9 @@ from nni.tuner import Tuner
 from nni_hyperfd.customer.result import Result
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.errors import HyperFDError
+from nni_hyperfd.plugin.continued import ContinuedTrials, Length, Training
 from nni_hyperfd.plugin.experiment import Experiment, complain, experiment_folder, say_that_the_space_stays
+from nni_hyperfd.plugin.records import Records
 from nni_hyperfd.plugin.trials import Trials
 
 logger = logging.getLogger(__name__)
@@ -80,6 +83,7 @@ class HyperFDTuner(Tuner):
         self._send: Callable[[int, Mapping[str, Any]], None] | None = None
         self._experiment: Experiment | None = None
         self._tried_to_end = False
+        self._continued: ContinuedTrials | None = None
         self._configure(class_args)
 
     @_callback
@@ -97,11 +101,27 @@ class HyperFDTuner(Tuner):
             if search_space != self._experiment.search_space:
                 say_that_the_space_stays()
             return
-        budget = self._settings.budget
-        experiment = Experiment(experiment_folder(), self._settings, search_space, budget)
+        budget, folder = self._settings.budget, experiment_folder()
+        if self._settings.method == "hyperfd-mf":
+            self._experiment = self._continue(folder, search_space)
+            return
+        experiment = Experiment(folder, self._settings, search_space, budget)
         self._trials: Trials[Result] = Trials(len(experiment.ranking), budget, experiment.jobs)
         self._trials.look()
         self._experiment = experiment
+
+    def _continue(self, folder: Path, search_space: dict[str, Any]) -> Experiment:
+        """Begin, or take up, an experiment whose trials go on with each other's trainings."""
+        length, budget = Length.of(Records(folder)), self._settings.budget
+        experiment = Experiment(folder, self._settings, search_space, budget, validations=length.validations)
+
+        def ask(left: int, trainings: Sequence[Training]) -> list[dict[str, Any]]:
+            begun = [(each.configuration, each.aps, each.state) for each in trainings]
+            return experiment.next_epochs(length.validations, left, begun)
+
+        self._continued = ContinuedTrials(experiment.records, budget, length, experiment.checkpoints, ask)
+        self._continued.look()
+        return experiment
 
     def generate_multiple_parameters(
         self, parameter_id_list: list[int], **kwargs: Any
@@ -120,6 +140,11 @@ class HyperFDTuner(Tuner):
     def _propose(self, parameter_ids: list[int], proposed: list[dict[str, Any]]) -> None:
         if self._experiment is not None:
             self._look(self._experiment)
+            if self._continued is not None:
+                proposed += self._continued.request(parameter_ids)
+                if not proposed:
+                    self._look(self._experiment)
+                return
             places = self._trials.request(parameter_ids)
             proposed += [dict(self._experiment.ranking[place]) for place in places]
 
@@ -145,7 +170,12 @@ class HyperFDTuner(Tuner):
     @_callback
     def _on_exit(self) -> None:
         """NNI stops the experiment and waits thirty seconds: learn from what there is."""
-        if self._experiment is not None:
+        if self._continued is not None and self._experiment is not None:
+            self._continued.look()
+            if any(result for _, result, _ in self._continued.outcomes):
+                self._end_continued(self._experiment, self._continued, "it was stopped")
+                self._experiment.leave_report()
+        elif self._experiment is not None:
             self._trials.look()
             if self._trials.results:
                 self._end(self._experiment, "it was stopped")
@@ -156,6 +186,9 @@ class HyperFDTuner(Tuner):
     def _look(self, experiment: Experiment | None) -> None:
         """See what became of the trials, and do what follows: tell the platform, replace, plan anew, or end."""
         if experiment is None:
+            return
+        if self._continued is not None:
+            self._look_at_continued(experiment, self._continued)
             return
         news = self._trials.look()
         for place, why in news.failures.items():
@@ -178,6 +211,40 @@ class HyperFDTuner(Tuner):
         for parameter_id, place in self._trials.replacements():
             if self._send is not None:
                 self._send(parameter_id, dict(experiment.ranking[place]))
+
+    def _look_at_continued(self, experiment: Experiment, trials: ContinuedTrials) -> None:
+        news = trials.look()
+        for training in news:
+            place = experiment.met(training.configuration)
+            if training.trouble:
+                logger.error(
+                    "The training of configuration %d counts as failed: %s.", place + 1, training.trouble
+                )
+                experiment.record(place, None)
+            elif training.result:
+                logger.info(
+                    "AP@50 %.4f with configuration %d after %d epochs; price so far: %.2f full trainings",
+                    training.result.ap,
+                    place + 1,
+                    training.stop,
+                    trials.paid,
+                )
+                if training.stop == trials.length.epochs:
+                    experiment.record(place, training.outcome(trials.length)[1])
+        for parameter_id, parameters in trials.replacements():
+            if self._send is not None:
+                self._send(parameter_id, parameters)
+        if (trials.over or experiment.records.no_trial_left()) and (news or not self._tried_to_end):
+            self._tried_to_end = True
+            reason = "the price is paid" if trials.over else "no trial is left"
+            if self._end_continued(experiment, trials, reason):
+                experiment.say_done()
+                experiment.leave_report()
+
+    def _end_continued(self, experiment: Experiment, trials: ContinuedTrials, reason: str) -> bool:
+        logger.info("%s.", trials.best())
+        outcomes = [(experiment.met(each), result, epochs) for each, result, epochs in trials.outcomes]
+        return experiment.end(reason, outcomes)
 
     def _end(self, experiment: Experiment, reason: str) -> bool:
         results = sorted(self._trials.results.items())

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import (
@@ -47,6 +48,8 @@ VALUES_LIMIT = 2048
 """Most values that a search space lists, all its keys together: its encoder has 256 bytes for each."""
 NUMBER_IN_SPACE_LIMIT = 1e12
 """Largest magnitude of a number in a search space, and so in a configuration."""
+VALIDATIONS_LIMIT = 20
+"""Most validations of a training whose beginning counts, and most points of a learning curve."""
 KEYS_LIMIT = 256
 """Most keys of one configuration."""
 
@@ -87,10 +90,12 @@ Word = Annotated[
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 Finite = Annotated[float, Field(ge=-NUMBER_IN_SPACE_LIMIT, le=NUMBER_IN_SPACE_LIMIT, allow_inf_nan=False)]
-Entry = Annotated[float, Field(ge=-NUMBER_LIMIT, le=NUMBER_LIMIT, allow_inf_nan=False)]
-Vector = Annotated[tuple[Entry, ...], Field(min_length=PHI_SIZE, max_length=PHI_SIZE)]
+Coordinate = Annotated[float, Field(ge=-NUMBER_LIMIT, le=NUMBER_LIMIT, allow_inf_nan=False)]
+Vector = Annotated[tuple[Coordinate, ...], Field(min_length=PHI_SIZE, max_length=PHI_SIZE)]
 """Exactly 64 finite numbers: φ, φ̃, or a gradient with respect to one of them."""
 AveragePrecision = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+CurvePoint = tuple[Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)], AveragePrecision]
+"""Share of a full training, and AP@50 on val then."""
 Seconds = Annotated[float, Field(ge=0.0, le=1e9, allow_inf_nan=False)]
 WholeNumber = Annotated[int, Field(ge=-(2**53), le=2**53)]
 Parameters = Annotated[
@@ -108,7 +113,7 @@ NetworkCosts = Annotated[
     Field(min_length=8, max_length=8),
 ]
 """What all networks have in common costs, then what the blocks of each stage cost, in units of the most that a network may."""
-Method = Literal["hyperfd", "hyperfd-gp"]
+Method = Literal["hyperfd", "hyperfd-gp", "hyperfd-mf"]
 """How configurations are chosen: see :class:`RecommendRequest`."""
 Tensors = Annotated[bytes, Field(min_length=1, max_length=TENSOR_BYTES_LIMIT)]
 """Safetensors bytes; names, shapes and numbers are checked by ``tensors.unpack`` against the expected ones."""
@@ -196,6 +201,11 @@ class Message(BaseModel):
     )
 
 
+def _present(fields: dict[str, Any], *names: str) -> dict[str, Any]:
+    """A message's fields without those of ``names`` that are empty, which platforms before them refuse."""
+    return {name: value for name, value in fields.items() if name not in names or value}
+
+
 A = TypeVar("A")
 
 
@@ -251,8 +261,10 @@ class Recommendation(Message):
 
 
 class RecordReceipt(Message):
-    """What became of a trial's result: kept (``stored``), already there (``known``), or a failure overruled
-    by a result that came after it (``replaced``).  Whatever it says, the result is on disk."""
+    """What became of a trial's result; whatever it says, the result is on disk.
+
+    It was kept (``stored``), already there (``known``), or it overruled an earlier failure (``replaced``).
+    """
 
     task_id: Identifier
     trial_key: Identifier
@@ -353,6 +365,31 @@ class FindTask(Question[Task | None]):
     experiment_id: Identifier
 
 
+class BegunTraining(Message):
+    """How far one training is: AP@50 on val after each of its validations so far."""
+
+    parameters: Parameters
+    aps: Annotated[tuple[AveragePrecision, ...], Field(max_length=VALIDATIONS_LIMIT)] = ()
+    state: Literal["stopped", "running", "failed"] = "stopped"
+
+
+class Progress(Message):
+    """How far the trainings of an experiment are, where each may be gone on with.
+
+    A full training has ``validations`` of them at equal distances, and all trainings together may still have ``left``.
+    """
+
+    validations: Annotated[int, Field(ge=1, le=VALIDATIONS_LIMIT)]
+    left: Count
+    trainings: Annotated[tuple[BegunTraining, ...], Field(max_length=1000)] = ()
+
+    @model_validator(mode="after")
+    def _no_longer_than_full(self) -> Progress:
+        if any(len(each.aps) > self.validations for each in self.trainings):
+            raise ValueError("a training has more validations than a full one")
+        return self
+
+
 class RecommendRequest(Question[Recommendation]):
     """Ask for ``budget`` configurations and some spares, for an opened task or, without opening one, a subject.
 
@@ -361,10 +398,12 @@ class RecommendRequest(Question[Recommendation]):
 
     ``method`` hyperfd is the paper's: a ranking by <φ, H(c)>, part of which is drawn at random (``exploration``). hyperfd-gp is a
     Gaussian process that φ is an input of; its proposals depend on the task's results so far. ``begun`` are configurations
-    that it shall not propose again, whether or not the platform has their results.
+    that it shall not propose again, whether or not the platform has their results. hyperfd-mf proposes which trainings to begin or
+    to go on with, best first, by ``progress``; what runs, ended or failed is not among them.
 
     With ``network_costs`` only networks are proposed whose parts cost less than 1 together
-    (:class:`~nni_hyperfd.spaces.cost.PartCosts`). Where there are none the field is left out: platforms before it refuse it.
+    (:class:`~nni_hyperfd.spaces.cost.PartCosts`). Where there are none the field is left out, as is ``progress``: platforms before
+    them refuse what they do not know.
     """
 
     task_id: Identifier | None = None
@@ -377,6 +416,7 @@ class RecommendRequest(Question[Recommendation]):
     begun: Annotated[tuple[Parameters, ...], Field(max_length=1000)] = ()
     seed: Seed = 0
     network_costs: NetworkCosts | None = None
+    progress: Progress | None = None
 
     @model_validator(mode="after")
     def _one_of_two(self) -> RecommendRequest:
@@ -384,33 +424,50 @@ class RecommendRequest(Question[Recommendation]):
             raise ValueError("give either a task_id or a subject")
         return self
 
+    @model_validator(mode="after")
+    def _progress_of_its_method(self) -> RecommendRequest:
+        if (self.method == "hyperfd-mf") != (self.progress is not None):
+            raise ValueError("method hyperfd-mf goes with a progress, and no other does")
+        return self
+
     @model_serializer(mode="wrap")
-    def _without_no_costs(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = handler(self)
-        if self.network_costs is None:
-            fields.pop("network_costs", None)
-        return fields
+    def _without_what_is_not_there(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _present(handler(self), "network_costs", "progress")
 
 
 class TrialRecord(Question[RecordReceipt]):
-    """One trial's outcome: AP@50 on val (``ap``), on test and on both pooled (``heldout_ap``), or its failure."""
+    """One trial's outcome: AP@50 on val (``ap``), on test and on both pooled (``heldout_ap``), or its failure.
+
+    ``curve`` is AP@50 on val at each validation, with the share of a full training until then. A training that has ``begun`` and
+    was left before its end has a curve and no ``ap``.
+    """
 
     task_id: Identifier
     trial_key: Identifier
     parameters: Parameters
-    status: Literal["ok", "failed"]
+    status: Literal["ok", "failed", "begun"]
     ap: AveragePrecision | None = None
     test_ap: AveragePrecision | None = None
     heldout_ap: AveragePrecision | None = None
     seconds: Seconds | None = None
     seed: Seed = 0
     budget: Identifier = "paper"
+    curve: Annotated[tuple[CurvePoint, ...], Field(max_length=VALIDATIONS_LIMIT)] = ()
 
     @model_validator(mode="after")
     def _ap_goes_with_success(self) -> TrialRecord:
         if (self.status == "ok") != (self.ap is not None):
-            raise ValueError("a trial that is ok has an ap, and a failed one has none")
+            raise ValueError("a trial that is ok has an ap, and no other has one")
+        if self.status == "begun" and not self.curve:
+            raise ValueError("a training that has begun has a curve")
+        shares = [share for share, _ in self.curve]
+        if any(first >= second for first, second in pairwise(shares)):
+            raise ValueError("the points of a curve come one after the other")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_no_curve(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _present(handler(self), "curve")
 
 
 class BeginUpdate(Question[UpdateAnswer]):

@@ -25,7 +25,7 @@ VIRTUAL_NODES = 2
 
 
 class MLPEncoder(nn.Module):
-    """Rows [K, D] -> [K, 64]; two hidden layers of 64."""
+    """Rows ``[K, D]`` -> ``[K, 64]``; two hidden layers of 64."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def _isomorphism_layer() -> nn.Module:
 
 
 class GINEncoder(nn.Module):
-    r"""Architectures -> [K, 64], read out from two virtual nodes.
+    r"""Architectures -> ``[K, 64]``, read out from two virtual nodes.
 
     Each layer is a graph isomorphism layer (Xu et al., 2018, eq. 4.1) between two exchanges with the virtual nodes:
 
@@ -97,7 +97,7 @@ class GINEncoder(nn.Module):
 
 
 class JointEncoder(nn.Module):
-    """Hyper-parameters and architecture -> [K, 64]: a linear map over the two embeddings side by side."""
+    """Hyper-parameters and architecture -> ``[K, 64]``: a linear map over the two embeddings side by side."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class EncoderShape:
         """Refuses encodings made for another kind of space.
 
         Raises:
-            SpaceError: kind or row length differ.
+            SpaceError: Kind or row length differ.
         """
         kind = {GraphBatch: "gin", JointBatch: "joint"}.get(type(encodings), "mlp")
         rows = encodings.rows if isinstance(encodings, JointBatch) else encodings

@@ -46,7 +46,9 @@ def held_out_ndcg(
 
     Args:
         ranker: Put into evaluation mode.
+        offline: The server's data and experience.
         pool: ``[N, F]`` what the ranker's extractor takes of the server's images.
+        held_out: Offline data sets, by their numbers.
         images: Size of the image samples.
     """
     ranker.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -47,6 +47,8 @@ class Experience:
         sets: ``[P]`` integer offline data set of each row.
         configurations: ``[P]`` integer position in ``encodings`` of each row.
         aps: ``[P]`` AP@50 in [0, 1].
+        curves: ``[P, T]`` AP@50 on val after each of T equally distant validations, the last at the end; NaN where a row has none. T = 0:
+            no row has.
 
     Raises:
         PlatformError: The columns differ in length, name a configuration that is not there, or an AP is not in [0, 1].
@@ -56,6 +58,7 @@ class Experience:
     sets: Tensor
     configurations: Tensor
     aps: Tensor
+    curves: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
 
     def __post_init__(self) -> None:
         if not len(self.sets) == len(self.configurations) == len(self.aps):
@@ -69,6 +72,12 @@ class Experience:
             raise PlatformError("Offline experience: a row names a configuration that is not there.")
         if not ((self.aps >= 0) & (self.aps <= 1)).all():
             raise PlatformError("Offline experience: an AP is outside [0, 1].")
+        if self.curves.shape[1:].numel() and len(self.curves) != len(self.sets):
+            raise PlatformError(
+                f"Offline experience: {len(self.sets)} rows and {len(self.curves)} curves; they must be equally many."
+            )
+        if not ((self.curves >= 0) & (self.curves <= 1) | self.curves.isnan()).all():
+            raise PlatformError("Offline experience: an AP of a curve is outside [0, 1].")
 
     @cached_property
     def lists(self) -> tuple[tuple[int, Tensor], ...]:
@@ -133,7 +142,7 @@ class OfflineData:
         return torch.stack([self.sample(s, images, generator) for s in range(len(self))])
 
     def sample(self, dataset: int, images: int, generator: torch.Generator) -> Tensor:
-        """[images] positions of a random sample of one data set's images."""
+        """``[images]`` positions of a random sample of one data set's images."""
         return self.members[dataset][sample_indices(len(self.members[dataset]), images, generator)]
 
     def to_bytes(self) -> bytes:
@@ -147,6 +156,8 @@ class OfflineData:
                 "configurations": experience.configurations,
                 "aps": experience.aps,
             }
+            # Without curves the bytes are those of before there were any.
+            columns |= {"curves": experience.curves} if experience.curves.numel() else {}
             columns |= {f"encodings/{name}": t for name, t in to_tensors(experience.encodings).items()}
             tensors |= {f"experience/{key}/{name}": tensor for name, tensor in columns.items()}
         return to_blob("set of offline data", tensors, {"spaces": list(self.experience)})
@@ -168,6 +179,7 @@ class OfflineData:
                     part["sets"],
                     part["configurations"],
                     part["aps"],
+                    part.get("curves", torch.zeros(0, 0)),
                 )
             features = ImageFeatures.from_tensors(_under(tensors, "features/"))
             return cls(features, tensors["members"].split(tensors["sizes"].tolist()), experience)

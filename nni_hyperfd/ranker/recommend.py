@@ -66,7 +66,7 @@ def evolve(
 
     Args:
         candidates: The sample to start from.
-        score: Scores [n] of n configurations, such as a call of the ranker.
+        score: Scores ``[n]`` of n configurations, such as a call of the ranker.
         neighbors: Small changes of one configuration; any randomness is in here.
         generations: Rounds of change.
         parents: How many of the best are changed in each round.

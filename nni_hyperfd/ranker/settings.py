@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from nni_hyperfd.errors import PlatformError
 
-Loss = Literal["ranking", "mse"]
+RankerLoss = Literal["ranking", "mse"]
 Mode = Literal["full", "latest_only", "freeze_extractor", "freeze_all"]
 Transform = Literal["exact", "iterative", "none"]
 
@@ -45,7 +45,7 @@ class RankerSettings:
     lists: int = 4
     ratio: tuple[float, float, float] = (5.0, 1.0, 1.0)
     images: int = 32
-    loss: Loss = "ranking"
+    loss: RankerLoss = "ranking"
     triplet_weight: float = 0.03
     triplet_margin: float = 0.5
     synaptic_weight: float = 10_000.0
@@ -58,7 +58,7 @@ class RankerSettings:
     warmup_patience: int = 20
 
     def __post_init__(self) -> None:
-        for name, allowed in (("loss", Loss), ("mode", Mode), ("transform", Transform)):
+        for name, allowed in (("loss", RankerLoss), ("mode", Mode), ("transform", Transform)):
             if getattr(self, name) not in get_args(allowed):
                 raise PlatformError(
                     f"Ranker setting {name} is {getattr(self, name)!r}; use one of {', '.join(get_args(allowed))}."

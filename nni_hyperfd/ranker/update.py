@@ -31,8 +31,8 @@ _EXTRACTOR = "extractor."
 
 Left = TypeVar("Left", covariant=True)
 
-Kind = Literal["offline", "past", "current"]
-Draw = tuple[Kind, int]
+ListKind = Literal["offline", "past", "current"]
+Draw = tuple[ListKind, int]
 """Kind of a list and its position among the lists of that kind."""
 
 
@@ -58,7 +58,7 @@ class PastTask:
         trials: Its configurations with their AP@50.
         phi: ``[64]`` φ_t, from the extractor of its own version.
         offline_phi: ``[S, 64]`` G^(t)(D_offline), the same version's view of the offline data sets.
-        transform: [64, 64] Z^(t) where the paper's iteration was left; None for the identity. The exact one needs no start.
+        transform: ``[64, 64]`` Z^(t) where the paper's iteration was left; None for the identity. The exact one needs no start.
         features: Of the task's images. A customer's images never reach the platform; only the benchmark has them, for the
             oracle of Table 3, which extracts φ_t again with the newest G instead of transforming it.
     """
@@ -79,7 +79,7 @@ class UpdatedState:
         parameters: Of the ranker (parameters and buffers), by name.
         importance: Ω of Synaptic Intelligence, by parameter name.
         offline_phi: ``[S, 64]`` G^(t)(D_offline) with the new extractor.
-        transforms: Z [64, 64] by task key, from each task's own version to the new one, where the paper's iteration will go
+        transforms: Z ``[64, 64]`` by task key, from each task's own version to the new one, where the paper's iteration will go
             on from. Empty for the exact one, which follows from ``offline_phi`` of both versions whenever it is wanted:
             to refresh it for tasks that no batch draws would make an update slower with every task there ever was.
         phi: ``[64]`` φ_t of the task just finished, from the new extractor.
@@ -93,14 +93,16 @@ class UpdatedState:
 
 
 def draw_batches(
-    available: Mapping[Kind, int], settings: RankerSettings, generator: torch.Generator
+    available: Mapping[ListKind, int], settings: RankerSettings, generator: torch.Generator
 ) -> list[list[Draw]]:
     """For each batch its lists: the kind by ``settings.ratio`` among the kinds that have any, then uniformly.
 
     Args:
         available: Number of lists of each kind.
+        settings: Number of batches, lists in each, and their ratio.
+        generator: Of the draws.
     """
-    kinds: list[Kind] = ["offline", "past", "current"]
+    kinds: list[ListKind] = ["offline", "past", "current"]
     ratio = (0.0, 0.0, 1.0) if settings.mode == "latest_only" else settings.ratio
     weights = torch.tensor([share if available[kind] else 0.0 for kind, share in zip(kinds, ratio)])
     batches = []
@@ -116,11 +118,11 @@ def draw_batches(
 
 
 class ContinualUpdate:
-    r"""One update of the ranker, N_iters steps of
+    r"""One update of the ranker in N_iters steps (eq. 11).
 
     .. math:: L = L_\mathrm{rank} + \lambda_\mathrm{sim} L_\mathrm{sim} + \lambda_\mathrm{reg} L_\mathrm{reg}
 
-    (eq. 11). Lists of all spaces take part, so that every encoder follows the one extractor; φ of a past task is
+    Lists of all spaces take part, so that every encoder follows the one extractor; φ of a past task is
     Z^(t) φ_t without a gradient into G (eq. 5). Z is exact whenever it is used, and computed only then.
 
     Args:
@@ -158,7 +160,11 @@ class ContinualUpdate:
             for dataset, rows in experience.lists
             if dataset not in held_out
         ]
-        available: dict[Kind, int] = {"offline": len(self._offline_lists), "past": len(past), "current": 1}
+        available: dict[ListKind, int] = {
+            "offline": len(self._offline_lists),
+            "past": len(past),
+            "current": 1,
+        }
         self._batches = draw_batches(available, settings, self._generator)
         iterative = settings.transform == "iterative" and len(past) > 0
         drawn = {i for batch in self._batches for kind, i in batch if kind == "past"}

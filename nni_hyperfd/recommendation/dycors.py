@@ -77,7 +77,7 @@ class CubicSurrogate:
 
     @classmethod
     def fit(cls, points: FloatArray, values: FloatArray) -> CubicSurrogate:
-        """The interpolation of ``values`` [n] at ``points`` [n, d]; at least d + 1 points that span the box are needed.
+        """The interpolation of ``values`` ``[n]`` at ``points`` ``[n, d]``; at least d + 1 points that span the box are needed.
 
         Raises:
             numpy.linalg.LinAlgError: They lie in a plane.
@@ -126,6 +126,8 @@ def candidates_around(
         best: ``[d]``.
         steps: ``[d]`` smallest change of a coordinate that means anything, 0 of a continuous one.
         radius: Standard deviation of a change; never below a coordinate's step.
+        probability: Of each coordinate to change, in (0, 1].
+        rng: Of the changes.
 
     Returns:
         ``[100 · d, d]``, not rounded.
@@ -154,6 +156,7 @@ def choose(
 
     Args:
         candidates: ``[m, d]``.
+        surrogate: Foretells their values.
         taken: ``[n, d]`` points that were tried or are being tried.
         weight: Of the value; the rest is of the distance.
     """

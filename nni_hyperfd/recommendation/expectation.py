@@ -128,7 +128,7 @@ class Expectation:
         Args:
             version: That this is the view of.
             space: The customer's.
-            phi: [64] of the data, under this version.
+            phi: ``[64]`` of the data, under this version.
             request: For how many, and how a large space is sampled.
             results: AP@50 of the task's finished trials, None of the failed ones.
             begun: Configurations that are not to be proposed; the results of those that have none are still to come.
@@ -176,7 +176,7 @@ class Expectation:
         Args:
             space: The customer's.
             candidates: What can be tried or was.
-            phi: [64] of the data, under this version.
+            phi: ``[64]`` of the data, under this version.
             count: Trials to name, or as many as are left.
             results: AP@50 of the task's finished trials, None of the failed ones.
             running: Candidates whose results are still to come.

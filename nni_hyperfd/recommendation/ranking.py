@@ -33,6 +33,7 @@ def read_space(
     """A search space from its JSON object; the same object gives the same ``Space``, with what it has worked out.
 
     Args:
+        search_space: As NNI has it.
         flops_limit: Of its networks.
         request: With further limits to them.
 
@@ -65,7 +66,7 @@ def add_space(ranker: Ranker, space: Space) -> None:
 def rank(
     ranker: Ranker, version: int, space: Space, phi: Tensor, request: RecommendRequest
 ) -> Recommendation:
-    """The configurations to try for φ [64], and spares, by ``ranker``, which stays as it was; it depends on nothing else.
+    """The configurations to try for φ ``[64]``, and spares, by ``ranker``, which stays as it was; it depends on nothing else.
 
     Raises:
         SpaceError: The space has fewer configurations than candidates are asked for.

@@ -75,9 +75,9 @@ def make_app(store: Store, platform: Platform, limits: Limits | None = None) -> 
     """The application of one server.
 
     Args:
-        store: with the customers; the one that ``platform`` works on.
-        platform: that answers.
-        limits: for each customer.
+        store: With the customers; the one that ``platform`` works on.
+        platform: That answers.
+        limits: For each customer.
     """
     limits = limits or Limits()
     threads = CapacityLimiter(_PATIENT_THREADS), CapacityLimiter(_PLANNING_THREADS)
@@ -125,7 +125,7 @@ def _add_call(app: FastAPI, call: Call) -> None:
         threads = None if call.quick else desk.patient
         if isinstance(question, RecommendRequest):
             check_work(question, desk.limits)
-            threads = desk.planning if question.method == "hyperfd-gp" else threads
+            threads = desk.planning if question.method != "hyperfd" else threads
         found = await to_thread.run_sync(view.ask, question, limiter=threads)
         if found is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "no_task", "this experiment has no task at this platform")

@@ -23,11 +23,11 @@ class Limits:
     """What one customer may ask for.
 
     Args:
-        rate: requests a second, on average; an update sends some hundred small ones in a row.
-        burst: requests at once.
-        body_bytes: largest body, counted after unpacking; a gradient of the extractor takes 0.27 MB.
-        body_seconds: longest time in which a body may arrive.
-        ranked: largest number of candidates that one recommendation looks at, all generations together; 20 000
+        rate: Requests a second, on average; an update sends some hundred small ones in a row.
+        burst: Requests at once.
+        body_bytes: Largest body, counted after unpacking; a gradient of the extractor takes 0.27 MB.
+        body_seconds: Longest time in which a body may arrive.
+        ranked: Largest number of candidates that one recommendation looks at, all generations together; 20 000
             architectures take about a second.
     """
 

@@ -16,7 +16,7 @@ from nni_hyperfd.errors import (
     UpdateLostError,
 )
 
-Kind = Literal[
+RefusalKind = Literal[
     "unauthorized",
     "forbidden",
     "no_task",
@@ -33,7 +33,7 @@ Kind = Literal[
 class RefusalBody(BaseModel):
     """The JSON of a refusal."""
 
-    kind: Kind
+    kind: RefusalKind
     message: str
 
 
@@ -41,14 +41,14 @@ class Refusal(Exception):
     """A request that gets no answer of its kind.
 
     Args:
-        status: of the HTTP response.
-        kind: for programs.
-        message: one sentence.
-        retry_after: seconds after which the same request may be taken.
+        status: Of the HTTP response.
+        kind: For programs.
+        message: One sentence.
+        retry_after: Seconds after which the same request may be taken.
     """
 
     def __init__(
-        self, status: HTTPStatus, kind: Kind, message: str, retry_after: float | None = None
+        self, status: HTTPStatus, kind: RefusalKind, message: str, retry_after: float | None = None
     ) -> None:
         super().__init__(message)
         self.status, self.kind, self.message, self.retry_after = status, kind, message, retry_after

@@ -34,7 +34,7 @@ class ServerSettings:
     Args:
         host, port: of the socket.
         tls_cert, tls_key: PEM files, both or none; without them tokens travel in the clear.
-        limits: for each customer.
+        limits: For each customer.
     """
 
     host: str = "127.0.0.1"

@@ -85,10 +85,10 @@ class Architecture:
     """One network of the space.
 
     Args:
-        stages: seven non-empty sequences of blocks, as :data:`STAGES` allows.
+        stages: Seven non-empty sequences of blocks, as :data:`STAGES` allows.
 
     Raises:
-        SpaceError: a stage is not one of the allowed sequences; the message says which and what is allowed.
+        SpaceError: A stage is not one of the allowed sequences; the message says which and what is allowed.
     """
 
     stages: tuple[tuple[Block, ...], ...] = field(compare=False)
@@ -157,14 +157,14 @@ def backbone_flops(architecture: Architecture, height: int = 360, width: int = 6
 
 
 def codes_of(architectures: Sequence[Architecture]) -> NDArray[np.int64]:
-    """Codes [n, 7] of many architectures."""
+    """Codes ``[n, 7]`` of many architectures."""
     return np.array([architecture.codes for architecture in architectures], dtype=np.int64).reshape(
         -1, len(STAGES)
     )
 
 
 def flops_of_codes(codes: NDArray[np.int64], height: int = 360, width: int = 640) -> NDArray[np.int64]:
-    """:func:`backbone_flops` of many networks at once: codes [n, 7] -> multiply-adds [n]."""
+    """:func:`backbone_flops` of many networks at once: codes ``[n, 7]`` -> multiply-adds ``[n]``."""
     stem, tables = stage_flops(height, width)
     costs = np.stack([table[codes[:, stage]] for stage, table in enumerate(tables)])
     return stem + costs.sum(axis=0)
@@ -209,9 +209,9 @@ def graph(architecture: Architecture) -> tuple[NDArray[np.float32], NDArray[np.i
     """The network as a graph, one node a block, edges along the data flow.
 
     Returns:
-        node features [blocks, 16]: one-hot of the operation in :data:`OPERATIONS`, one-hot of the stage, 1 where the
+        Node features ``[blocks, 16]``: one-hot of the operation in :data:`OPERATIONS`, one-hot of the stage, 1 where the
         block has stride 2, and log2(width / 8) / log2(20), which runs from 0 at stage 1 to 1 at stage 7; and the edge
-        index [2, blocks − 1] (row 0 the source, row 1 the target, as torch-geometric has it).
+        index ``[2, blocks − 1]`` (row 0 the source, row 1 the target, as torch-geometric has it).
     """
     features, edges, _ = graphs([architecture])
     return features, edges
@@ -223,8 +223,8 @@ def graphs(
     """:func:`graph` of many networks, concatenated as one large graph of separate chains.
 
     Returns:
-        node features [total blocks, 16]; edge index [2, total blocks − n] with node numbers of the large graph; and the
-        graph index [total blocks], the position in ``architectures`` that a node belongs to, in ascending order.
+        Node features ``[total blocks, 16]``; edge index ``[2, total blocks − n]`` with node numbers of the large graph; and the
+        graph index ``[total blocks]``, the position in ``architectures`` that a node belongs to, in ascending order.
     """
     codes = codes_of(architectures)
     tables = _node_tables()
@@ -239,8 +239,8 @@ def networks_of(nodes: NDArray[np.float32], sizes: NDArray[np.integer]) -> list[
     """Inverse of :func:`graphs`.
 
     Args:
-        nodes: node features [total blocks, 16], network after network.
-        sizes: [n] number of nodes of each network.
+        nodes: Node features ``[total blocks, 16]``, network after network.
+        sizes: ``[n]`` number of nodes of each network.
     """
     operation = nodes[:, : len(OPERATIONS)].argmax(axis=1)
     stage = nodes[:, len(OPERATIONS) : len(OPERATIONS) + len(STAGES)].argmax(axis=1)
@@ -261,7 +261,7 @@ def networks_of(nodes: NDArray[np.float32], sizes: NDArray[np.integer]) -> list[
 
 @lru_cache(maxsize=1)
 def _node_tables() -> tuple[tuple[NDArray[np.float32], NDArray[np.bool_]], ...]:
-    """For each stage the node features [choices, deepest, 16] of every block sequence, and which of them are real."""
+    """For each stage the node features ``[choices, deepest, 16]`` of every block sequence, and which of them are real."""
     tables = []
     for number, (stage, choices) in enumerate(zip(STAGES, STAGE_CHOICES)):
         features = np.zeros((len(choices), max(stage.depths), GRAPH_FEATURES), dtype=np.float32)

@@ -51,9 +51,9 @@ class Configuration:
     """What one trial runs with.
 
     Args:
-        hyperparameters: how to train; ``None`` where the space does not tune it, the trial then takes the defaults.
-        architecture: which backbone; ``None`` where the space does not tune it, the trial then takes MobileNetV2.
-        values: keys of a user's own space that this package does not know; handed through to the trial.
+        hyperparameters: How to train; ``None`` where the space does not tune it, the trial then takes the defaults.
+        architecture: Which backbone; ``None`` where the space does not tune it, the trial then takes MobileNetV2.
+        values: Keys of a user's own space that this package does not know; handed through to the trial.
     """
 
     hyperparameters: HyperParameters | None = None
@@ -69,11 +69,11 @@ class Configuration:
         """Reads parameters as NNI hands them over, without knowing the space.
 
         Args:
-            parameters: flat short keys, or NNI's nested choices for the stage depths. Missing training
+            parameters: Flat short keys, or NNI's nested choices for the stage depths. Missing training
                 hyper-parameters take their defaults if at least one is given; an architecture must be complete.
 
         Raises:
-            SpaceError: a value is out of range, or an architecture is incomplete or not one of the space.
+            SpaceError: A value is out of range, or an architecture is incomplete or not one of the space.
         """
         flat = flatten(parameters)
         training = {key: value for key, value in flat.items() if key in KEYS}

@@ -51,11 +51,11 @@ class PartCosts:
     """Costs of a network's parts in some unit, such as milliseconds; a network costs the sum.
 
     Args:
-        rest: of what all networks have in common.
-        parts: of each of :data:`PARTS`.
+        rest: Of what all networks have in common.
+        parts: Of each of :data:`PARTS`.
 
     Raises:
-        SpaceError: another number of parts, or a cost that is negative or not finite.
+        SpaceError: Another number of parts, or a cost that is negative or not finite.
     """
 
     rest: float
@@ -94,7 +94,7 @@ class PartCosts:
         )
 
     def of_codes(self, codes: Codes) -> FloatArray:
-        """Of many networks at once: codes [n, 7] -> [n]."""
+        """Of many networks at once: codes ``[n, 7]`` -> ``[n]``."""
         tables = stage_costs(self)
         return self.rest + np.stack([table[codes[:, i]] for i, table in enumerate(tables)]).sum(axis=0)
 
@@ -127,9 +127,9 @@ class Below:
     limit: whoever draws turns them away.
 
     Args:
-        allowed: for each stage the codes that may be chosen.
-        costs: for each stage what each of these codes costs.
-        most: that the stages may cost together.
+        allowed: For each stage the codes that may be chosen.
+        costs: For each stage what each of these codes costs.
+        most: That the stages may cost together.
     """
 
     def __init__(self, allowed: Sequence[Codes], costs: Sequence[FloatArray], most: float) -> None:
@@ -148,7 +148,7 @@ class Below:
         """How many there are, and those that are drawn in vain."""
 
     def draw(self, rng: np.random.Generator, n: int) -> Codes:
-        """Codes [n, 7], repeats included."""
+        """Codes ``[n, 7]``, repeats included."""
         rows = [self._draw(rng, min(ROWS_AT_ONCE, n - done)) for done in range(0, n, ROWS_AT_ONCE)]
         return np.concatenate([np.empty((0, len(self._allowed)), np.int64), *rows])
 

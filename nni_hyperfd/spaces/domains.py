@@ -63,11 +63,11 @@ class Domain(ABC):
 
     @abstractmethod
     def encode(self, column: Column) -> NDArray[np.float32]:
-        """Features [n, width] of ``n`` coordinates for a neural network."""
+        """Features ``[n, width]`` of ``n`` coordinates for a neural network."""
 
     @abstractmethod
     def steps(self, features: NDArray[np.float32]) -> Column:
-        """Features [n, width] of :meth:`encode` as positions [n] on a line, neighbouring values about 1 apart."""
+        """Features ``[n, width]`` of :meth:`encode` as positions ``[n]`` on a line, neighbouring values about 1 apart."""
 
     @abstractmethod
     def specification(self) -> list[Any]:
@@ -144,10 +144,10 @@ class Number(Domain):
     the normal family.
 
     Args:
-        key: name in the search space.
-        kind: one of :data:`NUMERIC_TYPES`.
+        key: Name in the search space.
+        kind: One of :data:`NUMERIC_TYPES`.
         first, second: lower and upper end, or mean and standard deviation (of the logarithm for ``lognormal``).
-        step: q of the rounded types, otherwise ``None``.
+        step: ``q`` of the rounded types, otherwise ``None``.
     """
 
     key: str
@@ -223,7 +223,7 @@ class Number(Domain):
         )
 
     def to_unit(self, column: Column) -> Column:
-        """Numbers [n] as places between the ends, 0 to 1 (of the logarithm for the log types)."""
+        """Numbers ``[n]`` as places between the ends, 0 to 1 (of the logarithm for the log types)."""
         low, high = self._ends()
         # A rounded log-normal value can be 0, which has no logarithm: it counts as a tenth of a step.
         floor = self.first if self.bounded else (self.step or 0) / 10
@@ -266,11 +266,11 @@ def read_domain(key: str, specification: Any) -> Domain:
     """One entry of an NNI search space.
 
     Args:
-        key: name of the parameter.
+        key: Name of the parameter.
         specification: ``{"_type": …, "_value": […]}``.
 
     Raises:
-        SpaceError: the form, the type or its arguments are wrong.
+        SpaceError: The form, the type or its arguments are wrong.
     """
     if (
         not isinstance(specification, dict)

@@ -67,17 +67,17 @@ class HyperParameters:
 
     Args:
         optimizer: ``"sgd"`` or ``"adam"``.
-        learning_rate: initial rate, in (0, 1].
-        min_crop_ratio: smallest side of a training crop relative to the short image side, in (0, 1].
-        iou_threshold: an anchor with at least this IoU to a face is positive, in (0.1, 0.95].
-        location_weight: factor of the box regression loss, in (0, 1000].
-        negative_ratio: hard negatives kept for each positive anchor, in (0, 1000].
-        counts: nine positives per face in the order of :data:`COUNT_KEYS`, whole numbers from 1 to 20, for dynamic assignment;
+        learning_rate: Initial rate, in (0, 1].
+        min_crop_ratio: Smallest side of a training crop relative to the short image side, in (0, 1].
+        iou_threshold: An anchor with at least this IoU to a face is positive, in (0.1, 0.95].
+        location_weight: Factor of the box regression loss, in (0, 1000].
+        negative_ratio: Hard negatives kept for each positive anchor, in (0, 1000].
+        counts: Nine positives per face in the order of :data:`COUNT_KEYS`, whole numbers from 1 to 20, for dynamic assignment;
             ``None``: the IoU threshold makes positives. With counts, the threshold still says which anchors over an ignored
             region count for nothing.
 
     Raises:
-        SpaceError: a value is out of its range; the message names the short key and the range.
+        SpaceError: A value is out of its range; the message names the short key and the range.
     """
 
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -115,7 +115,7 @@ class HyperParameters:
         Counts speak for dynamic assignment by themselves; ``assign: dynamic`` without any takes :data:`DEFAULT_COUNT` for all.
 
         Raises:
-            SpaceError: a value is out of its range, or counts stand beside ``assign: iou``.
+            SpaceError: A value is out of its range, or counts stand beside ``assign: iou``.
         """
         values = {FIELDS[key]: value for key, value in parameters.items() if key in FIELDS}
         return cls(**values, counts=_read_counts(parameters))

@@ -23,10 +23,8 @@ from nni_hyperfd.spaces.architecture import (
     stage_flops,
 )
 from nni_hyperfd.spaces.configuration import BLOCK_BY_LABEL, block_key, depth_key, searched_stages
-from nni_hyperfd.spaces.cost import Below, PartCosts, stage_costs
+from nni_hyperfd.spaces.cost import Below, Codes, PartCosts, stage_costs
 from nni_hyperfd.spaces.domains import read_domain
-
-Codes = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +32,7 @@ class NetworkChoices:
     """The architectures of one space: any combination of the allowed sequences of the seven stages.
 
     Args:
-        allowed: for each stage the codes (see ``architecture.py``) that may be chosen, ascending.
+        allowed: For each stage the codes (see ``architecture.py``) that may be chosen, ascending.
     """
 
     allowed: tuple[Codes, ...]
@@ -45,7 +43,7 @@ class NetworkChoices:
         return math.prod(len(codes) for codes in self.allowed)
 
     def draw(self, rng: np.random.Generator, n: int) -> Codes:
-        """Codes [n, 7], uniform over networks, repeats included: a depth comes as often as it has networks."""
+        """Codes ``[n, 7]``, uniform over networks, repeats included: a depth comes as often as it has networks."""
         return np.stack([codes[rng.integers(len(codes), size=n)] for codes in self.allowed], axis=1)
 
     def below(self, flops_limit: float, costs: PartCosts | None) -> Below:
@@ -70,7 +68,7 @@ class NetworkChoices:
                 )
 
     def moves(self, codes: Codes) -> list[Codes]:
-        """For one network [7] and each stage: the networks [m, 7] with one block of it exchanged, dropped or added."""
+        """For one network ``[7]`` and each stage: the networks ``[m, 7]`` with one block of it exchanged, dropped or added."""
         moves = []
         for stage, allowed in enumerate(self.allowed):
             edited = np.intersect1d(_edits(stage, int(codes[stage])), allowed)
@@ -136,10 +134,10 @@ def read_networks(search_space: Mapping[str, Any]) -> NetworkChoices:
     """The architecture part of an NNI search space; it may leave out depths and blocks of the standard one.
 
     Args:
-        search_space: only the keys that speak of the architecture.
+        search_space: Only the keys that speak of the architecture.
 
     Raises:
-        SpaceError: a stage is missing, or has a depth or block that the network cannot have.
+        SpaceError: A stage is missing, or has a depth or block that the network cannot have.
     """
     rest = dict(search_space)
     allowed = [np.array([0], dtype=np.int64)]

@@ -30,7 +30,7 @@ from nni_hyperfd.spaces.hyperparameters import (
 )
 from nni_hyperfd.spaces.networks import NetworkChoices, read_networks, standard_network_space
 
-Kind = Literal["hpo", "nas", "joint", "flat"]
+SpaceKind = Literal["hpo", "nas", "joint", "flat"]
 Rows = NDArray[np.float64]
 
 ENUMERATION_LIMIT = 100_000
@@ -52,12 +52,12 @@ class Space:
     Args:
         kind: ``hpo`` (the standard training hyper-parameters or some of their values), ``nas`` (architectures),
             ``joint`` (both) or ``flat`` (a user's own keys; those named as ours still drive the training).
-        domains: the keys other than those of the architecture.
-        networks: the architectures, ``None`` if they are not searched.
-        flops_limit: sampling, listing and neighbours keep to networks whose backbone has fewer multiply-adds than
+        domains: The keys other than those of the architecture.
+        networks: The architectures, ``None`` if they are not searched.
+        flops_limit: Sampling, listing and neighbours keep to networks whose backbone has fewer multiply-adds than
             this at 640x360; :meth:`parse` does not refuse larger ones, because they can be trained.
-        search_space: the NNI search space it was read from.
-        costs: further costs of networks, in units of a limit that is kept to in the same way.
+        search_space: The NNI search space it was read from.
+        costs: Further costs of networks, in units of a limit that is kept to in the same way.
 
     Example:
         >>> space = Space.from_search_space(
@@ -75,7 +75,7 @@ class Space:
         nni_hyperfd.errors.SpaceError: ...
     """
 
-    kind: Kind
+    kind: SpaceKind
     domains: tuple[Domain, ...]
     networks: NetworkChoices | None
     flops_limit: float
@@ -95,7 +95,7 @@ class Space:
         what the platform has learned about that kind applies. A hyper-parameter that it leaves out takes its default.
 
         Raises:
-            SpaceError: an entry is malformed, of an unknown type, or out of the range of its hyper-parameter; or no
+            SpaceError: An entry is malformed, of an unknown type, or out of the range of its hyper-parameter; or no
                 network is under the FLOPs limit, or under that of ``costs``; or there are ``costs`` and no networks.
         """
         if not isinstance(search_space, Mapping) or not search_space:
@@ -111,7 +111,7 @@ class Space:
                 raise SpaceError(
                     "Networks shall keep to a limit, and the search space has none; search nas or joint."
                 )
-            kind: Kind = "hpo" if standard else "flat"
+            kind: SpaceKind = "hpo" if standard else "flat"
             return cls(kind, domains, None, flops_limit, copy.deepcopy(dict(search_space)))
         if not standard:
             key = next(domain.key for domain in domains if not _is_standard(domain))
@@ -159,7 +159,7 @@ class Space:
         """Every configuration under the FLOPs limit, in a fixed order.
 
         Raises:
-            SpaceError: there are more than :data:`ENUMERATION_LIMIT`.
+            SpaceError: There are more than :data:`ENUMERATION_LIMIT`.
         """
         return self._configurations(self._all_rows())
 
@@ -170,7 +170,7 @@ class Space:
         proportion to the networks that have it); the keys of a larger space follow NNI's distributions.
 
         Raises:
-            SpaceError: the space has fewer than ``n`` configurations under the limit.
+            SpaceError: The space has fewer than ``n`` configurations under the limit.
         """
         rows, drawn = self._some_rows(n, rng)
         if len(rows) < n:
@@ -218,7 +218,7 @@ class Space:
         """Reads the parameters of one trial, flat or in NNI's nested form.
 
         Raises:
-            SpaceError: a key is missing or unknown, or a value is not one of the space.
+            SpaceError: A key is missing or unknown, or a value is not one of the space.
         """
         flat = flatten(parameters)
         known = {domain.key for domain in self.domains}
@@ -242,7 +242,7 @@ class Space:
         """Flat short keys for NNI, such as ``{"lr": 0.001, …}`` or ``{"s2_depth": 2, "s2_b1": "k5e6", …}``.
 
         Raises:
-            SpaceError: the configuration is not one of this space.
+            SpaceError: The configuration is not one of this space.
         """
         self._rows([configuration])
         known = {domain.key for domain in self.domains}
@@ -258,7 +258,7 @@ class Space:
         every searched stage is equally likely to be the changed one.
 
         Raises:
-            SpaceError: the configuration is not one of this space.
+            SpaceError: The configuration is not one of this space.
         """
         row = self._rows([configuration])[0]
         groups = []
@@ -281,13 +281,13 @@ class Space:
         return self._configurations(rows[chosen])
 
     def encode(self, configurations: Sequence[Configuration]) -> NDArray[np.float32]:
-        """Features [n, :attr:`encoding_width`] of the keys (METHOD: one-hot for each key, and its scaled value).
+        """Features ``[n, encoding_width]`` of the keys (METHOD: one-hot for each key, and its scaled value).
 
         For a ``joint`` space these are the hyper-parameters only; the architectures are graphs, see
         ``architecture.graphs``. Configurations of any space with the same :attr:`key` are welcome.
 
         Raises:
-            SpaceError: the space has only architectures, or a value is not one of the space.
+            SpaceError: The space has only architectures, or a value is not one of the space.
         """
         if not self._encoded_domains:
             raise SpaceError("A space of architectures has no key features; encode its graphs instead.")
@@ -296,7 +296,7 @@ class Space:
         )
 
     def steps(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """What :meth:`encode` gave [n, :attr:`encoding_width`] as positions [n, D] in each of D keys, neighbouring values about 1 apart."""
+        """What :meth:`encode` gave ``[n, encoding_width]`` as positions ``[n, D]`` in each of D keys, neighbouring values about 1 apart."""
         widths = [domain.encode(np.empty(0)).shape[1] for domain in self._encoded_domains]
         parts = np.split(features, np.cumsum(widths)[:-1], axis=1)
         return np.stack([d.steps(part) for d, part in zip(self._encoded_domains, parts)], axis=1)
@@ -409,7 +409,7 @@ def load_space(path: str | Path, flops_limit: float = FLOPS_LIMIT) -> Space:
     """Reads an NNI search-space file (JSON).
 
     Raises:
-        SpaceError: the file is missing, is not JSON, or its content does not fit; the message names the file.
+        SpaceError: The file is missing, is not JSON, or its content does not fit; the message names the file.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -461,7 +461,7 @@ def _check_assignment(domains: Sequence[Domain]) -> None:
 
 
 def _column(domain: Domain, configurations: Sequence[Configuration]) -> NDArray[np.float64]:
-    """Coordinates [n] of one key, checked against its domain."""
+    """Coordinates ``[n]`` of one key, checked against its domain."""
     if domain.key in KEYS:
         values = [
             None if c.hyperparameters is None else c.hyperparameters.parameter(domain.key)

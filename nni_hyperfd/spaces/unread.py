@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePath
+from typing import Any
 
 from nni_hyperfd.errors import SpaceError
 from nni_hyperfd.spaces.configuration import NETWORK_KEY
 from nni_hyperfd.spaces.hyperparameters import COUNT_KEYS, FIELDS, KEYS
+from nni_hyperfd.spaces.stages import TRIAL_CHECKPOINTS, TRIAL_EPOCHS
 
-__all__ = ["SCRIPT", "TRIAL_BUDGET", "refuse_unread", "refuse_unread_space", "runs_the_shipped_trial"]
+__all__ = [
+    "SCRIPT",
+    "TRIAL_BUDGET",
+    "configuration_of",
+    "refuse_unread",
+    "refuse_unread_space",
+    "runs_the_shipped_trial",
+]
 
 SCRIPT = "finetune.py"
 """The shipped trial."""
 
 TRIAL_BUDGET = "TRIAL_BUDGET"
 """Key by which NNI's multi-fidelity advisors (Hyperband, BOHB) say how long a trial may train: here, in epochs."""
+
+
+_LENGTHS = (TRIAL_BUDGET, TRIAL_EPOCHS, TRIAL_CHECKPOINTS)
+
+
+def configuration_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's parameters without what says for how long it trains."""
+    return {key: value for key, value in parameters.items() if key not in _LENGTHS}
 
 
 def runs_the_shipped_trial(command: str) -> bool:
@@ -33,13 +50,14 @@ def refuse_unread(keys: Iterable[str], where: str) -> None:
     """Refuse parameters that the shipped trial would not look at.
 
     Args:
-        where: beginning of the sentence, such as ``"--config"``.
+        keys: Names of the parameters.
+        where: Beginning of the sentence, such as ``"--config"``.
 
     Raises:
-        SpaceError: names the first such key and the nearest one that is read.
+        SpaceError: Names the first such key and the nearest one that is read.
     """
     for key in keys:
-        if key not in KEYS and key != TRIAL_BUDGET and not NETWORK_KEY.fullmatch(key):
+        if key not in KEYS and key not in _LENGTHS and not NETWORK_KEY.fullmatch(key):
             # People write the long names as well, or something near to them.
             names = {**{name: name for name in KEYS}, **{long: short for short, long in FIELDS.items()}}
             near = difflib.get_close_matches(key.lower(), names, n=1, cutoff=0.7)
@@ -54,13 +72,13 @@ def refuse_unread_space(keys: Iterable[str], command: str, reads: Collection[str
     """Refuse a search space with keys that the experiment's trial does not read.
 
     Args:
-        keys: of the space.
+        keys: Of the space.
         command: NNI's ``trialCommand``.
-        reads: what the trial reads, as the experiment's config says it; None where it says nothing. What a trial of the
+        reads: What the trial reads, as the experiment's config says it; None where it says nothing. What a trial of the
             user's own reads is then taken to be right.
 
     Raises:
-        SpaceError: names the first such key and the nearest one that is read.
+        SpaceError: Names the first such key and the nearest one that is read.
     """
     if reads is None:
         if runs_the_shipped_trial(command):

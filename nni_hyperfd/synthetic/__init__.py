@@ -25,12 +25,12 @@ def draw_scenes(style: str, images: int, seed: int = 0) -> list[Scene]:
     """Drawn scenes of at most 256 pixels a side; the first ``n`` do not depend on how many follow.
 
     Args:
-        style: a key of ``STYLES``.
-        images: how many.
-        seed: of everything random.
+        style: A key of ``STYLES``.
+        images: How many.
+        seed: Of everything random.
 
     Raises:
-        DataError: an unknown style.
+        DataError: An unknown style.
     """
     if style not in STYLES:
         raise DataError(f"unknown style {style!r} of synthetic data: use one of {', '.join(STYLES)}.")
@@ -49,18 +49,18 @@ def generate(
     """Write a synthetic data set: ``images/``, annotations in one format and, on demand, a 6:1:3 ``splits.json``.
 
     Args:
-        folder: made when it does not exist, and must be empty otherwise.
-        style: a key of ``STYLES``.
-        images: how many.
-        seed: of everything random.
-        format: a key of ``WRITERS``.
-        splits: whether to write ``splits.json``.
+        folder: Made when it does not exist, and must be empty otherwise.
+        style: A key of ``STYLES``.
+        images: How many.
+        seed: Of everything random.
+        format: A key of ``WRITERS``.
+        splits: Whether to write ``splits.json``.
 
     Returns:
         The folder.
 
     Raises:
-        DataError: an unknown style or format, a folder with files in it, or too few images to split.
+        DataError: An unknown style or format, a folder with files in it, or too few images to split.
     """
     root = Path(folder)
     if format not in WRITERS:

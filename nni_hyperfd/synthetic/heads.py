@@ -32,13 +32,13 @@ class Look:
 
     Args:
         skins, hairs, cloths: palettes.
-        outline: width of contours as a fraction of the face height, 0 for none.
-        shading: strength of light and shade, 0 for flat colors.
-        eyes: size of the eyes, 1 is lifelike.
-        shapes: range of the exponent of the face outline: 1 an ellipse, smaller values are squarer.
+        outline: Width of contours as a fraction of the face height, 0 for none.
+        shading: Strength of light and shade, 0 for flat colors.
+        eyes: Size of the eyes, 1 is lifelike.
+        shapes: Range of the exponent of the face outline: 1 an ellipse, smaller values are squarer.
         masks, glasses, hats, beards: probabilities.
-        turn: largest turn of the head to either side, in (0, 1).
-        roll: standard deviation of its tilt, degrees.
+        turn: Largest turn of the head to either side, in (0, 1).
+        roll: Standard deviation of its tilt, degrees.
     """
 
     skins: Sequence[Color]
@@ -108,12 +108,12 @@ class Head:
         )
 
     def outline(self, scale: float = 1.0) -> NDArray[np.float64]:
-        """Face oval [32, 2], upright; ``scale`` grows it about its center."""
+        """Face oval ``[32, 2]``, upright; ``scale`` grows it about its center."""
         x, y = (np.sign(part) * np.abs(part) ** self.shape for part in (np.cos(ANGLES), np.sin(ANGLES)))
         return scale * np.stack([self.width * x * (1 - self.jaw * np.maximum(y, 0)), y], axis=1)
 
     def landmarks(self) -> NDArray[np.float64]:
-        """Left eye, right eye, nose tip, left and right mouth corner as seen in the picture, [5, 2], upright."""
+        """Left eye, right eye, nose tip, left and right mouth corner as seen in the picture, ``[5, 2]``, upright."""
         shift = 0.42 * self.turn * self.width
         narrow = 1 - 0.3 * abs(self.turn)
         eye_y, nose_y, mouth_y = -0.16 + self.tilt, 0.2 + self.tilt, 0.52 + 0.7 * self.tilt

@@ -21,9 +21,9 @@ class Scene:
 
     Args:
         picture: RGB.
-        boxes: [n, 4] float32, xmin ymin xmax ymax in pixels, inside the picture.
-        landmarks: [n, 5, 2] float32, x y in pixels, NaN for points outside the picture.
-        ignored: [n] bool, faces mostly hidden behind something.
+        boxes: ``[n, 4]`` float32, xmin ymin xmax ymax in pixels, inside the picture.
+        landmarks: ``[n, 5, 2]`` float32, x y in pixels, NaN for points outside the picture.
+        ignored: ``[n]`` bool, faces mostly hidden behind something.
     """
 
     picture: Image.Image
@@ -33,15 +33,15 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Layout:
+class SceneLayout:
     """What a scene of one style holds.
 
     Args:
-        sides: width and height in pixels.
-        faces: weights of 0, 1, 2, ... faces.
-        sizes: smallest and largest face height, as fractions of the shorter side of the picture.
-        decoys: mean number of round things and of heads seen from behind, each.
-        colors: palette of the background.
+        sides: Width and height in pixels.
+        faces: Weights of 0, 1, 2, ... faces.
+        sizes: Smallest and largest face height, as fractions of the shorter side of the picture.
+        decoys: Mean number of round things and of heads seen from behind, each.
+        colors: Palette of the background.
     """
 
     sides: tuple[tuple[int, int], ...]
@@ -60,8 +60,8 @@ class Canvas:
 
     Args:
         picture: RGB, in final size.
-        outlines: [n, 32, 2] and landmarks: [n, 5, 2], pixels.
-        visible: [n] share of each face oval that nothing hides and that lies in the picture.
+        outlines: ``[n, 32, 2]`` and landmarks: ``[n, 5, 2]``, pixels.
+        visible: ``[n]`` share of each face oval that nothing hides and that lies in the picture.
     """
 
     picture: Image.Image
@@ -70,7 +70,7 @@ class Canvas:
     visible: NDArray[np.float64]
 
     def finish(self, picture: Image.Image, warp: Warp | None = None) -> Scene:
-        """The annotated scene for ``picture``, the styled form of this canvas; ``warp`` moves points [n, 2] along."""
+        """The annotated scene for ``picture``, the styled form of this canvas; ``warp`` moves points ``[n, 2]`` along."""
         count = len(self.outlines)
         outlines, landmarks = self.outlines, self.landmarks
         if warp is not None and count:
@@ -90,7 +90,7 @@ class Canvas:
         )
 
 
-def draw_canvas(layout: Layout, look: Look, rng: np.random.Generator) -> Canvas:
+def draw_canvas(layout: SceneLayout, look: Look, rng: np.random.Generator) -> Canvas:
     """One scene with the people of ``look`` in the surroundings of ``layout``."""
     width, height = (side * FINER for side in layout.sides[int(rng.integers(len(layout.sides)))])
     picture = _background(width, height, layout, look, rng)
@@ -128,7 +128,7 @@ def _area(outline: NDArray[np.float64]) -> float:
 
 
 def _arrange(
-    count: int, backs: int, width: int, height: int, layout: Layout, rng: np.random.Generator
+    count: int, backs: int, width: int, height: int, layout: SceneLayout, rng: np.random.Generator
 ) -> list[tuple[float, float, float, bool]]:
     """Center, half face height and direction of each person, far ones first; few overlap."""
     short = min(width, height)
@@ -201,7 +201,9 @@ def _draw_body(
     cover.ellipse(throat, fill=0)
 
 
-def _background(width: int, height: int, layout: Layout, look: Look, rng: np.random.Generator) -> Image.Image:
+def _background(
+    width: int, height: int, layout: SceneLayout, look: Look, rng: np.random.Generator
+) -> Image.Image:
     """Soft patches, walls with windows, posts, and round things with two dots or a dial."""
     coarse = np.array([[pick(layout.colors, rng) for _ in range(5)] for _ in range(4)], dtype=np.uint8)
     # Walls are straight and often out of focus, so the final resolution does for them.
@@ -241,7 +243,12 @@ def _draw_wall(
 
 
 def _draw_round_thing(
-    pen: ImageDraw.ImageDraw, width: int, height: int, layout: Layout, look: Look, rng: np.random.Generator
+    pen: ImageDraw.ImageDraw,
+    width: int,
+    height: int,
+    layout: SceneLayout,
+    look: Look,
+    rng: np.random.Generator,
 ) -> None:
     """A dial, a socket, a scrambled face or a ball: round as a face, at times of its color, marked in the wrong places."""
     half = 0.5 * min(width, height) * float(np.exp(rng.uniform(*np.log(layout.sizes))))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from nni_hyperfd.synthetic.heads import Color, Look
-from nni_hyperfd.synthetic.scenes import Canvas, Layout, Scene, draw_canvas
+from nni_hyperfd.synthetic.scenes import Canvas, Scene, SceneLayout, draw_canvas
 
 Finish = Callable[[Canvas, np.random.Generator], Scene]
 
@@ -20,7 +20,7 @@ class Style:
     """A domain: its people, its surroundings, and what the camera or the paper does to the picture."""
 
     look: Look
-    layout: Layout
+    layout: SceneLayout
     finish: Finish
 
     def draw(self, rng: np.random.Generator) -> Scene:
@@ -248,7 +248,7 @@ _CLOTH_MASKS: tuple[Color, ...] = (
 STYLES: dict[str, Style] = {
     "crowd": Style(
         _PEOPLE,
-        Layout(PHOTO_SIDES, (1, 2, 3, 3, 3, 3, 3, 2, 2, 2, 1, 1, 1), (0.07, 0.4), 1.5, SURROUNDINGS),
+        SceneLayout(PHOTO_SIDES, (1, 2, 3, 3, 3, 3, 3, 2, 2, 2, 1, 1, 1), (0.07, 0.4), 1.5, SURROUNDINGS),
         _photo,
     ),
     "cartoon": Style(
@@ -265,17 +265,17 @@ STYLES: dict[str, Style] = {
             beards=0.2,
             roll=16.0,
         ),
-        Layout(((256, 192), (256, 256)), (1, 4, 4, 3, 3, 2, 1), (0.07, 0.5), 2.0, _PASTEL),
+        SceneLayout(((256, 192), (256, 256)), (1, 4, 4, 3, 3, 2, 1), (0.07, 0.5), 2.0, _PASTEL),
         _drawing,
     ),
     "masked": Style(
         replace(_PEOPLE, cloths=_CLOTH_MASKS, masks=0.8, hats=0.35, glasses=0.25),
-        Layout(PHOTO_SIDES, (1, 4, 4, 3, 3, 2, 2, 1), (0.09, 0.5), 1.2, SURROUNDINGS),
+        SceneLayout(PHOTO_SIDES, (1, 4, 4, 3, 3, 2, 2, 1), (0.09, 0.5), 1.2, SURROUNDINGS),
         _photo,
     ),
     "thermal": Style(
         Look(_WARM, ((130, 130, 130), (160, 160, 160)), _COOL, shading=0.35, eyes=0.9, glasses=0.3, hats=0.2),
-        Layout(
+        SceneLayout(
             ((240, 180), (192, 144)),
             (2, 5, 4, 3, 2),
             (0.1, 0.5),
@@ -286,17 +286,17 @@ STYLES: dict[str, Style] = {
     ),
     "fisheye": Style(
         replace(_PEOPLE, roll=22.0),
-        Layout(((240, 240), (256, 256)), (1, 3, 4, 4, 3, 2, 2, 1), (0.1, 0.42), 1.2, SURROUNDINGS),
+        SceneLayout(((240, 240), (256, 256)), (1, 3, 4, 4, 3, 2, 2, 1), (0.1, 0.42), 1.2, SURROUNDINGS),
         _fisheye,
     ),
     "night": Style(
         _PEOPLE,
-        Layout(PHOTO_SIDES, (1, 3, 4, 3, 2, 2, 1), (0.1, 0.5), 1.2, SURROUNDINGS),
+        SceneLayout(PHOTO_SIDES, (1, 3, 4, 3, 2, 2, 1), (0.1, 0.5), 1.2, SURROUNDINGS),
         _night,
     ),
     "paper": Style(
         replace(_PEOPLE, outline=0.035, shading=0.9, glasses=0.2, hats=0.3, beards=0.3),
-        Layout(
+        SceneLayout(
             ((256, 192), (192, 256), (224, 224)),
             (1, 4, 4, 3, 2, 2),
             (0.09, 0.5),

@@ -12,7 +12,7 @@ import yaml
 from nni.experiment.config import ExperimentConfig
 
 from nni_hyperfd.cli import main
-from nni_hyperfd.evidence.job import Job, load_tables
+from nni_hyperfd.evidence.job import TableJob, load_tables
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,7 +48,7 @@ def test_every_shard_is_measured_once_and_merged(desk: Any, tmp_path: Path) -> N
     out = tmp_path / "table.csv.gz"
     assert main(["table", "merge", *map(str, files), "--out", str(out)]) == 0
     table = load_tables([out])
-    planned = Job("hpo", (desk.data,), configurations=2).plan()
+    planned = TableJob("hpo", (desk.data,), configurations=2).plan()
     assert {row.pair for row in table} == set(planned)
     mean = {json.dumps(result["default"]) for result in experiment.results()}
     aps = [[row.heldout_ap for row in load_tables([each])] for each in files]

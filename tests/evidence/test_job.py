@@ -10,7 +10,7 @@ import pytest
 
 from nni_hyperfd.cli import main
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.job import Job
+from nni_hyperfd.evidence.job import TableJob
 from nni_hyperfd.evidence.offline_sets import OfflineReport, OfflineSet, OfflineSets, _digest
 from nni_hyperfd.evidence.table import LookupTable, shard
 
@@ -28,20 +28,20 @@ def offline(tmp_path: Path) -> Path:
 
 
 def test_the_full_grid_and_smaller_ones_inside_it() -> None:
-    full = Job("hpo", FOLDERS, (Path("server"),)).plan()
+    full = TableJob("hpo", FOLDERS, (Path("server"),)).plan()
     assert Counter(pair.data_set for pair in full) == {"cats": 216, "dogs": 216, "server": 216}
-    small = Job("hpo", FOLDERS, configurations=72).plan()
-    smaller = Job("hpo", FOLDERS, configurations=30).plan()
+    small = TableJob("hpo", FOLDERS, configurations=72).plan()
+    smaller = TableJob("hpo", FOLDERS, configurations=30).plan()
     assert len(set(small)) == 144
     assert set(smaller) < set(small) < set(full)
-    networks = Job("nas", FOLDERS).plan()
+    networks = TableJob("nas", FOLDERS).plan()
     assert len({pair.configuration for pair in networks}) == 200
-    assert set(Job("nas", FOLDERS, configurations=20).plan()) < set(networks)
+    assert set(TableJob("nas", FOLDERS, configurations=20).plan()) < set(networks)
 
 
 def test_a_second_training_seed_measures_the_same_pairs(offline: Path) -> None:
-    job = Job("nas", server=(Path("server"),), offline=offline, pairs=18, per_set=6)
-    first, second = job.plan(), Job("nas", (), (Path("server"),), offline, 18, 6, seed=1).plan()
+    job = TableJob("nas", server=(Path("server"),), offline=offline, pairs=18, per_set=6)
+    first, second = job.plan(), TableJob("nas", (), (Path("server"),), offline, 18, 6, seed=1).plan()
     assert [pair._replace(seed=1) for pair in first] == second
     assert set(Counter(pair.data_set for pair in first).values()) == {6}
     assert sorted(shard(first, 0, 2) + shard(first, 1, 2)) == sorted(first)
@@ -58,12 +58,12 @@ def test_a_second_training_seed_measures_the_same_pairs(offline: Path) -> None:
 )
 def test_a_job_that_makes_no_sense_is_refused(arguments: dict[str, object], sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
-        Job("hpo", **arguments)  # type: ignore[arg-type]
+        TableJob("hpo", **arguments)  # type: ignore[arg-type]
 
 
 def test_more_configurations_than_there_are() -> None:
     with pytest.raises(DataError, match="1 to 216"):
-        Job("hpo", FOLDERS, configurations=217).plan()
+        TableJob("hpo", FOLDERS, configurations=217).plan()
 
 
 def test_build_resume_merge_and_show(

@@ -10,9 +10,11 @@ import pytest
 
 from nni_hyperfd.cli import main
 from nni_hyperfd.errors import DataError
+from nni_hyperfd.evidence.bootstrap import bootstrap
 from nni_hyperfd.evidence.comparison import Outcome, run
+from nni_hyperfd.evidence.halves import only
 from nni_hyperfd.evidence.inputs import Inputs
-from nni_hyperfd.evidence.judge import bootstrap, only, verdict, with_newcomers
+from nni_hyperfd.evidence.judge import verdict, with_newcomers
 from nni_hyperfd.evidence.rivals.mean_rank import MeanRank
 from nni_hyperfd.evidence.rivals.random_search import RandomSearch
 from nni_hyperfd.evidence.scenario import POOLED

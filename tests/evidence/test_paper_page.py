@@ -17,7 +17,7 @@ import torch
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.comparison import Outcome
 from nni_hyperfd.evidence.inputs import Inputs
-from nni_hyperfd.evidence.job import Job
+from nni_hyperfd.evidence.job import TableJob
 from nni_hyperfd.evidence.methods import methods, server_alone
 from nni_hyperfd.evidence.offline_sets import OfflineReport, OfflineSet, OfflineSets, _digest
 from nni_hyperfd.evidence.page import duels, noise_sentence
@@ -52,8 +52,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     OfflineSets(sets, OfflineReport(8, {}, 8, {}, {}, [], [], [], {})).save(folder / "offline_sets.json")
     (folder / "server_train.json").write_text(json.dumps({"plain": list(range(60)), "degraded": []}))
     paths = tuple(Path(name) for name in CUSTOMERS)
-    plan = Job("hpo", paths, (Path("s"),), configurations=24).plan()
-    plan += Job(
+    plan = TableJob("hpo", paths, (Path("s"),), configurations=24).plan()
+    plan += TableJob(
         "hpo", (), (Path("s"),), folder / "offline_sets.json", pairs=32, per_set=4, configurations=24
     ).plan()
     plan += [pair._replace(seed=1) for name in CUSTOMERS for pair in plan if pair.data_set == name][::2]
@@ -62,7 +62,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = []
     for pair in plan:
         aps = [float(np.clip(quality[pair.configuration] + 0.01 * rng.normal(), 0, 1)) for _ in range(3)]
-        rows.append(Row(*pair, *aps, 1.0, "cpu", "made-up"))
+        curve = ((1 / 3, 0.5 * aps[0]), (2 / 3, 0.8 * aps[0]), (1.0, aps[0]))
+        rows.append(Row(*pair, *aps, 1.0, "cpu", "made-up", curve=curve))
     LookupTable(rows).save(folder / "made_up.csv.gz")
     return folder
 
@@ -76,7 +77,7 @@ def script() -> ModuleType:
 def test_a_page_is_made_and_made_again_without_running_anything(
     inputs: Path, script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = ["table", "table1", "table6", "variant", "figure4", "figure5"]
+    wanted = ["table", "table1", "table6", "variant", "price", "figure4", "figure5"]
     command = ["paper_experiments.py", "--quick", "--inputs", str(inputs), "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", [*command, "--only", *wanted])
     script.main()
@@ -87,11 +88,14 @@ def test_a_page_is_made_and_made_again_without_running_anything(
     for frozen in ("resnet", "mobilenet"):
         assert f"`hyperfd ({frozen})` is missing: The {frozen} variant" in text
     ours = re.search(
-        r"\| \*\*hyperfd\*\* \| ([\d.]+) ± – \| [\d.]+ \| [^|]+ \| 1 \| 13.16 \| \+1.67 \|", text
+        r"\| \*\*hyperfd\*\* \| ([\d.]+) ± – \| \[[\d., ]+\] \| [^|]+ \| \[[\d., -]+\] \| 1 \| 13.16 \| \+1.67 \|",
+        text,
     )
     assert ours, "our rank, one seed without an error, and the paper's figures"
     links = re.findall(r"\((quick/\w+\.png)\)", text)
-    assert len(links) == 3
+    assert len(links) == 4
+    assert re.search(r"\| hyperband \| [\d.]+ \| [\d.]+ \| [\d.]+ \| – \| \[[\d., ]+\]", text)
+    assert "untouched (2), price 4" in text
     assert all((tmp_path / link).stat().st_size > 10_000 for link in links)
     # Nothing is trained now, and the page is the same.
     monkeypatch.setattr(sys, "argv", [*command, "--show", "--only", *wanted])
@@ -158,8 +162,8 @@ def test_a_duel_is_paired_and_says_when_it_is_even() -> None:
     worse = Outcome("worse", "s", ("a", "b"), (4,), rank + 3, rank / 100, np.zeros((1, 2)))
     near = Outcome("near", "s", ("a", "b"), (4,), rank[:, :2] - 0.1, rank[:, :2] / 100, np.zeros((1, 2)))
     table = duels(ours, [worse, near]).splitlines()
-    assert table[2] == "| worse | -3.00 | 0.00 | 0.00 | 2 of 2 | ahead |"
-    assert table[3].endswith("| even |")
+    assert table[2] == "| worse | -3.00 ± 0.00 | [-3.0, -3.0] | +0.00 | [0.0, 0.0] | 2 of 2 | ahead | ahead |"
+    assert table[3].endswith("| even | behind |")
 
 
 def test_noise_is_only_stated_where_it_was_measured(inputs: Path) -> None:

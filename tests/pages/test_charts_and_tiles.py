@@ -15,7 +15,7 @@ from PIL import Image
 
 from nni_hyperfd.pages import charts
 from nni_hyperfd.pages.html import page, table, text
-from nni_hyperfd.pages.tiles import TILE, Box, sheet, tile
+from nni_hyperfd.pages.tiles import TILE, DrawnBox, sheet, tile
 
 NASTY = "<script>alert('&\"')</script>.jpg"
 sides = st.lists(st.floats(0.5, 4000), min_size=1, max_size=60)
@@ -87,7 +87,10 @@ def test_lines_go_through_their_points() -> None:
 def test_a_tile_is_a_small_picture_with_boxes_at_their_places() -> None:
     pixels = np.zeros((400, 800, 3), np.uint8)
     pixels[:, 400:] = 255
-    boxes = [Box((40, 50, 140, 250), "#f00"), Box((400, 0, 800, 400), "#0f0", dashed=True, word="0.9 <1>")]
+    boxes = [
+        DrawnBox((40, 50, 140, 250), "#f00"),
+        DrawnBox((400, 0, 800, 400), "#0f0", dashed=True, word="0.9 <1>"),
+    ]
     figure = ElementTree.fromstring(tile(pixels, boxes, NASTY))
     svg = figure.find("svg")
     assert svg is not None

@@ -12,14 +12,14 @@ from PIL import Image
 
 from nni_hyperfd.detection.evaluation.detections import Detections, GroundTruth
 from nni_hyperfd.detection.evaluation.held_out import FILE_NAME, RESULT, HeldOut, save_held_out
-from nni_hyperfd.pages.report_facts import ReportFacts, Sent, Training, TrialFacts
+from nni_hyperfd.pages.report_facts import ReportFacts, Sent, TrialFacts, TrialFolder
 from nni_hyperfd.pages.report_page import report_page
 
 FACE = np.array([[10, 10, 40, 40]], np.float32)
 
 
 def trial(
-    number: int, ap: float | None, training: Training | None = None, **parameters: object
+    number: int, ap: float | None, training: TrialFolder | None = None, **parameters: object
 ) -> TrialFacts:
     reports = () if ap is None else (ap / 2, ap)
     return TrialFacts(
@@ -113,7 +113,7 @@ def test_best_is_the_detector_in_the_hand_and_pictures_are_worst_and_best(tmp_pa
         }
         (folder / RESULT).write_text(json.dumps(content))
     all_facts = facts(
-        tmp_path, trial(1, 0.65, Training.read(trained), x=1), trial(2, 0.6, Training.read(kept), x=2)
+        tmp_path, trial(1, 0.65, TrialFolder.read(trained), x=1), trial(2, 0.6, TrialFolder.read(kept), x=2)
     )
     assert all_facts.best is all_facts.trials[1]
     page = Reader(report_page(all_facts))
@@ -133,5 +133,5 @@ def test_best_is_the_detector_in_the_hand_and_pictures_are_worst_and_best(tmp_pa
 def test_a_result_that_is_none_of_ours_is_no_training(tmp_path: Path, text: str) -> None:
     (tmp_path / "best.safetensors").write_bytes(b"")
     (tmp_path / RESULT).write_text(text)
-    assert Training.read(tmp_path) is None
-    assert Training.read(None) is None
+    assert TrialFolder.read(tmp_path) is None
+    assert TrialFolder.read(None) is None

@@ -19,7 +19,7 @@ from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.errors import PlatformAwayError
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.state.records import FirstState, NewTask, NewVersion, Trial
+from nni_hyperfd.platform.state.records import FirstState, NewTask, NewVersion, StoredTrial
 from nni_hyperfd.platform.state.schema import LOCAL
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
 from nni_hyperfd.spaces.space import standard_search_space
@@ -68,8 +68,8 @@ class Scene:
         return self.folder / f"{FILE_NAME}-wal"
 
 
-def trial(task: str, number: int) -> Trial:
-    return Trial(task, f"t{number}", {"lr": 0.1}, "ok", number / 100, None, None, None, 0, "short")
+def trial(task: str, number: int) -> StoredTrial:
+    return StoredTrial(task, f"t{number}", {"lr": 0.1}, "ok", number / 100, None, None, None, 0, "short")
 
 
 @pytest.fixture

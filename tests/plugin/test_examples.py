@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from nni.experiment.config import ExperimentConfig
 from nni.experiment.config.utils import set_base_path, unset_base_path
 
 import nni_hyperfd
+from nni_hyperfd.cli.record import add_to
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.plugin.advisor import OWN_KEYS
 from nni_hyperfd.plugin.dycors import DYCORSTuner
@@ -28,6 +30,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
         ("hyperfd_nas", "nas"),
         ("hyperfd_joint", "joint"),
         ("hyperfd_advisor", "hpo"),
+        ("hyperfd_mf", "hpo"),
         ("hyperfd_service", "hpo"),
     ],
 )
@@ -58,6 +61,18 @@ def test_the_counts_of_dynamic_assignment_are_searched_by_dycors() -> None:
     for number in range(12):
         parameters = tuner.generate_parameters(number)
         assert HyperParameters.from_parameters(parameters).counts == tuple(parameters.values())
+
+
+def test_autohas_searches_within_its_one_trial() -> None:
+    config = ExperimentConfig.load(EXAMPLES / "autohas.yml").canonical_copy()
+    config.validate()
+    trial, record = (shlex.split(part) for part in config.trial_command.split("&&"))
+    assert (Path(config.trial_code_directory) / trial[1]).is_file()
+    assert config.max_trial_number == 1
+    parser = argparse.ArgumentParser()
+    add_to(parser.add_subparsers())
+    assert record[0] == "hyperfd"
+    assert parser.parse_args(record[1:]).data == trial[trial.index("--data") + 1] == "$FACES"
 
 
 def test_trials_on_other_machines(tmp_path: Path) -> None:

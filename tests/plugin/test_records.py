@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.plugin.records import Outcome, Records, all_experiments, find_experiment
+from nni_hyperfd.plugin.records import Attempt, Records, all_experiments, find_experiment
 
 ASSET = Path(__file__).parent / "assets" / "nni_3_0_swapped_and_resumed.sql"
 EXPERIMENT = "shrz1dap"
@@ -33,9 +33,9 @@ def execute(experiment: Path, script: str) -> None:
 def test_results_go_to_the_configuration_that_ran(folder: Path) -> None:
     """The job listed with x = 1 reported for x = 0, and the job listed with x = 0 ran x = 1 and failed."""
     outcomes = {outcome.parameters["x"]: outcome for outcome in Records(folder).outcomes()}
-    found = Outcome(0, {"x": 0, "n": 0}, ended=True, value={"default": 0.0, "x": 0}, reported=False)
+    found = Attempt(0, {"x": 0, "n": 0}, ended=True, value={"default": 0.0, "x": 0}, reported=False)
     assert outcomes[0] == found
-    assert outcomes[1] == Outcome(1, {"x": 1, "n": 1}, ended=True, value=None, reported=True)
+    assert outcomes[1] == Attempt(1, {"x": 1, "n": 1}, ended=True, value=None, reported=True)
     for x, outcome in outcomes.items():
         if outcome.value is not None:
             assert outcome.value["x"] == x
@@ -44,7 +44,7 @@ def test_results_go_to_the_configuration_that_ran(folder: Path) -> None:
 def test_a_resumed_trial_is_one_trial(folder: Path) -> None:
     outcomes = [outcome for outcome in Records(folder).outcomes() if outcome.parameters["x"] == 3]
     value = {"default": 0.1 + 0.2, "x": 3}
-    assert outcomes == [Outcome(3, {"x": 3, "n": 3}, ended=True, value=value, reported=True)]
+    assert outcomes == [Attempt(3, {"x": 3, "n": 3}, ended=True, value=value, reported=True)]
 
 
 def test_trials_cut_off_by_the_end_of_the_experiment_have_not_ended(folder: Path) -> None:

@@ -44,6 +44,18 @@ def test_picking_is_the_same_as_encoding_the_picked(index: list[int]) -> None:
     assert same(batch[torch.tensor(index, dtype=torch.long)], encode(NAS, [ARCHITECTURES[i] for i in index]))
 
 
+def test_a_batch_is_what_torch_geometric_makes_of_the_same_graphs() -> None:
+    from torch_geometric.data import Batch, Data
+
+    picked = [7, 0, 7, 11, 3]
+    graphs = [map(torch.from_numpy, architecture.graph(ARCHITECTURES[i].architecture)) for i in picked]
+    other = Batch.from_data_list([Data(x=nodes, edge_index=edges) for nodes, edges in graphs])
+    own = encode(NAS, ARCHITECTURES)[torch.tensor(picked)]
+    assert torch.equal(own.nodes, other.x)
+    assert torch.equal(own.edges, other.edge_index)
+    assert torch.equal(own.graph, other.batch)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 12), st.integers(0, 12))
 def test_cutting_and_joining_gives_the_whole(first: int, second: int) -> None:

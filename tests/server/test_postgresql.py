@@ -24,7 +24,7 @@ from nni_hyperfd.errors import PlatformAwayError, PlatformError, UpdateLostError
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.backup import backup, restore
-from nni_hyperfd.platform.state.records import FirstState, NewTask, NewVersion, Trial
+from nni_hyperfd.platform.state.records import FirstState, NewTask, NewVersion, StoredTrial
 from nni_hyperfd.platform.state.schema import now
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.ranker.offline import OfflineData
@@ -45,9 +45,9 @@ TASK = NewTask(
 )
 
 
-def trial(task_id: str, key: str = "a", ap: float | None = 0.1 + 0.2) -> Trial:
+def trial(task_id: str, key: str = "a", ap: float | None = 0.1 + 0.2) -> StoredTrial:
     status = "failed" if ap is None else "ok"
-    return Trial(task_id, key, {"lr": 0.1}, status, ap, None, None, 12.5, 2**62 + 1, "short")
+    return StoredTrial(task_id, key, {"lr": 0.1}, status, ap, None, None, 12.5, 2**62 + 1, "short")
 
 
 def made(task_id: str) -> NewVersion:

@@ -1,8 +1,9 @@
-"""The search itself: shared weights on the train split and encodings on the val split, in turn (AutoHAS, algorithm 1)."""
+"""The search itself: shared weights on the train split and encodings on the val split, at every step (AutoHAS, algorithm 1)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,15 +21,23 @@ from nni_hyperfd.detection.autohas.encodings import (
     mixture,
     relaxed,
 )
-from nni_hyperfd.detection.autohas.look_ahead import Weights, look_ahead, step
-from nni_hyperfd.detection.autohas.supernet import Gates, StageGates, Supernet, architecture_of, one_hot
-from nni_hyperfd.detection.network.retinaface import RetinaFace
+from nni_hyperfd.detection.autohas.look_ahead import Weights, direction, step
+from nni_hyperfd.detection.autohas.supernet import (
+    Gates,
+    StageGates,
+    Supernet,
+    architecture_of,
+    one_hot,
+    sub_network,
+)
+from nni_hyperfd.detection.network.precision import cpu_autocast
+from nni_hyperfd.detection.network.retinaface import Predictions, RetinaFace
 from nni_hyperfd.detection.training.augment import crop_faces, crop_pixels, plan_crops, recolor
 from nni_hyperfd.detection.training.budgets import Budget
 from nni_hyperfd.detection.training.fine_tuning import MOMENTUM, WEIGHT_DECAY, NonFiniteLoss
-from nni_hyperfd.detection.training.losses import detection_losses
+from nni_hyperfd.detection.training.losses import Losses, detection_losses
 from nni_hyperfd.detection.training.targets import Targets, make_targets
-from nni_hyperfd.spaces.architecture import BLOCKS, STAGES
+from nni_hyperfd.spaces.architecture import BLOCKS, STAGES, Architecture
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS, GRID
 
@@ -36,6 +45,9 @@ TEMPERATURE = 10.0
 """τ of the paper."""
 ENCODING_RATE = 0.05
 """Adam's rate for the encodings. The paper's 0.002 is for thousands of steps; the budgets here have 32 to a few hundred."""
+ENCODING_STEPS = 2
+"""Steps of the weights for one of the encodings; the paper has one. What judges the encodings has to compute the largest network
+and costs more than the training of a drawn one (benchmarks/results/autohas.md)."""
 MULTIPLIERS = (0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Basis of the learning rate, times its default (the paper's, section 4)."""
 RATES = torch.tensor(MULTIPLIERS) * DEFAULT_HYPERPARAMETERS.learning_rate
@@ -47,7 +59,8 @@ Batch = tuple[Tensor, Targets]
 
 @dataclass(frozen=True)
 class Progress:
-    """How the search stands after a step: losses, and entropies as shares (1: undecided) of both kinds of encoding."""
+    """How the search stands after a step: loss on train, the last one on val, and entropies as shares (1: undecided) of both
+    kinds of encoding."""
 
     train_loss: float
     val_loss: float
@@ -61,7 +74,7 @@ class Search:
     All else trains as the default configuration does: SGD with momentum, crops, thresholds.
 
     Args:
-        detector: of the largest architecture; it is trained in place.
+        detector: of the largest architecture; its weights are where the search begins, and stay as they are.
     """
 
     def __init__(self, detector: RetinaFace, store: PixelStore, budget: Budget, seed: int) -> None:
@@ -76,8 +89,9 @@ class Search:
         self.rate = torch.zeros(len(RATES), requires_grad=True)
         self.location = torch.zeros(len(LOCATION_WEIGHTS), requires_grad=True)
         self.optimizer = torch.optim.Adam(self.encodings, lr=ENCODING_RATE)
-        self.weights: Weights = dict(self.supernet.named_parameters())
+        self.weights: Weights = {name: value.detach() for name, value in detector.named_parameters()}
         self.momentum = {name: torch.zeros_like(value) for name, value in self.weights.items()}
+        self.taken, self.val_loss = 0, math.nan
 
     @property
     def encodings(self) -> list[Tensor]:
@@ -96,40 +110,35 @@ class Search:
         return self.budget.epochs * self.budget.steps_per_epoch(len(self.store.splits["train"]))
 
     def step(self) -> Progress:
-        """Moves the weights, then the encodings.
+        """Moves the weights by what the encodings drew; one in ``ENCODING_STEPS`` times, the encodings by where the weights went.
+
+        The paper takes the step of equation 9 and that of equation 4 one after the other, on two draws; here they are the same
+        one, so that a gradient of the train batch serves for both.
 
         Raises:
             NonFiniteLoss: a loss is not finite.
         """
-        train, val = self._batch("train"), self._batch("val")
-        train_loss = self._move_weights(train)
-        val_loss = self.look_ahead_loss(train, val)
-        self.optimizer.zero_grad()
-        gradients = torch.autograd.grad(val_loss, self.encodings, allow_unused=True)
-        for encoding, gradient in zip(self.encodings, gradients):
-            encoding.grad = gradient
-        self.optimizer.step()
-        architecture = self.architecture_encodings
-        return Progress(
-            train_loss,
-            float(val_loss.detach()),
-            sum(map(entropy, architecture)) / len(architecture),
-            (entropy(self.rate) + entropy(self.location)) / 2,
-        )
-
-    def look_ahead_loss(self, train: Batch, val: Batch) -> Tensor:
-        """Loss of the val batch after one step on the train batch, both by one draw of the encodings."""
         gates = self.sampled_gates()
         rate, location = self._sampled(self.rate, RATES), self._sampled(self.location, LOCATION_WEIGHTS)
-        # What is judged must not change with what is searched: the val loss has the default weight.
-        default = torch.tensor(DEFAULT_HYPERPARAMETERS.location_weight)
-        return look_ahead(
-            self.weights,
-            self.momentum,
-            rate,
-            lambda weights: self._loss(weights, gates, train, location),
-            lambda weights: self._loss(weights, gates, val, default),
-            MOMENTUM,
+        losses, gradients = self._trained(architecture_of(gates), self._batch("train"))
+        total = losses.total(location.detach())
+        if self.taken % ENCODING_STEPS == 0:
+            weighted = gradients(losses.boxes)
+            fixed = gradients(losses.classification + losses.landmarks)
+            directions = direction(self._with_momentum(fixed), weighted, location)
+            ahead = step(self.weights, directions, rate)
+            self._move_encodings(self._val_loss(ahead, gates, self._batch("val")))
+        else:
+            directions = self._with_momentum(gradients(total))
+            ahead = step(self.weights, directions, rate)
+        self.weights, self.momentum = _constant(ahead), _constant(directions)
+        self.taken += 1
+        architecture = self.architecture_encodings
+        return Progress(
+            float(total.detach()),
+            self.val_loss,
+            sum(map(entropy, architecture)) / len(architecture),
+            (entropy(self.rate) + entropy(self.location)) / 2,
         )
 
     def sampled_gates(self) -> Gates:
@@ -156,29 +165,55 @@ class Search:
         )
         return Configuration(hyperparameters, architecture_of(gates)), found
 
-    def _move_weights(self, batch: Batch) -> float:
-        with torch.no_grad():
-            gates = self.sampled_gates()
-            rate, location = self._sampled(self.rate, RATES), self._sampled(self.location, LOCATION_WEIGHTS)
-        loss = self._loss(self.weights, gates, batch, location)
-        gradients = torch.autograd.grad(loss, list(self.weights.values()))
-        with torch.no_grad():
-            for (name, value), gradient in zip(self.weights.items(), gradients):
-                self.momentum[name].mul_(MOMENTUM).add_(gradient + WEIGHT_DECAY * value)
-            for name, moved in step(self.weights, self.momentum, rate).items():
-                self.weights[name].copy_(moved)
-        return float(loss.detach())
+    def _trained(
+        self, architecture: Architecture, batch: Batch
+    ) -> tuple[Losses, Callable[[Tensor], Weights]]:
+        """Losses of the drawn network, and what gives the gradient of a part of them in all shared weights."""
+        leaves = {name: value.requires_grad_() for name, value in _constant(self.weights).items()}
+        alone, own = sub_network({**leaves, **self._statistics()}, architecture)
+        losses = self._losses(lambda pixels: functional_call(alone.train(), own, pixels), batch)
 
-    def _loss(self, weights: Weights, gates: Gates, batch: Batch, location: Tensor) -> Tensor:
+        def gradients(loss: Tensor) -> Weights:
+            found = torch.autograd.grad(
+                loss, list(leaves.values()), retain_graph=True, materialize_grads=True
+            )
+            return dict(zip(leaves, found))
+
+        return losses, gradients
+
+    def _with_momentum(self, gradients: Weights) -> Weights:
+        """Gradients with the decay of the weights, and what earlier steps have left."""
+        return {
+            name: gradient + WEIGHT_DECAY * self.weights[name] + MOMENTUM * self.momentum[name]
+            for name, gradient in gradients.items()
+        }
+
+    def _move_encodings(self, val_loss: Tensor) -> None:
+        self.optimizer.zero_grad()
+        gradients = torch.autograd.grad(val_loss, self.encodings, allow_unused=True)
+        for encoding, gradient in zip(self.encodings, gradients):
+            encoding.grad = gradient
+        self.optimizer.step()
+        self.val_loss = float(val_loss.detach())
+
+    def _val_loss(self, weights: Weights, gates: Gates, batch: Batch) -> Tensor:
+        """What is judged must not change with what is searched: the location weight is the default."""
+        shared = {f"detector.{name}": value for name, value in {**weights, **self._statistics()}.items()}
+        losses = self._losses(lambda pixels: functional_call(self.supernet, shared, (pixels, gates)), batch)
+        return losses.total(DEFAULT_HYPERPARAMETERS.location_weight)
+
+    def _statistics(self) -> Weights:
+        """For batch normalization to write into; the search has no use for them."""
+        return {name: value.clone() for name, value in self.supernet.detector.named_buffers()}
+
+    def _losses(self, predict: Callable[[Tensor], Predictions], batch: Batch) -> Losses:
         pixels, targets = batch
-        # The statistics of a look-ahead are thrown away with its weights.
-        buffers = {name: value.clone() for name, value in self.supernet.named_buffers()}
-        predictions = functional_call(self.supernet, {**weights, **buffers}, (pixels, gates))
+        with cpu_autocast():
+            predictions = predict(pixels)
         losses = detection_losses(predictions, targets, DEFAULT_HYPERPARAMETERS.negative_ratio)
-        total = losses.total(location)
-        if not torch.isfinite(total):
+        if not all(torch.isfinite(part) for part in losses):
             raise NonFiniteLoss(losses)
-        return total
+        return losses
 
     def _batch(self, split: str) -> Batch:
         settings, size = DEFAULT_HYPERPARAMETERS, self.budget.image_size
@@ -196,6 +231,10 @@ class Search:
 
     def _relaxed(self, encoding: Tensor) -> Tensor:
         return relaxed(encoding, gumbel_noise(encoding.shape, self.generator), TEMPERATURE)
+
+
+def _constant(weights: Weights) -> Weights:
+    return {name: value.detach() for name, value in weights.items()}
 
 
 def nearest(value: float, allowed: tuple[float, ...]) -> float:

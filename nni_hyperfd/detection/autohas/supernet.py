@@ -2,13 +2,13 @@
 
 What a choice leaves out is multiplied by 0: the outer rings of a kernel, the channels past the first ones, the residual
 branch of a block past the depth. Those are remapping's rules (``network/remap.py``), so that one set of gates computes
-what a remapped network computes. A gate has a gradient although it is 0, which is what the search lives from. The price is
-that every step costs as much as one of the largest network.
+what a remapped network computes. A gate has a gradient although it is 0, which is what the search lives from; where that gradient
+is not asked for, :func:`sub_network` computes the same at the price of the small network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, cast
 
 import torch
@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nni_hyperfd.detection.network.backbone import FEATURE_STAGES, InvertedResidual
+from nni_hyperfd.detection.network.depthwise import depthwise
+from nni_hyperfd.detection.network.remap import cut
 from nni_hyperfd.detection.network.retinaface import Predictions, RetinaFace
 from nni_hyperfd.errors import SpaceError
 from nni_hyperfd.spaces.architecture import (
@@ -70,6 +72,23 @@ def architecture_of(gates: Gates) -> Architecture:
         deep = stage.depths[int(depth.argmax())]
         stages.append(tuple(BLOCKS[int(block.argmax())] for block in blocks[:deep]))
     return Architecture(tuple(stages))
+
+
+def sub_network(
+    shared: Mapping[str, Tensor], architecture: Architecture
+) -> tuple[RetinaFace, dict[str, Tensor]]:
+    """A network of the space, and the part of the shared tensors that is its own, for ``torch.func.functional_call``.
+
+    Args:
+        shared: parameters and buffers of the largest network by name.
+
+    Returns:
+        A detector of ``architecture`` without values of its own, and views of ``shared`` as remapping cuts them: what is
+        computed from them has its gradient in the shared tensors, 0 where the network has nothing.
+    """
+    with torch.device("meta"):
+        alone = RetinaFace(architecture)
+    return alone, {name: cut(shared[name], wanted.shape) for name, wanted in alone.state_dict().items()}
 
 
 class Supernet(nn.Module):
@@ -129,14 +148,13 @@ def gated_block(block: InvertedResidual, x: Tensor, opened: Tensor | None, opera
     """
     hidden = block.expand(x)
     conv, norm = block.depthwise.conv, block.depthwise.norm
-    weight = conv.weight * kernel_mask(operation)
-    hidden = F.conv2d(hidden, weight, None, conv.stride, conv.padding, 1, conv.groups)
+    hidden = depthwise(hidden, conv.weight * kernel_mask(operation), conv.stride, conv.padding)
     hidden = block.depthwise[2](norm(hidden))
     # Batch normalization is channel by channel: closing channels behind it changes nothing for those that stay.
-    hidden = hidden * width_mask(operation, x.shape[1]).view(1, -1, 1, 1)
+    hidden = hidden * width_mask(operation, x.shape[1]).to(hidden.dtype).view(1, -1, 1, 1)
     out = block.project.norm(block.project.conv(hidden))
     if opened is not None:
-        out = out * opened
+        out = out * opened.to(out.dtype)
     return x + out if block.skip else out
 
 

@@ -32,11 +32,16 @@ def average_precision(
     is an ignored one counts for neither side.
 
     Args:
-        image ``[n]``, boxes ``[n, 4]`` (corners), scores ``[n]``: detections; ties keep their order.
-        face_image ``[m]``, face_boxes ``[m, 4]``, face_ignored ``[m]`` bool: ground truth.
-        threshold: smallest IoU of a match.
+        image: ``[n]`` the image of each detection.
+        boxes: ``[n, 4]`` corners of the detections.
+        scores: ``[n]``; detections of equal scores keep their order.
+        face_image: ``[m]`` the image of each face.
+        face_boxes: ``[m, 4]`` corners of the faces.
+        face_ignored: ``[m]`` bool.
+        threshold: Smallest IoU of a match.
 
-    Returns: AP in 0..1; 0 where there is no valid face or no detection.
+    Returns:
+        AP in 0..1; 0 where there is no valid face or no detection.
     """
     total = int(np.count_nonzero(~face_ignored))
     if total == 0 or len(scores) == 0:
@@ -84,7 +89,8 @@ def curve(found: Matched, total: int, copies: Integers | None = None) -> tuple[R
     """Recall and interpolated precision ``[n]`` each, after each detection.
 
     Args:
-        total: valid faces, at least one.
+        found: Of n detections.
+        total: Valid faces, at least one.
         copies: ``[n]``, how often each detection of ``found`` counts, its image being there so many times; None: once.
     """
     weight = np.ones(len(found.order), np.int64) if copies is None else copies

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nni_hyperfd.detection.evaluation.average_precision import area
-from nni_hyperfd.detection.evaluation.detections import Detections, GroundTruth, match
+from nni_hyperfd.detection.evaluation.detections import Detections, GroundTruth, matched_at_50
 
 DRAWS = 1000
 LEVEL = 0.95
 
 
-class Interval(NamedTuple):
+class APInterval(NamedTuple):
     """Ends of an interval of AP, 0..1."""
 
     low: float
@@ -28,7 +28,7 @@ def ap_interval(
     draws: int = DRAWS,
     level: float = LEVEL,
     seed: int = 0,
-) -> Interval:
+) -> APInterval:
     """Percentile interval of AP@50 at ``level``.
 
     ``images`` pictures are drawn with replacement, ``draws`` times, and each draw has its AP. Faces of one picture stay together,
@@ -37,14 +37,14 @@ def ap_interval(
     """
     aps = drawn_aps(detections, truth, images, draws, np.random.default_rng(seed))
     low, high = np.quantile(aps, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
+    return APInterval(float(low), float(high))
 
 
 def drawn_aps(
     detections: Detections, truth: GroundTruth, images: int, draws: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """AP@50 of each draw, ``[draws]``; 0 where no face was drawn that counts."""
-    found = match(detections, truth)
+    found = matched_at_50(detections, truth)
     image = detections.image[found.order]
     faces = np.bincount(truth.image[~truth.ignored], minlength=images)
     aps = np.zeros(draws)

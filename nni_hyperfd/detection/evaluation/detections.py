@@ -29,8 +29,13 @@ LONGEST_SHAPE = 8
 
 @dataclass(frozen=True)
 class Batch:
-    """images ``[B, 3, H, W]`` uint8, scaled and padded; rows ``[B]``: positions in the evaluated split;
-    size ``[B, 2]``: (height, width) of the scaled image without padding."""
+    """Images of about one size.
+
+    Args:
+        images: ``[B, 3, H, W]`` uint8, scaled and padded.
+        rows: ``[B]`` positions in the evaluated split.
+        size: ``[B, 2]`` (height, width) of the scaled image without padding.
+    """
 
     images: Tensor
     rows: Tensor
@@ -42,8 +47,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Detections:
-    """image ``[n]``: position in the evaluated split; boxes ``[n, 4]``: corners in pixels at evaluation scale;
-    scores ``[n]`` in 0..1."""
+    """What a detector finds in a split.
+
+    Args:
+        image: ``[n]`` position in the evaluated split.
+        boxes: ``[n, 4]`` corners in pixels at evaluation scale.
+        scores: ``[n]`` in 0..1.
+    """
 
     image: np.ndarray
     boxes: np.ndarray
@@ -146,7 +156,7 @@ def gathered(parts: list[tuple[Tensor, Tensor, Tensor]]) -> Detections:
     return Detections(image.astype(np.int64), boxes, scores)
 
 
-def match(detections: Detections, truth: GroundTruth) -> Matched:
+def matched_at_50(detections: Detections, truth: GroundTruth) -> Matched:
     """Which detections of one split are right at IoU 0.5."""
     return matched(
         detections.image, detections.boxes, detections.scores, truth.image, truth.boxes, truth.ignored

@@ -39,7 +39,7 @@ SCALES = (1.0, 1.5, 2.0)
 
 
 @dataclass(frozen=True)
-class Kind:
+class DetectorKind:
     """How to feed one kind of detector and how to read its outputs."""
 
     prepare: Callable[[Tensor], Tensor]
@@ -64,18 +64,18 @@ def _from_centerface(outputs: list[Tensor], height: int, width: int) -> tuple[Te
     return heat.flatten(1), boxes.flatten(2).transpose(1, 2)
 
 
-OWN = Kind(lambda pixels: pixels.float(), lambda outputs, height, width: (outputs[0], outputs[1]))
-RETINAFACE = Kind(
+OWN = DetectorKind(lambda pixels: pixels.float(), lambda outputs, height, width: (outputs[0], outputs[1]))
+RETINAFACE = DetectorKind(
     lambda pixels: pixels.flip(1).float() - torch.tensor(RETINAFACE_MEAN).view(3, 1, 1), _from_retinaface
 )
-CENTERFACE = Kind(lambda pixels: pixels.float(), _from_centerface)
+CENTERFACE = DetectorKind(lambda pixels: pixels.float(), _from_centerface)
 
 
 class ForeignDetector:
     """The detector in the content of an ONNX file, on one thread.
 
     Raises:
-        DataError: the packages ``onnx`` and ``onnxruntime`` are absent, it is no ONNX model, or none of the kinds.
+        DataError: The packages ``onnx`` and ``onnxruntime`` are absent, it is no ONNX model, or none of the kinds.
     """
 
     def __init__(self, name: str, content: bytes) -> None:
@@ -95,7 +95,7 @@ class ForeignDetector:
             ) from error
         return cls(str(path), content)
 
-    def _recognize(self) -> tuple[Kind, list[int]]:
+    def _recognize(self) -> tuple[DetectorKind, list[int]]:
         """The kind whose outputs have these shapes, and the positions of its outputs in our order."""
         height, width = PROBE
         try:
@@ -108,7 +108,7 @@ class ForeignDetector:
             ) from error
         anchors = sum(anchors_per_level(height, width))
         cells = (height // CENTERFACE_STRIDE, width // CENTERFACE_STRIDE)
-        known: tuple[tuple[Kind, list[tuple[int, ...]]], ...] = (
+        known: tuple[tuple[DetectorKind, list[tuple[int, ...]]], ...] = (
             (OWN, [(1, anchors), (1, anchors, 4), (1, anchors, 10)]),
             (RETINAFACE, [(1, anchors, 2), (1, anchors, 4), (1, anchors, 10)]),
             (CENTERFACE, [(1, 1, *cells), (1, 2, *cells), (1, 2, *cells), (1, 10, *cells)]),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nni_hyperfd.detection.evaluation.average_precision import curve
-from nni_hyperfd.detection.evaluation.detections import Detections, GroundTruth, ap50, match
+from nni_hyperfd.detection.evaluation.detections import Detections, GroundTruth, ap50, matched_at_50
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.files import write_file
 
@@ -54,7 +54,7 @@ class HeldOut:
         """Corners (recall, interpolated precision) of the steps under which AP is the area; none where nothing was found."""
         if not self.faces:
             return []
-        recall, precision = curve(match(self.found, self.truth), self.faces)
+        recall, precision = curve(matched_at_50(self.found, self.truth), self.faces)
         before = np.concatenate([[0.0], recall[:-1]])
         rises = recall > before
         corners = np.stack([before, precision, recall, precision], axis=1)[rises]
@@ -81,7 +81,7 @@ def marks_by_image(split: HeldOut, least_score: float) -> list[ImageMarks]:
     """Marks of every image, of detections with at least ``least_score``."""
     chosen = np.flatnonzero(split.found.scores >= least_score)
     sure = Detections(split.found.image[chosen], split.found.boxes[chosen], split.found.scores[chosen])
-    known = match(sure, split.truth)
+    known = matched_at_50(sure, split.truth)
     right, wrong = np.zeros(len(chosen), bool), np.zeros(len(chosen), bool)
     right[known.order], wrong[known.order] = known.right, known.wrong
     faces = np.bincount(split.truth.image[~split.truth.ignored], minlength=len(split.names))
@@ -107,7 +107,7 @@ def save_held_out(path: Path, splits: Mapping[str, HeldOut]) -> None:
     """Write ``splits`` to a compressed npz file, without pickle; a reader never sees half of it.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: The disk refuses.
     """
     arrays: dict[str, NDArray[np.generic]] = {"format": np.array(FORMAT)}
     for name, split in splits.items():
@@ -130,7 +130,7 @@ def read_held_out(path: Path) -> dict[str, HeldOut]:
     """What :func:`save_held_out` wrote.
 
     Raises:
-        DataError: the file cannot be read, is damaged, or was written by another version.
+        DataError: The file cannot be read, is damaged, or was written by another version.
     """
     try:
         with np.load(path, allow_pickle=False) as file:

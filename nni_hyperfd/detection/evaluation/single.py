@@ -18,9 +18,9 @@ def find_faces(
     """Faces of one picture, scaled and suppressed as in evaluation, the surest first.
 
     Args:
-        model: a detector on the CPU.
+        model: A detector on the CPU.
         pixels: ``[h, w, 3]`` RGB.
-        evaluation_size: short side, in pixels, at which the network looks at the picture.
+        evaluation_size: Short side, in pixels, at which the network looks at the picture.
 
     Returns: boxes ``[n, 4]`` (corners, in pixels of ``pixels``) and scores ``[n]`` in 0..1.
     """

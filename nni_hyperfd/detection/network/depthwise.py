@@ -7,7 +7,7 @@ gradient of 5×5 and 7×7 weights several times. Those two are computed in float
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,9 +25,14 @@ class Depthwise(nn.Conv2d):
         super().__init__(channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False)
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-            return super().forward(input)
-        return _Mixed.apply(input.to(torch.get_autocast_dtype("cpu")), self.weight, self.stride, self.padding)
+        return depthwise(input, self.weight, self.stride, self.padding)
+
+
+def depthwise(x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...] | str) -> Tensor:
+    """``[B, C, H, W]`` by ``weight`` ``[C, 1, k, k]``, as :class:`Depthwise` does it; ``weight`` may depend on other tensors."""
+    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return F.conv2d(x, weight, None, stride, padding, 1, x.shape[1])
+    return cast(Tensor, _Mixed.apply(x.to(torch.get_autocast_dtype("cpu")), weight, stride, padding))
 
 
 class _Mixed(torch.autograd.Function):

@@ -22,8 +22,11 @@ OUTPUTS = ("scores", "boxes", "landmarks")
 
 
 class Decoded(nn.Module):
-    """A detector whose outputs need no anchors: scores ``[B, A]`` in 0..1, boxes ``[B, A, 4]`` (corners) and landmarks
-    ``[B, A, 10]`` (x, y alternating) in pixels. Overlapping boxes are left to a non-maximum suppression outside."""
+    """A detector whose outputs need no anchors.
+
+    They are scores ``[B, A]`` in 0..1, boxes ``[B, A, 4]`` (corners) and landmarks ``[B, A, 10]`` (x, y alternating) in
+    pixels. Overlapping boxes are left to a non-maximum suppression outside.
+    """
 
     def __init__(self, model: RetinaFace) -> None:
         super().__init__()
@@ -53,8 +56,8 @@ def export_onnx(model: RetinaFace, path: Path) -> None:
     the outputs are those of :class:`Decoded`.
 
     Raises:
-        DataError: where the disk refuses.
-        TrainingError: where this torch cannot export.
+        DataError: Where the disk refuses.
+        TrainingError: Where this torch cannot export.
     """
     whole = Decoded(deepcopy(model).cpu().float().eval())
     content = io.BytesIO()
@@ -106,7 +109,7 @@ def onnx_difference(model: RetinaFace, path: Path) -> Difference:
     """Runs the file ``path`` beside ``model`` on noise of several shapes.
 
     Raises:
-        TrainingError: the package ``onnxruntime`` is absent, or the file cannot be run.
+        TrainingError: The package ``onnxruntime`` is absent, or the file cannot be run.
     """
     try:
         import onnxruntime

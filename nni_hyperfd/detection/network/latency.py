@@ -42,8 +42,8 @@ class Latency:
     """Milliseconds of all parts of a network.
 
     Args:
-        device: in words, with what else the numbers depend on.
-        milliseconds: a network takes the sum.
+        device: In words, with what else the numbers depend on.
+        milliseconds: A network takes the sum.
     """
 
     device: str
@@ -75,7 +75,8 @@ def measure(device: torch.device, timed: Timer) -> PartCosts:
     """Milliseconds of every part on a device.
 
     Args:
-        timed: how long a call takes, in milliseconds.
+        device: On which the networks will run.
+        timed: How long a call takes, in milliseconds.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,16 +11,18 @@ from nni_hyperfd.detection.network.retinaface import RetinaFace
 from nni_hyperfd.spaces.architecture import Architecture
 
 
+def cut(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """The part of ``tensor`` that remapping keeps, a view of ``shape``: the first channels, and the center of kernels."""
+    for axis, (have, want) in enumerate(zip(tensor.shape, shape)):
+        tensor = tensor.narrow(axis, (have - want) // 2 if axis >= 2 else 0, want)
+    return tensor
+
+
 def fit(source: Tensor, shape: torch.Size) -> Tensor:
     """``source`` cut or zero-padded to ``shape``: the first channels, and the center of kernels."""
+    shared = [min(have, want) for have, want in zip(source.shape, shape)]
     out = torch.zeros(shape, dtype=source.dtype)
-    into, outof = [], []
-    for axis, (have, want) in enumerate(zip(source.shape, shape)):
-        shared = min(have, want)
-        centered = axis >= 2
-        outof.append(slice((have - shared) // 2 * centered, (have - shared) // 2 * centered + shared))
-        into.append(slice((want - shared) // 2 * centered, (want - shared) // 2 * centered + shared))
-    out[tuple(into)] = source[tuple(outof)]
+    cut(out, shared).copy_(cut(source, shared))
     return out
 
 

@@ -36,7 +36,7 @@ def base_id() -> str:
     """Short hash of the standard base, whose features the ranker knows; features of another base do not mix with it.
 
     Raises:
-        DataError: the package was installed without it.
+        DataError: The package was installed without it.
     """
     path = base_path("standard")
     try:
@@ -72,7 +72,7 @@ def load_detector(path: Path) -> RetinaFace:
     """Reads what :func:`save_detector` wrote.
 
     Raises:
-        DataError: if the file is missing, is not such a file, or does not fit its architecture.
+        DataError: If the file is missing, is not such a file, or does not fit its architecture.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -94,7 +94,7 @@ def read_notes(path: Path) -> dict[str, str]:
     """The notes that :func:`save_detector` was given.
 
     Raises:
-        DataError: if the file is missing or is no safetensors file.
+        DataError: If the file is missing or is no safetensors file.
     """
     try:
         with safe_open(path, framework="pt") as file:

@@ -199,6 +199,10 @@ class CUDAEngine:
         self.settings.location_weight.fill_(hyperparameters.location_weight)
         self.settings.negative_ratio.fill_(hyperparameters.negative_ratio)
 
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        return self.optimizers[self.hyperparameters.optimizer]
+
     def _queue(self) -> AbstractContextManager[object]:
         """Work within goes to the engine's stream, behind all that the caller has queued elsewhere (new weights)."""
         if self.stream is None:

@@ -71,9 +71,11 @@ def find_candidates(
     counts overlaps it as much.
 
     Args:
-        faces: of B crops; anchors: ``[A, 4]`` of :func:`anchors.priors`.
-        levels: number of anchors on each pyramid level.
-        counts: positives by level and aspect ratio, as :data:`hyperparameters.COUNT_KEYS`.
+        faces: Of B crops.
+        anchors: ``[A, 4]`` of :func:`anchors.priors`.
+        levels: Number of anchors on each pyramid level.
+        counts: Positives by level and aspect ratio, as :data:`hyperparameters.COUNT_KEYS`.
+        negative: Least IoU with an ignored region at which an anchor is ignored.
     """
     boxes, device = faces.boxes, anchors.device
     image, row = (faces.valid & ~faces.ignored).nonzero(as_tuple=True)
@@ -108,7 +110,10 @@ def combined_losses(
     -ln IoU of the predicted box.
 
     Args:
-        boxes: ``[B, G, 4]`` corners of the faces; anchors ``[A, 4]``.
+        predictions: Of B crops.
+        candidates: Of these, N pairs in all.
+        boxes: ``[B, G, 4]`` corners of the faces.
+        anchors: ``[A, 4]``.
     """
     with torch.no_grad():
         image, anchor = candidates.image[candidates.face], candidates.anchor

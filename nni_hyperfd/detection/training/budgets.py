@@ -37,6 +37,11 @@ class Budget:
         """What the learning rate of an epoch, counted from 1, is multiplied with."""
         return min(1.0, 2 * (1 - epoch / (self.epochs + 1))) if self.anneal else 1.0
 
+    @property
+    def validations(self) -> int:
+        """Of a training that does not end early."""
+        return self.epochs // self.validate_every
+
     def steps_per_epoch(self, train_images: int) -> int:
         """Optimizer steps of one epoch; at least one."""
         return max(1, (self.epoch_images or train_images) // self.batch_size)
@@ -49,10 +54,9 @@ BUDGETS = {
         # All six epochs are trained: the rate falls by plan, not by a val split that is small and noisy.
         Budget("short", 256, 320, 6, 384, 1, 6, 6, batch_size=16, anneal=True),
         Budget("smoke", 128, 160, 4, 128, 1, 2, 4, batch_size=16),
-        # For lookup tables: thousands of trials, whose differences must not be those of their last few batches.
-        Budget("table", 96, 128, 6, 64, 6, 2, 4, anneal=True),
-        # Tables with learning curves: no rate looks at the end, so that the first epochs of a long training are a short one.
-        Budget("curves", 96, 128, 6, 64, 1, 6, 6),
+        # For lookup tables: `short` in little, with its number of epochs and its plan of rates. The rate is the same over the first
+        # half of the epochs, so a trial that is looked at early is the beginning of the whole training.
+        Budget("table", 128, 192, 6, 128, 1, 6, 6, batch_size=16, anneal=True),
     )
 }
 

@@ -39,6 +39,8 @@ def distillation_losses(student: Predictions, teacher: Predictions, label: Tenso
     Boxes of annotated faces are the annotation's.
 
     Args:
+        student: For B images.
+        teacher: For the same images; it learns nothing.
         label: ``[B, A]``, what the annotation says of every anchor.
     """
     logit, target = face_logit(student), torch.sigmoid(face_logit(teacher))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,6 +27,7 @@ from nni_hyperfd.detection.network.precision import cpu_autocast
 from nni_hyperfd.detection.network.retinaface import RetinaFace
 from nni_hyperfd.detection.training.augment import CropPlan, crop_faces, crop_pixels, plan_crops, recolor
 from nni_hyperfd.detection.training.budgets import Budget
+from nni_hyperfd.detection.training.checkpoint import Stopped, draws_of, optimizer_tensors, restore_optimizer
 from nni_hyperfd.detection.training.losses import Losses, detection_losses
 from nni_hyperfd.detection.training.memory import keep_freed_memory
 from nni_hyperfd.detection.training.targets import make_targets
@@ -40,8 +41,11 @@ RATE_DECAY = 0.1
 
 @dataclass(frozen=True)
 class Validation:
-    """One point of the learning curve: epochs trained, AP@50 on the val split, whether it is the best so far, and the
-    mean training losses since the last point."""
+    """One point of the learning curve.
+
+    It says epochs trained, AP@50 on the val split, whether it is the best so far, and the mean training losses since the last
+    point.
+    """
 
     epoch: int
     ap: float
@@ -70,12 +74,19 @@ class TrialOutcome(Candidate):
 
 
 class Engine(Protocol):
-    """A detector with its optimizer on some device; ``image_size`` is the side of its training crops, ``faces_without`` how
-    many faces in its crops dynamic assignment found no anchor for."""
+    """A detector with its optimizer on some device.
+
+    ``image_size`` is the side of its training crops, ``faces_without`` how many faces in its crops dynamic assignment found no
+    anchor for.
+    """
 
     model: RetinaFace
     image_size: int
     faces_without: int
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Of the weights, as the next step finds it."""
 
     def train(self, plan: CropPlan, rate: float) -> Losses:
         """Takes one optimizer step per batch of ``plan``; returns the mean losses, which may be non-finite."""
@@ -115,7 +126,11 @@ class CPUEngine:
         self.model = model.to(memory_format=torch.channels_last).train()
         self.store, self.hyperparameters, self.budget = store, hyperparameters, budget
         self.image_size, self.on_step, self.faces_without = budget.image_size, on_step, 0
-        self.optimizer = make_optimizer(self.model, hyperparameters)
+        self._optimizer = make_optimizer(self.model, hyperparameters)
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        return self._optimizer
 
     def train(self, plan: CropPlan, rate: float) -> Losses:
         for group in self.optimizer.param_groups:
@@ -169,30 +184,48 @@ def fine_tune(
     budget: Budget,
     seed: int,
     on_validation: Callable[[Validation, Engine], None] | None = None,
+    begun: Stopped | None = None,
+    stop: int | None = None,
+    on_stop: Callable[[Stopped], None] | None = None,
 ) -> TrialOutcome:
     """Trains until the budget's end, keeps the weights that are best on val, and evaluates those on test.
 
     The learning rate falls tenfold after ``budget.patience`` validations without gain; training ends after
-    ``budget.stop_after`` of them (HyperFD supplement B.1). The same seed on the same machine gives the same AP.
+    ``budget.stop_after`` of them (HyperFD supplement B.1). The same seed on the same machine gives the same AP, whether or not the
+    training stopped on its way: the plan of rates is that of the whole training.
 
     Args:
-        engine: holds the start weights, on the device of choice.
-        on_validation: called after every validation, while the engine holds the validated weights.
+        engine: Holds the start weights, on the device of choice.
+        store: The data set's pixels.
+        hyperparameters: How to train.
+        budget: How long, on which sizes.
+        seed: Of the order of the images and their crops.
+        on_validation: Called after every validation, while the engine holds the validated weights.
+        begun: Where an earlier trial stopped; the curve begins with its.
+        stop: The epoch to stop at, at a validation; None for the budget's end.
+        on_stop: Is handed what another trial needs to go on.
 
     Raises:
-        DataError: the val or test split has no face that counts, so that its AP@50 would be 0 whatever is trained.
-        NonFiniteLoss: if a loss is not finite.
+        DataError: The val or test split has no face that counts, so that its AP@50 would be 0 whatever is trained; or ``begun`` is not of
+            such a training.
+        NonFiniteLoss: If a loss is not finite.
     """
     started = time.monotonic()
     rng = np.random.default_rng(seed)
     train, rate = store.splits["train"], hyperparameters.learning_rate
     samples = budget.steps_per_epoch(len(train)) * budget.batch_size
     truth = heldout_truth(store, budget)
-    best, state, val_detections = -1.0, engine.state(), None
+    epoch, best, stale, val_detections = 0, -1.0, 0, None
     curve: list[Validation] = []
+    if begun is not None:
+        _take_up(engine, begun)
+        rng.bit_generator.state = dict(begun.draws)
+        epoch, rate, best, stale = begun.epoch, begun.rate, begun.best, begun.stale
+        curve = [Validation(e, ap, up, _losses(parts)) for e, ap, up, parts in begun.curve]
+    state = engine.state() if begun is None else dict(begun.kept)
     since: list[Losses] = []
-    stale = 0
-    for epoch in range(1, budget.epochs + 1):
+    while epoch < (stop or budget.epochs) and stale < budget.stop_after:
+        epoch += 1
         plan = plan_crops(store, train, samples, hyperparameters.min_crop_ratio, rng)
         since.append(engine.train(plan, rate * budget.rate_factor(epoch)))
         if not all(bool(torch.isfinite(part)) for part in since[-1]):
@@ -210,13 +243,43 @@ def fine_tune(
             stale += 1
         if on_validation:
             on_validation(curve[-1], engine)
-        if stale >= budget.stop_after:
-            break
         if stale and stale % budget.patience == 0:
             rate *= RATE_DECAY
+    if on_stop:
+        on_stop(
+            Stopped(
+                epoch,
+                rate,
+                stale,
+                best,
+                tuple((each.epoch, each.ap, each.improved, _numbers(each.losses)) for each in curve),
+                draws_of(rng),
+                engine.faces_without,
+                engine.state(),
+                state,
+                optimizer_tensors(engine.optimizer),
+            )
+        )
     engine.model.load_state_dict(state)
     reached = _candidate(engine, store, truth, val_detections or engine.detect("val"))
     return TrialOutcome(**vars(reached), curve=tuple(curve), seconds=time.monotonic() - started)
+
+
+def _take_up(engine: Engine, begun: Stopped) -> None:
+    try:
+        engine.model.load_state_dict(dict(begun.weights))
+    except RuntimeError as error:
+        raise DataError(f"a checkpoint's weights do not fit this network ({error})") from error
+    restore_optimizer(engine.optimizer, begun.optimizer)
+    engine.faces_without = begun.faces_without
+
+
+def _losses(parts: Sequence[float]) -> Losses:
+    return Losses(*map(torch.tensor, parts))
+
+
+def _numbers(losses: Losses) -> tuple[float, ...]:
+    return tuple(float(part) for part in losses)
 
 
 def start_candidate(engine: Engine, store: PixelStore, budget: Budget) -> Candidate:
@@ -225,7 +288,7 @@ def start_candidate(engine: Engine, store: PixelStore, budget: Budget) -> Candid
     It costs one pass over the val and the test split, so a lookup table, which asks what training gives, leaves it out.
 
     Raises:
-        DataError: as :func:`fine_tune`.
+        DataError: As :func:`fine_tune`.
     """
     return _candidate(engine, store, heldout_truth(store, budget), engine.detect("val"))
 
@@ -239,7 +302,7 @@ def heldout_truth(store: PixelStore, budget: Budget) -> dict[str, GroundTruth]:
     """Faces of the val and the test split.
 
     Raises:
-        DataError: one of them has no face that counts, so that its AP@50 would be 0 whatever is trained.
+        DataError: One of them has no face that counts, so that its AP@50 would be 0 whatever is trained.
     """
     truth = {
         split: ground_truth(store, store.splits[split], budget.evaluation_size) for split in ("val", "test")

@@ -96,7 +96,8 @@ def inherit_backbone(model: RetinaFace, source: Sequence[FoldedConv], images: Te
     """Fills the backbone of ``model``, a MobileNetV2 of half width, from the 51 convolutions of one of full width.
 
     Args:
-        source: in their order, for RGB in 0..255, ReLU after each that is not a projection.
+        model: Changed in place.
+        source: In their order, for RGB in 0..255, ReLU after each that is not a projection.
         images: ``[B, 3, H, W]`` uint8, any that look like those to train on.
     """
     if model.architecture != mobilenet_v2():
@@ -181,8 +182,9 @@ def inherit_neck(
     source lacks keep their random weights and begin quietly.
 
     Args:
-        source: convolutions by our names: ``merge.0``, ``contexts.2.near``, ``heads.1``, ...
-        laterals: outputs of the source's lateral convolutions on ``images``, ``[B, 64, H / s, W / s]`` each.
+        model: Changed in place; its backbone is already what it shall be.
+        source: Convolutions by our names: ``merge.0``, ``contexts.2.near``, ``heads.1``, ...
+        laterals: Outputs of the source's lateral convolutions on ``images``, ``[B, 64, H / s, W / s]`` each.
         images: ``[B, 3, H, W]`` uint8.
     """
     maps = model.backbone((images.float() - PIXEL_MEAN) / PIXEL_SCALE)

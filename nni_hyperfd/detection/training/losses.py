@@ -32,7 +32,9 @@ def mined_classification(logits: Tensor, label: Tensor, negative_ratio: Tensor |
     ranking by the one is ranking by the other.
 
     Args:
-        logits: ``[B, A, 2]``; label: ``[B, A]``.
+        logits: ``[B, A, 2]``.
+        label: ``[B, A]`` (see :mod:`~nni_hyperfd.detection.anchors`).
+        negative_ratio: Negatives for each positive, a scalar or 0-dim tensor.
     """
     difference = logits[..., 1] - logits[..., 0]
     positive = label == POSITIVE

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -98,13 +98,11 @@ class Schedule:
         return self.layouts[rng.choice(len(share), p=share / share.sum())]
 
 
-class Lesson(Protocol):
-    """What a teacher makes of a batch: outputs per anchor, and maps like the student's lateral ones."""
+class Lesson(NamedTuple):
+    """What a teacher makes of a batch: outputs per anchor, and maps ``[B, 64, H / s, W / s]`` like the student's lateral ones."""
 
-    @property
-    def predictions(self) -> Predictions: ...
-    @property
-    def laterals(self) -> list[Tensor]: ...
+    predictions: Predictions
+    laterals: list[Tensor]
 
 
 Teacher = Callable[[Tensor], Lesson]
@@ -120,7 +118,11 @@ def plan_faces(
     last one is shown as large as may be; no crop is larger than its image's short side.
 
     Args:
-        side: of the crops once they are scaled, pixels.
+        store: The pictures and their faces.
+        indices: ``[N]`` the pictures that may be drawn.
+        samples: Number of crops.
+        side: Of the crops once they are scaled, pixels.
+        rng: Of the draws.
     """
     usable = (store.faces.valid & ~store.faces.ignored)[indices]
     counts = usable.sum(1).numpy()
@@ -216,10 +218,11 @@ class Pretraining:
         """Takes all steps; an interrupted call goes on from ``checkpoint``. Returns the averaged weights.
 
         Args:
-            on_step: called with the number of steps taken and the parts of the loss.
+            checkpoint: File that is written now and then, and read where it is there.
+            on_step: Called with the number of steps taken and the parts of the loss.
 
         Raises:
-            NonFiniteLoss: if a loss is not finite.
+            NonFiniteLoss: If a loss is not finite.
         """
         if checkpoint.exists():
             self._restore(checkpoint)

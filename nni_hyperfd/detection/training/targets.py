@@ -15,9 +15,14 @@ from nni_hyperfd.spaces.hyperparameters import HyperParameters
 
 @dataclass(frozen=True)
 class Targets:
-    """label ``[T, A]`` int8 (see :mod:`anchors`); boxes ``[T, A, 4]`` and landmarks ``[T, A, 10]`` encoded,
-    NaN landmarks where the face has none; values under non-positive anchors mean nothing.
-    faces_without: faces that no anchor could be given to, of dynamic assignment."""
+    """What the network is to answer at each anchor; values under non-positive anchors mean nothing.
+
+    Args:
+        label: ``[T, A]`` int8 (see :mod:`anchors`).
+        boxes: ``[T, A, 4]`` encoded.
+        landmarks: ``[T, A, 10]`` encoded, NaN where the face has none.
+        faces_without: Faces that no anchor could be given to, of dynamic assignment.
+    """
 
     label: Tensor
     boxes: Tensor

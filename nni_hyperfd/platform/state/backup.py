@@ -61,9 +61,9 @@ def restore(file: Path, location: str | Path, force: bool = False) -> None:
     """Make the platform at ``location`` what it was when ``file`` was written; all of it or nothing.
 
     Args:
-        file: of :func:`backup`, of this release or an older one; it is not changed.
-        location: a folder or a database URL.
-        force: replace a state that is there. Processes that have it open must be started again.
+        file: Of :func:`backup`, of this release or an older one; it is not changed.
+        location: A folder or a database URL.
+        force: Replace a state that is there. Processes that have it open must be started again.
 
     Raises:
         PlatformError: The file is not what was written, or there is a state already.

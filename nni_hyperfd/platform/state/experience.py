@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from nni_hyperfd.errors import PlatformError, UnknownTaskError, UpdateLostError
-from nni_hyperfd.platform.state.records import Counts, NewTask, TaskRecord, Trial
+from nni_hyperfd.platform.state.records import Counts, NewTask, StoredTrial, TaskRecord
 from nni_hyperfd.platform.state.schema import LOCAL, FeatureRow, TaskRow, TrialRow, VersionRow, now
 from nni_hyperfd.platform.state.transactions import Transactions
 
@@ -86,7 +86,7 @@ class TuningExperience(Transactions):
         with self.reading() as session:
             return list(session.execute(query).scalars())
 
-    def record(self, trial: Trial) -> str:
+    def record(self, trial: StoredTrial) -> str:
         """Keep a trial; returns ``stored``, ``known`` or ``replaced`` (a failure that got a result after all).
 
         Raises:
@@ -102,10 +102,9 @@ class TuningExperience(Transactions):
             f"the trial {trial.trial_key} of task {trial.task_id} could not be kept; send it again"
         )
 
-    def results(self, task_id: str, most: int | None = None) -> list[Trial]:
+    def results(self, task_id: str, most: int | None = None) -> list[StoredTrial]:
         """Usable experience of one task in the order in which it came; ``most`` of it, evenly over its course, where there is more."""
         query = select(TrialRow.id).where(TrialRow.task_id == task_id, TrialRow.ap.is_not(None))
-        names = list(Trial.__dataclass_fields__)
         with self.reading() as session:
             ids = list(session.execute(query.order_by(TrialRow.id)).scalars())
             if most is not None and len(ids) > most:
@@ -114,17 +113,16 @@ class TuningExperience(Transactions):
             else:
                 chosen = select(TrialRow).where(TrialRow.task_id == task_id, TrialRow.ap.is_not(None))
             rows = session.execute(chosen.order_by(TrialRow.id)).scalars()
-            return [Trial(**{name: getattr(row, name) for name in names}) for row in rows]
+            return [_trial(row) for row in rows]
 
-    def trials(self, task_id: str | None = None) -> list[Trial]:
+    def trials(self, task_id: str | None = None) -> list[StoredTrial]:
         """Experience of one task, or of all, in the order in which it came."""
         query = select(TrialRow).order_by(TrialRow.id)
         if task_id is not None:
             query = query.where(TrialRow.task_id == task_id)
-        names = list(Trial.__dataclass_fields__)
         with self.reading() as session:
             rows = session.execute(query).scalars()
-            return [Trial(**{name: getattr(row, name) for name in names}) for row in rows]
+            return [_trial(row) for row in rows]
 
     def best_aps(self) -> dict[str, float]:
         """Highest AP@50 on val of each task that has a result, by the task's id."""
@@ -174,17 +172,18 @@ class TuningExperience(Transactions):
         with self.writing() as session:
             task = task_row(session, task_id, lock=True)
             if task.status == "open":
-                statuses = (
-                    session.execute(select(TrialRow.status).where(TrialRow.task_id == task_id))
-                    .scalars()
-                    .all()
-                )
+                found = session.execute(select(TrialRow.status).where(TrialRow.task_id == task_id))
+                statuses = list(found.scalars())
                 if "ok" in statuses:
                     raise UpdateLostError(
                         "a result came in while the experiment was closed; begin the update again"
                     )
                 task.status, task.finished = "closed", now()
-                task.version_before, task.trials_used, task.trials_failed = version, 0, len(statuses)
+                task.version_before, task.trials_used, task.trials_failed = (
+                    version,
+                    0,
+                    statuses.count("failed"),
+                )
                 session.flush()
             return task_record(task)
 
@@ -224,13 +223,19 @@ def task_record(row: TaskRow) -> TaskRecord:
     )
 
 
-def _record(session: Session, trial: Trial) -> str:
+def _trial(row: TrialRow) -> StoredTrial:
+    values = {name: getattr(row, name) for name in StoredTrial.__dataclass_fields__}
+    return StoredTrial(**values | {"curve": tuple((share, ap) for share, ap in row.curve or ())})
+
+
+def _record(session: Session, trial: StoredTrial) -> str:
     task = task_row(session, trial.task_id, lock=True)
     row = session.execute(
         select(TrialRow).where(TrialRow.task_id == trial.task_id, TrialRow.trial_key == trial.trial_key)
     ).scalar_one_or_none()
-    values = {name: getattr(trial, name) for name in Trial.__dataclass_fields__}
+    values = {name: getattr(trial, name) for name in StoredTrial.__dataclass_fields__}
     values["parameters"] = dict(trial.parameters)
+    values["curve"] = [list(point) for point in trial.curve] or None
     if row is not None and row.parameters != values["parameters"]:
         raise PlatformError(
             f"trial {trial.trial_key} of experiment {task.experiment_id} is known with another configuration; "

@@ -46,6 +46,11 @@ def own_encoders_and_queue(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
+def curves(connection: Connection) -> None:
+    """3 -> 4: a row of experience may have a learning curve."""
+    connection.exec_driver_sql("ALTER TABLE experience ADD COLUMN curve JSON")
+
+
 _POSTGRESQL_1 = (
     "ALTER TABLE tasks ADD COLUMN customer VARCHAR(64) NOT NULL DEFAULT 'local' REFERENCES customers (name)",
     "ALTER TABLE tasks ALTER COLUMN customer DROP DEFAULT",

@@ -24,11 +24,11 @@ class Keeping:
     """How much is kept.
 
     Args:
-        versions: published rankers, the newest ones. Version 0, by which later ones may be judged, is kept besides.
-        held: of the versions that the guard held back, and that may still be published, the newest ones.
-        open_versions: rankers beside these that experiments still under way were begun with, the newest ones.
-        tasks: finished tasks from which updates learn again, the newest ones.
-        spaces: customers' own search spaces whose encoder is kept, those learnt from last.
+        versions: Published rankers, the newest ones. Version 0, by which later ones may be judged, is kept besides.
+        held: Of the versions that the guard held back, and that may still be published, the newest ones.
+        open_versions: Rankers beside these that experiments still under way were begun with, the newest ones.
+        tasks: Finished tasks from which updates learn again, the newest ones.
+        spaces: Customers' own search spaces whose encoder is kept, those learnt from last.
     """
 
     versions: int = 16
@@ -51,9 +51,9 @@ def prune(store: Store, keeping: Keeping | None = None, at_once: int | None = No
     """Let go of what need not be kept.
 
     Args:
-        store: a platform, which may be at work.
-        keeping: how much is kept.
-        at_once: of each kind no more than so many go, the oldest ones first; all by default.
+        store: A platform, which may be at work.
+        keeping: How much is kept.
+        at_once: Of each kind no more than so many go, the oldest ones first; all by default.
     """
     keeping = keeping or Keeping()
     with store.writing() as session:
@@ -99,8 +99,11 @@ def _old_tasks(session: Session, keeping: Keeping) -> list[str]:
 
 
 def _old_encoders(session: Session, keeping: Keeping) -> list[tuple[str, int]]:
-    """All but the newest row of each of the spaces that were learnt from last, what open experiments of these read, and those of
-    versions that may still be published, which go after their ranker."""
+    """Encoders that nobody reads any more.
+
+    That is all but the newest row of each of the spaces that were learnt from last, what open experiments of these read, and
+    those of versions that may still be published, which go after their ranker.
+    """
     row = OwnEncoderRow
     query = select(row.space_key, row.version, VersionRow.published).join(VersionRow)
     rows = [

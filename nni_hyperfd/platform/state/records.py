@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -81,8 +81,11 @@ class NewTask:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A row of tuning experience; ``ap`` is None for a failed trial."""
+class StoredTrial:
+    """A row of tuning experience; ``ap`` is None for a failed trial, and for one that has begun and was left before its end.
+
+    ``curve`` is (share of a full training, AP@50 on val) after each validation, where it is known.
+    """
 
     task_id: str
     trial_key: str
@@ -94,6 +97,7 @@ class Trial:
     seconds: float | None
     seed: int
     budget: str
+    curve: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -122,9 +126,9 @@ class Turn:
     """Who updates the platform, and who waits for it.
 
     Args:
-        experiment_id: whose turn it is; None where nobody's is.
-        seconds: for how long it has been.
-        waiting: seconds for which each customer in the queue has waited, the next one first.
+        experiment_id: Whose turn it is; None where nobody's is.
+        seconds: For how long it has been.
+        waiting: Seconds for which each customer in the queue has waited, the next one first.
     """
 
     experiment_id: str | None

@@ -33,15 +33,15 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.platform.state.migrations import customers_and_guard, own_encoders_and_queue
+from nni_hyperfd.platform.state.migrations import curves, customers_and_guard, own_encoders_and_queue
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 PRODUCT = "hyperfd-platform"
 LOCAL = "local"
 """The customer who uses the platform in his own process; he has no token, so nobody is him over a network."""
 
 Migration = Callable[[Connection], None]
-MIGRATIONS: dict[int, Migration] = {1: customers_and_guard, 2: own_encoders_and_queue}
+MIGRATIONS: dict[int, Migration] = {1: customers_and_guard, 2: own_encoders_and_queue, 3: curves}
 """``MIGRATIONS[n]`` turns schema version n into n + 1; a released one never changes."""
 
 
@@ -194,6 +194,7 @@ class TrialRow(Base):
     seed: Mapped[int] = mapped_column(BigInteger)
     budget: Mapped[str] = mapped_column(String(64))
     created: Mapped[datetime] = mapped_column(Moment, default=now)
+    curve: Mapped[list[list[float]] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class FeatureRow(Base):

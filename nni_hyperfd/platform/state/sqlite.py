@@ -66,6 +66,7 @@ def _is_cut_off(path: Path, head: bytes) -> bool:
 
 
 def sqlite_engine(path: Path) -> Engine:
+    """Connections to the file at ``path``, made where there is none, each with foreign keys and durable commits."""
     # An error's text must not hold what a customer sent: it may end in a log.
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
 

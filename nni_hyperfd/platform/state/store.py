@@ -46,8 +46,8 @@ class Store(Versions, TuningExperience, Customers, Turns):
     """Rows and blobs of one platform.
 
     Args:
-        location: a folder (holding ``platform.sqlite``), or a database URL with ``://``.
-        first: makes the initial state when the place is empty; without it an empty place is an error.
+        location: A folder (holding ``platform.sqlite``), or a database URL with ``://``.
+        first: Makes the initial state when the place is empty; without it an empty place is an error.
 
     Raises:
         PlatformError: The place holds something damaged, foreign or newer than this package; it is left as it is.

@@ -10,18 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
-from scipy.stats import norm
+from scipy.stats import norm, rankdata
 
 from nni_hyperfd.recommendation.gaussian.learning_curves import Ends, StillToCome, in_units
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe, typical_spread
 from nni_hyperfd.recommendation.gaussian.places import Places
 from nni_hyperfd.recommendation.gaussian.search import OWN, expected_improvement
 from nni_hyperfd.recommendation.gaussian.task_process import OFFSET_VARIANCE, TaskProcess
+from nni_hyperfd.recommendation.portfolio import greedy_portfolio
+
+PORTFOLIO = 16
+"""Configurations that a portfolio is made of; behind them comes what is best in the mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,15 +34,15 @@ class Curves:
 
     Args:
         aps: ``[S, K, T]`` in [0, 1], NaN where not measured; T validations of a full training, the last at its end.
-        described: ``[K, P]`` the configurations, all of which a customer can try.
+        described: ``[K, P]`` the configurations; unless candidates of his own are named, those that a customer can try.
         looks: ``[S, F]`` what the data sets look like.
-        portfolio: ``[K]`` the configurations in the order in which a portfolio has them.
+        portfolio: ``[K]`` the configurations in the order in which a portfolio has them; needed where a customer can try these.
     """
 
     aps: FloatArray
     described: FloatArray
     looks: FloatArray
-    portfolio: NDArray[np.intp]
+    portfolio: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
 
 
 class EveryEpoch:
@@ -56,17 +60,7 @@ class EveryEpoch:
             ends = TaskProcess.fit(offline.aps[..., -1], offline.described, places.known)
             still = StillToCome.fit(offline.aps, offline.described, places.known)
             self._sights.append((places, ends, still))
-        spread = typical_spread(offline.aps[..., -1])
-        scaled = np.full(offline.aps.shape[:2], np.nan)
-        for row, aps in enumerate(offline.aps[..., -1]):
-            seen = observe(aps, spread)
-            scaled[row, seen.indices] = seen.values
-        # A configuration that no set has tried is expected to be an average one.
-        known = ~np.isnan(scaled)
-        mean = np.where(known, scaled, 0.0).sum(axis=0) / np.maximum(1, known.sum(axis=0))
-        promise = np.empty(len(mean))
-        promise[offline.portfolio] = norm.isf((np.arange(len(mean)) + 0.5) / len(mean))
-        self._orders = [mean, promise * mean.std()]
+        self._orders = _tabled_orders(offline) if len(offline.portfolio) else None
         self._trust = _beforehand()
 
     def fresh(self) -> EveryEpoch:
@@ -75,9 +69,20 @@ class EveryEpoch:
         found._trust = _beforehand()
         return found
 
-    def customer(self, looks: FloatArray) -> Customer:
-        """The next customer, who looks like ``[F]``."""
-        described, experts = self.offline.described, []
+    def customer(self, looks: FloatArray, described: FloatArray | None = None) -> Customer:
+        """The next customer, who looks like ``[F]``.
+
+        Args:
+            looks: Of the data set.
+            described: ``[K, P]`` what can be tried; the configurations of the table unless given. For others, what the offline sets would
+                have brought is read off the process that knows no looks, and the portfolio is made of that.
+        """
+        if described is None:
+            assert self._orders is not None, "the table has no portfolio"
+            described, orders = self.offline.described, self._orders
+        else:
+            orders = self._orders_of(described)
+        experts: list[Ends] = []
         for places, process, still in self._sights:
             place = places.of(looks[: len(looks) if places.known.shape[1] else 0])
             amounts = still.customer(place, described)
@@ -90,8 +95,15 @@ class EveryEpoch:
             ]
         # The last sight knows nothing of looks; so do those who know an order alone.
         around = OFFSET_VARIANCE + alone + noise
-        experts += [Ends.prior(still.course, (order, around), amounts) for order in self._orders]
-        return Customer(experts, self._trust, process.spread, int(self.offline.portfolio[0]))
+        experts += [Ends.prior(still.course, (order, around), amounts) for order in orders.values]
+        return Customer(experts, self._trust, process.spread, orders.first)
+
+    def _orders_of(self, described: FloatArray) -> _Orders:
+        filled = self._sights[-1][1].filled(described)
+        ranks = rankdata(-filled, axis=1)
+        head = greedy_portfolio(ranks, PORTFOLIO)
+        rest = np.setdiff1d(np.argsort(ranks.mean(axis=0), kind="stable"), head, assume_unique=True)
+        return _Orders.of(filled.mean(axis=0), np.concatenate([head, rest]).astype(np.intp))
 
     def learn(self, customer: Customer, seen: FloatArray) -> None:
         """A customer is done: from now on those experts count for more who foretold its validations ``[K, T]``."""
@@ -99,9 +111,41 @@ class EveryEpoch:
         self._trust = self._trust + now - now.max()
 
     @property
+    def trust(self) -> FloatArray:
+        """Logarithms of :attr:`weights`, up to a constant."""
+        return self._trust
+
+    @property
     def weights(self) -> FloatArray:
         """How much each expert counts before a customer's first epoch."""
         return np.asarray(softmax(self._trust))
+
+
+@dataclass(frozen=True, eq=False)
+class _Orders:
+    """Ends as they who know an order alone expect them: ``values`` are two ``[K]``, ``first`` is the portfolio's first."""
+
+    values: tuple[FloatArray, FloatArray]
+    first: int
+
+    @classmethod
+    def of(cls, mean: FloatArray, portfolio: NDArray[np.intp]) -> _Orders:
+        """From ``[K]`` means over the offline sets and ``[K]`` configurations, the portfolio's first one first."""
+        promise = np.empty(len(mean))
+        promise[portfolio] = norm.isf((np.arange(len(mean)) + 0.5) / len(mean))
+        return cls((mean, promise * mean.std()), int(portfolio[0]))
+
+
+def _tabled_orders(offline: Curves) -> _Orders:
+    spread = typical_spread(offline.aps[..., -1])
+    scaled = np.full(offline.aps.shape[:2], np.nan)
+    for row, aps in enumerate(offline.aps[..., -1]):
+        seen = observe(aps, spread)
+        scaled[row, seen.indices] = seen.values
+    # A configuration that no set has tried is expected to be an average one.
+    known = ~np.isnan(scaled)
+    mean = np.where(known, scaled, 0.0).sum(axis=0) / np.maximum(1, known.sum(axis=0))
+    return _Orders.of(mean, offline.portfolio)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,18 +184,51 @@ class Customer:
         Returns:
             A configuration, or None if no training can be ended.
         """
+        order = self.plan(seen, failed, left).order
+        return int(order[0]) if len(order) else None
+
+    def plan(
+        self,
+        seen: FloatArray,
+        failed: NDArray[np.bool_],
+        left: int,
+        running: NDArray[np.bool_] | None = None,
+    ) -> NextEpochs:
+        """What going on with each training is worth, see :meth:`next`; ``running`` ``[K]`` are gone on with as it is."""
         done = (~np.isnan(seen)).sum(axis=1)
         missing = seen.shape[1] - done
         open_ = ~failed & (missing > 0) & (missing <= left)
-        if not open_.any():
-            return None
+        if running is not None:
+            open_ &= ~running
         ended = (missing == 0) & ~failed
-        if not ended.any() and open_[self.first]:
-            return self.first
         beliefs = self.after(seen)
         weights = softmax(self.trust + np.array([each.density for each in beliefs]))
+        expected = sum(w * each.mean[: len(done)] for w, each in zip(weights, beliefs))
         gain = sum(w * _gain(each, done, ended) for w, each in zip(weights, beliefs))
-        return int(np.argmax(np.where(open_, gain, -np.inf)))
+        gain = np.where(open_, gain, -np.inf)
+        if not ended.any() and open_[self.first]:
+            gain[self.first] = np.inf
+        return NextEpochs(gain, np.asarray(expected))
+
+
+@dataclass(frozen=True, eq=False)
+class NextEpochs:
+    """What there is to choose from.
+
+    Args:
+        gain: ``[K]`` how much going on with each training is expected to improve the best end, a validation; infinite for one that comes
+            first in any case, minus infinity for those that cannot be gone on with.
+        expected: ``[K]`` where each is expected to end, in units of the process, with an arbitrary offset.
+    """
+
+    gain: FloatArray
+    expected: FloatArray
+
+    @property
+    def order(self) -> NDArray[np.intp]:
+        """Those that can be gone on with, the best first."""
+        ranked = np.argsort(-self.gain, kind="stable")
+        return ranked[: int((self.gain > -np.inf).sum())]
 
 
 def _gain(belief: Ends, done: NDArray[np.intp], ended: NDArray[np.bool_]) -> FloatArray:

@@ -186,6 +186,14 @@ class TaskProcess:
         explained = solve_triangular(self._factor, cross, lower=True, check_finite=False)
         return Expected(place, described, self._solved @ cross, explained)
 
+    def filled(self, described: FloatArray) -> FloatArray:
+        """``[S, n]`` what the table's own sets are expected to bring at configurations ``[n, P]``: g + m + h given all measurements."""
+        common, looks, alone = self._kernels(self._described, described)[:, self._configurations]
+        alike = self._alike(self._places, self._places)[self._sets]
+        own = np.arange(len(self._places)) == self._sets[:, None]
+        solved = self._solved[:, None]
+        return self._solved @ common + (solved * alike).T @ looks + (solved * own).T @ alone
+
     def telling(self, described: FloatArray, count: int, first: Sequence[int] = ()) -> NDArray[np.intp]:
         """Which of a data set's trials say most about all of them, the most telling one first.
 

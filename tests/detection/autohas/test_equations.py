@@ -15,7 +15,7 @@ from nni_hyperfd.detection.autohas.encodings import (
     mixture,
     relaxed,
 )
-from nni_hyperfd.detection.autohas.look_ahead import Weights, look_ahead, mixed, step
+from nni_hyperfd.detection.autohas.look_ahead import Weights, direction, step
 
 
 def test_relaxed_by_hand() -> None:
@@ -60,40 +60,63 @@ def test_derivation_by_hand() -> None:
     assert entropy(torch.zeros(1)) == 0
 
 
+RATES, LOCATIONS = torch.tensor([0.01, 0.1, 1.0]).double(), torch.tensor([2.0, 8.0]).double()
+
+
+def toy() -> tuple[Weights, Weights, Weights]:
+    """Weights, and gradients of two parts of a loss."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"a": (4, 2), "b": (3,)}
+    found = [
+        {name: torch.rand(shape, dtype=torch.float64, generator=generator) for name, shape in shapes.items()}
+        for _ in range(3)
+    ]
+    return found[0], found[1], found[2]
+
+
+def mixture_of_copies(rates: torch.Tensor, locations: torch.Tensor) -> Weights:
+    """Equation 5 as it stands: a copy of the weights for each pair of the basis, trained one step, weighed by the product."""
+    weights, fixed, weighted = toy()
+    return {
+        name: sum(
+            p * q * (weights[name] - rate * (fixed[name] + location * weighted[name]))
+            for p, rate in zip(rates, RATES)
+            for q, location in zip(locations, LOCATIONS)
+        )
+        for name in weights
+    }
+
+
+def one_step(rates: torch.Tensor, locations: torch.Tensor) -> Weights:
+    """How the search takes it."""
+    weights, fixed, weighted = toy()
+    return step(weights, direction(fixed, weighted, mixture(locations, LOCATIONS)), mixture(rates, RATES))
+
+
+def judged(weights: Weights) -> torch.Tensor:
+    """A loss on other data, not linear in the weights."""
+    drawn = torch.rand(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return (torch.tanh(drawn @ weights["a"]) ** 2).mean() + (weights["b"] ** 3).sum()
+
+
+def encoded(way, encodings: torch.Tensor) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    """The loss after a step, as a function of both encodings."""
+    return judged(way(encodings[:3].softmax(0), encodings[3:].softmax(0)))
+
+
 def test_one_mixed_step_is_the_mixture_of_the_basis_steps() -> None:
-    generator = torch.Generator().manual_seed(0)
-    weights = {"a": torch.rand(3, generator=generator), "b": torch.rand(2, 2, generator=generator)}
-    gradient = {name: torch.rand(value.shape, generator=generator) for name, value in weights.items()}
-    basis, probabilities = torch.tensor([0.1, 1.0, 10.0]), torch.tensor([0.2, 0.5, 0.3])
-    copies = mixed([step(weights, gradient, float(rate)) for rate in basis], probabilities)
-    once = step(weights, gradient, mixture(probabilities, basis))
-    for name in weights:
-        torch.testing.assert_close(copies[name], once[name])
-
-
-def test_the_look_ahead_gradient_is_that_of_finite_differences() -> None:
-    generator = torch.Generator().manual_seed(0)
-    drawn = [torch.rand(6, 4, dtype=torch.float64, generator=generator) for _ in range(2)]
-    truth = [torch.rand(6, dtype=torch.float64, generator=generator) for _ in range(2)]
-    weights = {"w": torch.rand(4, 2, dtype=torch.float64, generator=generator).requires_grad_()}
-    momentum = {"w": torch.rand(4, 2, dtype=torch.float64, generator=generator)}
-    basis = torch.tensor([0.01, 0.1, 1.0], dtype=torch.float64)
-
-    def after(encodings: torch.Tensor) -> torch.Tensor:
-        """A toy network whose two columns are mixed by a choice, trained one step with a mixed rate."""
-        columns, rates = encodings[:2].softmax(0), encodings[2:].softmax(0)
-
-        def loss(split: int, w: Weights) -> torch.Tensor:
-            return ((torch.tanh(drawn[split] @ w["w"]) @ columns - truth[split]) ** 2).mean()
-
-        rate = mixture(rates, basis)
-        return look_ahead(weights, momentum, rate, lambda w: loss(0, w), lambda w: loss(1, w), decay=0.9)
-
-    encodings = torch.tensor([0.2, -0.3, 0.1, 0.4, -0.2], dtype=torch.float64)
-    leaf = encodings.clone().requires_grad_()
-    (found,) = torch.autograd.grad(after(leaf), leaf)
+    """So are its gradients in the encodings, which are those of finite differences."""
+    encodings = torch.tensor([0.2, -0.3, 0.1, 0.4, -0.2], dtype=torch.float64, requires_grad=True)
+    found, expected = encoded(one_step, encodings), encoded(mixture_of_copies, encodings)
+    torch.testing.assert_close(found, expected)
+    (gradient,) = torch.autograd.grad(found, encodings)
+    (twin,) = torch.autograd.grad(expected, encodings)
+    torch.testing.assert_close(gradient, twin)
     for position in range(5):
         shift = torch.zeros(5, dtype=torch.float64)
         shift[position] = 1e-6
-        slope = (after(encodings + shift) - after(encodings - shift)) / 2e-6
-        torch.testing.assert_close(found[position], slope.detach(), rtol=1e-5, atol=1e-9)
+        with torch.no_grad():
+            slope = encoded(mixture_of_copies, encodings + shift) - encoded(
+                mixture_of_copies, encodings - shift
+            )
+        torch.testing.assert_close(gradient[position], slope / 2e-6, rtol=1e-5, atol=1e-9)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nni_hyperfd.detection.autohas.supernet import Supernet, architecture_of, gates_of
+from nni_hyperfd.detection.autohas.supernet import Supernet, architecture_of, gates_of, sub_network
 from nni_hyperfd.detection.network.remap import remap
 from nni_hyperfd.detection.network.retinaface import RetinaFace
 from nni_hyperfd.errors import SpaceError
@@ -71,6 +71,18 @@ class _Only:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         return self.tensors
+
+
+def test_a_sub_network_is_a_view_of_what_remapping_copies() -> None:
+    shared = lively_detector().state_dict()
+    for architecture in networks():
+        alone, own = sub_network(shared, architecture)
+        expected = remap(shared, largest(), RetinaFace(architecture))
+        assert alone.architecture == architecture
+        assert own.keys() == expected.keys()
+        for name, value in own.items():
+            assert torch.equal(value, expected[name]), name
+            assert value.untyped_storage().data_ptr() == shared[name].untyped_storage().data_ptr()
 
 
 def test_gates_are_read_back() -> None:

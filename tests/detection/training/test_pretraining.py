@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from nni_hyperfd.detection.training.pretraining import (
     SMALLEST_FACE,
     Average,
     Layout,
+    Lesson,
     Pretraining,
     Schedule,
     make_batch,
@@ -42,11 +42,6 @@ def store(store_of: Callable[..., PixelStore]) -> PixelStore:
         [(100, 90, 110, 102, False)],
     ]
     return store_of(pictures, faces, {"train": [0, 2, 3], "val": [1], "test": [1]})
-
-
-class Lesson(NamedTuple):
-    predictions: Predictions
-    laterals: list[Tensor]
 
 
 def teacher(pixels: Tensor) -> Lesson:

@@ -19,7 +19,7 @@ from sqlalchemy.schema import CreateTable
 
 from nni_hyperfd.errors import PlatformError, UpdateLostError
 from nni_hyperfd.platform.state import schema
-from nni_hyperfd.platform.state.records import FirstState, NewTask, NewVersion, Trial
+from nni_hyperfd.platform.state.records import FirstState, NewTask, NewVersion, StoredTrial
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
 
 FIRST = FirstState(ranker=b"ranker 0", omega=b"omega 0", offline=b"offline", base_id="base")
@@ -38,9 +38,11 @@ def new_store(folder: Path) -> Store:
     return Store(folder, lambda: FIRST)
 
 
-def trial(task_id: str, key: str = "a", ap: float | None = 0.5, lr: float = 0.1) -> Trial:
+def trial(task_id: str, key: str = "a", ap: float | None = 0.5, lr: float = 0.1) -> StoredTrial:
     status = "failed" if ap is None else "ok"
-    return Trial(task_id, key, {"lr": lr, "opt": "sgd"}, status, ap, None, None, 12.5, 2**62 + 1, "short")
+    return StoredTrial(
+        task_id, key, {"lr": lr, "opt": "sgd"}, status, ap, None, None, 12.5, 2**62 + 1, "short"
+    )
 
 
 def version(task_id: str, number: int = 1) -> NewVersion:
@@ -236,7 +238,7 @@ COLUMNS = {
     "version_before version_after trials_used trials_failed final_phi",
     "ranker_versions": "number parent task_id experiment_id published guard reason settings ranker ranker_sha256 omega "
     "omega_sha256 created",
-    "experience": "id task_id trial_key parameters status ap test_ap heldout_ap seconds seed budget created",
+    "experience": "id task_id trial_key parameters status ap test_ap heldout_ap seconds seed budget created curve",
     "offline_features": "task_id blob sha256",
     "transformations": "task_id version blob sha256",
     "own_encoders": "space_key version blob sha256",
@@ -245,10 +247,10 @@ COLUMNS = {
 }
 
 
-def test_the_tables_are_those_of_schema_version_3() -> None:
+def test_the_tables_are_those_of_schema_version_4() -> None:
     """Whoever changes a table raises SCHEMA_VERSION, adds a migration and a file of the old version as a test asset."""
     found = {name: " ".join(table.columns.keys()) for name, table in schema.Base.metadata.tables.items()}
-    assert (schema.SCHEMA_VERSION, found) == (3, COLUMNS)
+    assert (schema.SCHEMA_VERSION, found) == (4, COLUMNS)
 
 
 def test_the_tables_can_be_made_in_postgresql() -> None:
@@ -264,14 +266,14 @@ def test_an_older_state_is_brought_up_to_date_or_left_as_it_was(
     store.close()
     before = (tmp_path / FILE_NAME).read_bytes()
 
-    def to_4(connection: Connection) -> None:
+    def to_5(connection: Connection) -> None:
         connection.exec_driver_sql("CREATE TABLE extra (id INTEGER)")
         if fail:
             connection.exec_driver_sql("INSERT INTO nowhere VALUES (1)")
 
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 4)
-    monkeypatch.setattr("nni_hyperfd.platform.state.store.SCHEMA_VERSION", 4)
-    monkeypatch.setitem(schema.MIGRATIONS, 3, to_4)
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", 5)
+    monkeypatch.setattr("nni_hyperfd.platform.state.store.SCHEMA_VERSION", 5)
+    monkeypatch.setitem(schema.MIGRATIONS, 4, to_5)
     fail = True
     with pytest.raises(PlatformError, match="nowhere"):
         Store(tmp_path)
@@ -279,7 +281,7 @@ def test_an_older_state_is_brought_up_to_date_or_left_as_it_was(
     fail = False
     assert len(Store(tmp_path).trials()) == 1
     with sqlite3.connect(tmp_path / FILE_NAME) as database:
-        assert database.execute("SELECT version FROM hyperfd_schema").fetchall() == [(4,)]
+        assert database.execute("SELECT version FROM hyperfd_schema").fetchall() == [(5,)]
         assert database.execute("SELECT * FROM extra").fetchall() == []
     database.close()
 

@@ -1,0 +1,223 @@
+"""What the beginnings of a customer's trainings say about their ends, and which to begin or go on with by that: ``hyperfd-mf``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from nni_hyperfd.errors import PlatformError
+from nni_hyperfd.metafeature.extractor import image_inputs
+from nni_hyperfd.protocol.messages import (
+    Progress,
+    RankedConfiguration,
+    Recommendation,
+    RecommendRequest,
+    build,
+)
+from nni_hyperfd.ranker.encodings import encode
+from nni_hyperfd.ranker.offline import OfflineData
+from nni_hyperfd.ranker.ranker import Ranker
+from nni_hyperfd.ranker.transform import ExactTransform
+from nni_hyperfd.ranker.update import PastTask
+from nni_hyperfd.recommendation.gaussian.description import describe
+from nni_hyperfd.recommendation.gaussian.every_epoch import Curves, Customer, EveryEpoch, NextEpochs
+from nni_hyperfd.recommendation.gaussian.observed import FloatArray
+from nni_hyperfd.recommendation.ranking import SPARES
+from nni_hyperfd.spaces.configuration import Configuration
+from nni_hyperfd.spaces.space import Space
+
+LOOKED_AT = 256
+"""Spaces up to this size are looked at whole; larger ones by a sample, which is never larger than this."""
+CURVES = 400
+"""Offline curves that take part; the time for fitting grows with the third power of their number. Where there are more, data sets are
+left out evenly."""
+PAST, PAST_TRAININGS = 32, 24
+"""Finished tasks that say which experts foretold well, the latest ones, and trainings of each."""
+
+Share = float
+Course = Sequence[tuple[Share, float]]
+"""A learning curve: (share of a full training, AP@50 on val) of each validation."""
+
+
+class PastCurves(Protocol):
+    """Finished tasks with learning curves, fetched from where they are kept."""
+
+    def of_space(self, space_key: str) -> list[str]:
+        """Ids of those of one search space, oldest first."""
+
+    def read(self, task_id: str, most: int | None = None) -> PastTask:
+        """One of them."""
+
+    def curves(self, task_id: str, most: int) -> Mapping[Configuration, Course]:
+        """The longest curve of each configuration, of no more than ``most`` configurations."""
+
+
+class Foresight:
+    """One ranker version's view of all learning curves in one search space.
+
+    Args:
+        ranker: The version.
+        images: Size of an image sample.
+        offline: The server's data and experience.
+        space: Any of those with the key in question.
+        validations: Of the customer's full trainings; the offline curves are read off there.
+
+    Raises:
+        PlatformError: There are no offline curves in this space.
+    """
+
+    def __init__(
+        self, ranker: Ranker, images: int, offline: OfflineData, space: Space, validations: int
+    ) -> None:
+        experience = offline.experience.get(space.key)
+        if experience is None or not (~experience.curves.isnan()).any():
+            raise PlatformError(
+                "method hyperfd-mf needs learning curves of the platform's own trainings, and for a search space of this kind "
+                f"({space.kind}) this platform has none; write method: hyperfd-gp, or ask for a platform of a newer version"
+            )
+        self.validations = validations
+        with torch.no_grad():
+            self._offline_phi = ranker.extractor.eval().forward_indexed(
+                image_inputs(offline.features, ranker.extractor.variant),
+                offline.reference(images),
+                offline.statistics,
+            )
+        rows = experience.curves.double().numpy()
+        curves = np.full((len(offline), len(experience.encodings), validations), np.nan)
+        curves[experience.sets.numpy(), experience.configurations.numpy()] = at_times(rows, validations)
+        known = ~np.isnan(curves[..., -1])
+        sets = np.flatnonzero(known.any(axis=1))
+        if (total := int(known.sum())) > CURVES:
+            sets = sets[np.linspace(0, len(sets) - 1, max(2, len(sets) * CURVES // total)).astype(int)]
+        columns = np.flatnonzero(known[sets].any(axis=0))
+        described = describe(space, experience.encodings[torch.from_numpy(columns)])
+        phi = self._offline_phi[torch.from_numpy(sets)].double().numpy()
+        self._every_epoch = EveryEpoch(Curves(curves[np.ix_(sets, columns)], described, phi))
+        self._learnt: tuple[str, ...] = ()
+        self._current: tuple[object, Customer] | None = None
+
+    def recommend(
+        self,
+        version: int,
+        space: Space,
+        phi: Sequence[float],
+        request: RecommendRequest,
+        past: PastCurves,
+    ) -> Recommendation:
+        """The trainings to begin or to go on with, best first, and spares.
+
+        Args:
+            version: That this is the view of.
+            space: The customer's.
+            phi: [64] of the data, under this version.
+            request: With the progress of the task.
+            past: Finished tasks.
+
+        Raises:
+            PlatformError: No training can be brought to its end with what is left.
+            SpaceError: A training is not of the space.
+        """
+        progress = request.progress
+        assert progress is not None, "the message sees to it"
+        begun = {space.parse(each.parameters): each for each in progress.trainings}
+        candidates = self._candidates(space, request, begun)
+        seen = np.full((len(candidates), self.validations), np.nan)
+        failed, running = np.zeros((2, len(candidates)), dtype=bool)
+        for row, each in enumerate(candidates):
+            if each in begun:
+                seen[row, : len(begun[each].aps)] = begun[each].aps
+                failed[row], running[row] = (
+                    begun[each].state == "failed",
+                    begun[each].state == "running",
+                )
+        plan = self.plan(space, candidates, phi, seen, failed, running, progress, past)
+        count = request.budget + max(request.budget, SPARES)
+        named = tuple(
+            build(
+                RankedConfiguration,
+                parameters=space.parameters(candidates[i]),
+                score=float(plan.expected[i]),
+            )
+            for i in plan.order[:count]
+        )
+        if not named:
+            raise PlatformError("no training can be brought to its end with what is left")
+        return build(
+            Recommendation,
+            version=version,
+            configurations=named[: request.budget],
+            spares=named[request.budget :],
+        )
+
+    def plan(
+        self,
+        space: Space,
+        candidates: Sequence[Configuration],
+        phi: Sequence[float],
+        seen: FloatArray,
+        failed: np.ndarray,
+        running: np.ndarray,
+        progress: Progress,
+        past: PastCurves,
+    ) -> NextEpochs:
+        """What going on with each of K candidates is worth; ``seen`` is ``[K, T]``, see :meth:`Customer.plan`."""
+        self._learn(space, past)
+        about = (tuple(phi), tuple(candidates))
+        if self._current is None or self._current[0] != about:
+            described = describe(space, encode(space, candidates))
+            self._current = about, self._every_epoch.customer(np.array(phi), described)
+        customer = replace(self._current[1], trust=self._every_epoch.trust)
+        return customer.plan(seen, failed, progress.left, running)
+
+    def _learn(self, space: Space, past: PastCurves) -> None:
+        """Have the experts judged by the finished tasks; anew where these are others than before."""
+        tasks = tuple(past.of_space(space.key)[-PAST:])
+        if tasks == self._learnt:
+            return
+        if tasks[: len(self._learnt)] != self._learnt:
+            self._every_epoch, self._learnt = self._every_epoch.fresh(), ()
+        for task_id in tasks[len(self._learnt) :]:
+            curves = past.curves(task_id, PAST_TRAININGS)
+            if curves:
+                task = past.read(task_id, 1)
+                carried = ExactTransform.factor(task.offline_phi).refresh(self._offline_phi) @ task.phi
+                described = describe(space, encode(space, list(curves)))
+                seen = np.stack([_seen(course, self.validations) for course in curves.values()])
+                customer = self._every_epoch.customer(carried.double().numpy(), described)
+                self._every_epoch.learn(customer, seen)
+        self._learnt = tasks
+
+    def _candidates(
+        self, space: Space, request: RecommendRequest, begun: Iterable[Configuration]
+    ) -> list[Configuration]:
+        """The space, or a sample of it and what was begun beside that."""
+        if space.size <= LOOKED_AT:
+            return space.enumerate()
+        sampled = space.sample_up_to(min(request.candidates, LOOKED_AT), np.random.default_rng(request.seed))
+        return list(dict.fromkeys([*sampled, *begun]))
+
+
+def at_times(curves: FloatArray, validations: int) -> FloatArray:
+    """Curves ``[..., T]`` at so many other equally distant times ``[..., validations]``, between their points on straight lines.
+
+    Before the first point there is nothing to go by but that point. NaN anywhere leaves a curve out.
+    """
+    count = curves.shape[-1]
+    where = np.clip(np.arange(1, validations + 1) / validations * count - 1, 0, count - 1)
+    low = np.minimum(np.floor(where).astype(int), count - 1)
+    high = np.minimum(low + 1, count - 1)
+    found = curves[..., low] + (where - low) * (curves[..., high] - curves[..., low])
+    found[np.isnan(curves).any(axis=-1)] = np.nan
+    return np.asarray(found)
+
+
+def _seen(course: Course, validations: int) -> FloatArray:
+    """``[validations]`` a curve with other times at the nearest of ours, as far as it goes; NaN where it says nothing."""
+    found = np.full(validations, np.nan)
+    for share, ap in course:
+        found[max(0, round(share * validations) - 1)] = ap
+    return found
