@@ -74,7 +74,7 @@ RIVALS = (
 OURS = ("hyperfd", "hyperfd-gp")
 UPPER = "ensemble, not shipped"
 """hyperfd-gp with the φ of several warm-ups, which no platform has."""
-VARIANTS = ("hyperfd (resnet)", "hyperfd (statistics)", "hyperfd (mse)")
+VARIANTS = ("hyperfd (resnet)", "hyperfd (mobilenet)", "hyperfd (statistics)", "hyperfd (mse)")
 ABLATIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "table2": ("Table 2: continual learning", ("latest data only", "frozen extractor", "frozen ranker")),
     "table3": ("Table 3: transformation", ("no transformation", "the paper's iteration", "oracle")),

@@ -44,7 +44,8 @@ def test_a_page_is_made_and_made_again_without_running_anything(
     assert "3 customers × 24 configurations; 32 pairs on 8 offline sets" in text
     assert "36 pairs were trained with a second seed" in text
     assert "means over both seeds on" not in text
-    assert "`hyperfd (resnet)` is missing: The ResNet variant" in text
+    for frozen in ("resnet", "mobilenet"):
+        assert f"`hyperfd ({frozen})` is missing: The {frozen} variant" in text
     ours = re.search(
         r"\| \*\*hyperfd\*\* \| ([\d.]+) ± – \| \[[\d., ]+\] \| [^|]+ \| \[[\d., -]+\] \| 1 \| 13.16 \| \+1.67 \|",
         text,
