@@ -126,7 +126,7 @@ SAMPLES = 30
 PRICES = tuple(range(1, 11))
 CURVE_PRICES = (1, 2, 4, 6, 8, 10)
 """Of the methods that train a ranker in each run."""
-PRICE_SEEDS = 10
+PRICE_SEEDS = 5
 FULL_PRICE = (
     "random",
     "best-on-server",
