@@ -126,7 +126,7 @@ SAMPLES = 30
 PRICES = tuple(range(1, 11))
 CURVE_PRICES = (1, 2, 4, 6, 8, 10)
 """Of the methods that train a ranker in each run."""
-PRICE_SEEDS = 10
+PRICE_SEEDS = 5
 FULL_PRICE = (
     "random",
     "best-on-server",
@@ -163,6 +163,9 @@ class Bench:
     deadline: float
     most: int = 10**6
     """Seeds of a method that trains, in this round."""
+    cap: int = 10**6
+    """Seeds of any method."""
+    asked_prices: tuple[int, ...] = PRICES
     priced: dict[tuple[str, str], PriceLaboratory | str] = field(default_factory=dict)
 
     @cached_property
@@ -204,7 +207,7 @@ class Bench:
         """One method's outcome; ``seeds`` fewer than usual for a method that trains, or more for any."""
         method = self.methods[name]
         wanted = min(seeds or method.seeds, self.most) if method.trains else max(seeds, method.seeds)
-        found = self.at(space, measure).outcome(method, budgets, 1 if self.quick else wanted)
+        found = self.at(space, measure).outcome(method, budgets, 1 if self.quick else min(wanted, self.cap))
         logging.info("%s, %s: %s", space, measure.name, name)
         return found
 
@@ -244,7 +247,7 @@ class Bench:
 
     @property
     def prices(self) -> tuple[int, ...]:
-        return CURVE_PRICES[:3] if self.quick else PRICES
+        return CURVE_PRICES[:3] if self.quick else self.asked_prices
 
     def priced_outcome(self, space: str, measure: Measure, method: Line) -> Outcome | None:
         """One method at all prices, or at some if it trains."""
@@ -263,7 +266,7 @@ class Bench:
 
     def seeds_of(self, method: Line, most: int) -> int:
         """Fewer for those that train, one if it only matters that everything runs."""
-        return 1 if self.quick else min(most, method.seeds, self.most if method.trains else most)
+        return 1 if self.quick else min(most, method.seeds, self.cap, self.most if method.trains else most)
 
     def image(self, name: str) -> Path:
         return self.folder / ("quick" if self.quick else "paper") / f"{name}.png"
@@ -625,6 +628,10 @@ def main() -> None:
     parser.add_argument("--budget", default="table", help="training budget of the rows to use")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after this long")
+    parser.add_argument("--seeds", type=int, default=10**6, help="at most, of any method")
+    parser.add_argument(
+        "--prices", type=int, nargs="+", default=list(PRICES), help="that are played (1, 2 and 4 always are)"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", FutureWarning)
@@ -637,6 +644,8 @@ def main() -> None:
         options.quick,
         not options.show,
         time.monotonic() + 60 * options.minutes,
+        cap=options.seeds,
+        asked_prices=tuple(sorted({*CURVE_PRICES[:3], *options.prices})),
     )
     bench.image("x").parent.mkdir(parents=True, exist_ok=True)
     whole = options.only == list(EXPERIMENTS)

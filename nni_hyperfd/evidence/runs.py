@@ -73,6 +73,7 @@ class StoredRuns:
     def __init__(self, path: Path, key: str) -> None:
         self.path, self.key = path, key
         self._runs: dict[str, Run] = {}
+        self._new = False
         self.absent: str | None = None
         """Why there are no runs, if the method could not be run when it was last tried."""
         if path.exists():
@@ -91,10 +92,16 @@ class StoredRuns:
         return self._runs.get(f"B{budget} seed{seed}")
 
     def put(self, budget: int, seed: int, made: Run) -> None:
-        """Keeps a run."""
+        """Takes a run in; :meth:`save` keeps it."""
         self._runs[f"B{budget} seed{seed}"] = made
         self.absent = None
-        self._write()
+        self._new = True
+
+    def save(self) -> None:
+        """Writes the file if there is something new."""
+        if self._new:
+            self._write()
+            self._new = False
 
     def put_absent(self, reason: str) -> None:
         """Keeps why the method cannot be run."""
@@ -172,6 +179,7 @@ class Laboratory:
             for budget in budgets:
                 if stored.get(budget, seed) is None and not self._make(method, budget, seed):
                     break
+        stored.save()
         kept = [seed for seed in wanted if all(stored.get(budget, seed) for budget in budgets)]
         if not kept:
             return None
@@ -220,6 +228,9 @@ class Laboratory:
             None if ndcg is None else round(ndcg, 5),
         )
         self.stored(method).put(budget, seed, made)
+        if method.trains:
+            # Runs of milliseconds are kept together, those of minutes one by one.
+            self.stored(method).save()
         return True
 
     def _play(self, rival: Any, budget: int, seed: int) -> Outcome:
