@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nni_hyperfd import DYCORSTuner
 from nni_hyperfd.errors import PluginError, SpaceError
@@ -100,3 +104,97 @@ def test_wrong_arguments_are_named(caplog: pytest.LogCaptureFixture) -> None:
     tuner.update_search_space({"y": {"_type": "uniform", "_value": [0, 1]}})
     assert set(tuner.generate_parameters(0)) == {"x", "n"}
     assert "goes on with the one that it began with" in caplog.text
+
+
+def entries() -> st.SearchStrategy[dict[str, Any]]:
+    """Ranges of all numeric types, some of them of a single value."""
+    low, width = st.floats(-5, 5), st.floats(0.01, 50)
+    ends = st.tuples(low, width).map(lambda drawn: [drawn[0], drawn[0] + drawn[1]])
+    positive = st.tuples(st.floats(1e-6, 1.0), st.floats(1.5, 1e4)).map(lambda d: [d[0], d[0] * d[1]])
+    step = st.sampled_from([0.25, 1, 3])
+    return st.one_of(
+        st.tuples(st.integers(-9, 9), st.integers(1, 30)).map(
+            lambda drawn: {"_type": "randint", "_value": [drawn[0], drawn[0] + drawn[1]]}
+        ),
+        ends.map(lambda ends: {"_type": "uniform", "_value": ends}),
+        positive.map(lambda ends: {"_type": "loguniform", "_value": ends}),
+        st.tuples(ends, step).map(lambda d: {"_type": "quniform", "_value": [*d[0], d[1]]}),
+        st.tuples(positive, step).map(lambda d: {"_type": "qloguniform", "_value": [*d[0], d[1]]}),
+    )
+
+
+def inside(value: Any, entry: dict[str, Any]) -> bool:
+    """Whether NNI itself might have drawn ``value``."""
+    low, high, *step = entry["_value"]
+    if entry["_type"] == "randint":
+        return isinstance(value, int) and low <= value < high
+    near = 1e-9 * max(1.0, abs(low), abs(high))
+    if not low - near <= value <= high + near:
+        return False
+    # A multiple of the step, or an end at which NNI cuts.
+    return not step or min(abs(math.remainder(value, step[0])), abs(value - low), abs(value - high)) <= 1e-6
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(entries(), min_size=1, max_size=4),
+    st.integers(0, 2**63 - 1),
+    st.lists(st.sampled_from(["ask", "tell", "fail", "resume"]), max_size=40),
+)
+def test_whatever_happens_in_whatever_order(
+    drawn: list[dict[str, Any]], seed: int, events: list[str]
+) -> None:
+    """All that is proposed can be tried, and two tuners that are told the same propose the same."""
+    space = {f"k{number}": entry for number, entry in enumerate(drawn)}
+    tuners = [DYCORSTuner(budget=20, seed=seed) for _ in range(2)]
+    for tuner in tuners:
+        tuner.update_search_space(space)
+    under_way: list[tuple[int, dict[str, Any]]] = []
+    known: list[dict[str, Any]] = []
+    for number, event in enumerate(events):
+        if event == "resume":
+            for tuner in tuners:
+                tuner.import_data(known)
+        elif event == "ask" or not under_way:
+            parameters, again = (tuner.generate_parameters(number) for tuner in tuners)
+            assert parameters == again
+            assert all(inside(parameters[key], entry) for key, entry in space.items()), (space, parameters)
+            under_way.append((number, parameters))
+        else:
+            trial, parameters = under_way.pop(0)
+            found = sum(parameters.values())
+            for tuner in tuners:
+                if event == "fail":
+                    tuner.trial_end(trial, False)
+                else:
+                    tuner.receive_trial_result(trial, parameters, {"default": found})
+            if event == "tell":
+                known.append({"parameter": parameters, "value": found})
+
+
+@given(
+    st.sampled_from(
+        [
+            {"_type": "randint", "_value": [5, 5]},
+            {"_type": "randint", "_value": [0.5, 3]},
+            {"_type": "uniform", "_value": [2, 1]},
+            {"_type": "uniform", "_value": [0, math.inf]},
+            {"_type": "uniform", "_value": ["0", 1]},
+            {"_type": "loguniform", "_value": [0, 1]},
+            {"_type": "quniform", "_value": [0, 1, 0]},
+            {"_type": "quniform", "_value": [0, 1]},
+            {"_type": "normal", "_value": [0, 1]},
+            {"_type": "choice", "_value": [1, 2]},
+            {"_type": "unheard", "_value": [0, 1]},
+            {"_value": [0, 1]},
+            [0, 1],
+            None,
+        ]
+    ),
+    st.text("abcxyz_", min_size=1, max_size=8),
+)
+def test_a_key_that_cannot_be_searched_is_named(entry: Any, key: str) -> None:
+    with pytest.raises(SpaceError) as told:
+        DYCORSTuner(budget=5).update_search_space({"a0": {"_type": "uniform", "_value": [0, 1]}, key: entry})
+    assert key in str(told.value)
+    assert "\n" not in str(told.value)
