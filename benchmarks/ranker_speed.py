@@ -22,6 +22,7 @@ from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.view import ExactView
 from nni_hyperfd.protocol.messages import RecommendRequest
+from nni_hyperfd.ranker.drive import drive
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import Experience, OfflineData, RankedList
@@ -29,7 +30,7 @@ from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.recommend import EXPLORATION, recommend
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.ranker.transform import ExactTransform, IterativeTransform, transformation_loss
-from nni_hyperfd.ranker.update import ContinualUpdate, CurrentTask, PastTask, drive
+from nni_hyperfd.ranker.update import ContinualUpdate, CurrentTask, PastTask
 from nni_hyperfd.recommendation.expectation import Expectation
 from nni_hyperfd.spaces.space import Space, standard_space
 

@@ -270,7 +270,7 @@ class Checkpoints:
 
     Args:
         folder: None where none was named.
-        training: its name: of configuration, seed, budget, base and data.
+        training: Its name: of configuration, seed, budget, base and data.
     """
 
     folder: Path | None

@@ -39,7 +39,7 @@ from nni_hyperfd.protocol.messages import (
     UpdateTicket,
     build,
 )
-from nni_hyperfd.ranker.update import drive
+from nni_hyperfd.ranker.drive import drive
 from nni_hyperfd.spaces.architecture import FLOPS_LIMIT
 
 WAIT_LIMIT = 900.0

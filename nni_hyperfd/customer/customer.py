@@ -178,7 +178,9 @@ class Customer:
 
 
 def _nothing_begun(settings: Settings) -> Progress:
-    """Of an experiment without a trial; a preview does not know how long its trainings are, so they have as many validations as the
-    budget ``short``."""
+    """Of an experiment without a trial.
+
+    A preview does not know how long its trainings are, so they have as many validations as the budget ``short``.
+    """
     validations = BUDGETS["short"].validations
     return build(Progress, validations=validations, left=settings.budget * validations)

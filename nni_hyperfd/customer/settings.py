@@ -43,7 +43,7 @@ class Settings:
         token: For a platform on a server; by default ``HYPERFD_TOKEN``, which is the better place: NNI shows ``classArgs``
             on its page and writes them into its logs.
         budget: B, results after which the experiment ends; with hyperfd-mf the price of all trials, in full trainings.
-        method: hyperfd, the paper's ranking; hyperfd-gp, which plans the rest of the trials anew after each result; or hyperfd-mf,
+        method: ``hyperfd``, the paper's ranking; hyperfd-gp, which plans the rest of the trials anew after each result; or hyperfd-mf,
             which goes on with those trainings whose beginnings promise most.
         checkpoints: Of hyperfd-mf, folder in which trials find where others stopped, by default in the experiment's own folder. Trials on
             other machines need one that all of them reach by this name; where they do not, they train anew, and pay for it.

@@ -180,6 +180,10 @@ def run(
     """Runs one method: for each budget and seed all tasks in a random order that depends on the seed alone.
 
     Args:
+        rival: Begins each budget and seed anew.
+        scenario: Its tasks, and what is known before them.
+        budgets: Numbers of trials.
+        seeds: Of the order of the tasks and of the rival.
         progress: Called with (budget, seed) when a run is finished.
     """
     shape = (len(budgets), len(seeds), len(scenario.tasks))

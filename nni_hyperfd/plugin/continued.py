@@ -68,13 +68,13 @@ class Training:
     """How far one configuration is.
 
     Args:
-        configuration: as the platform named it.
+        configuration: As the platform named it.
         aps: AP@50 on val after each validation.
-        stop: epochs until the last trial that brought a result; 0 where none did.
-        result: of that trial.
-        running: what a trial is at.
-        trouble: why it cannot go on.
-        paid: validations that were trained for, those to come of a running trial included.
+        stop: Epochs until the last trial that brought a result; 0 where none did.
+        result: Of that trial.
+        running: What a trial is at.
+        trouble: Why it cannot go on.
+        paid: Validations that were trained for, those to come of a running trial included.
     """
 
     configuration: dict[str, Any]
@@ -106,7 +106,9 @@ class Training:
         if stage.begun == 0:
             self._see(0, curve)
         if outcome.ended and not (outcome.reported and alive):
-            self.trouble, self.paid = NO_RESULT, self.paid + max(1, len(curve))
+            # Whether it was this one that failed is certain only when nothing runs; until then it may still cost what was wanted of it.
+            self.trouble = NO_RESULT
+            self.paid += max(expected if alive else 1, len(curve))
         else:
             self.running, self.paid = stage, self.paid + max(expected, len(curve))
 
@@ -162,10 +164,10 @@ class ContinuedTrials:
 
     Args:
         records: NNI's.
-        budget: full trainings that all trials together may cost.
-        length: of a full one.
-        checkpoints: folder where trials find what others left.
-        ask: the platform.
+        budget: Full trainings that all trials together may cost.
+        length: Of a full one.
+        checkpoints: Folder where trials find what others left.
+        ask: The platform.
     """
 
     def __init__(self, records: Records, budget: int, length: Length, checkpoints: Path, ask: Ask) -> None:
@@ -175,7 +177,7 @@ class ContinuedTrials:
         self._trainings: list[Training] = []
         self._unused_ids: list[int] = []
         self._told: set[tuple[str, int]] = set()
-        self._exhausted = False
+        self._exhausted, self._last_left = False, self._price
 
     def look(self) -> list[Training]:
         """See what has become of the trials; returns the trainings of which there is news."""
@@ -189,8 +191,9 @@ class ContinuedTrials:
             if what[1] and what not in self._told:
                 self._told.add(what)
                 news.append(training)
-        if news:
-            self._exhausted = False
+        left = self._left(self._trainings)
+        if news or left != self._last_left:
+            self._exhausted, self._last_left = False, left
         return news
 
     def request(self, parameter_ids: Iterable[int]) -> list[dict[str, Any]]:

@@ -155,9 +155,9 @@ class Experiment:
         Should the platform not answer, for whatever reason, trainings that were begun are gone on with, the furthest first, before others.
 
         Args:
-            validations: of a full training.
-            left: how many can still be paid for.
-            trainings: configuration, APs so far, and state, of each that was begun.
+            validations: Of a full training.
+            left: How many can still be paid for.
+            trainings: Configuration, APs so far, and state, of each that was begun.
         """
         try:
             found = self._customer.next_epochs(

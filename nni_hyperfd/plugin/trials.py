@@ -38,11 +38,11 @@ class Job(Generic[T]):
     """What is known of a trial job, and of the configuration that it is listed with.
 
     Args:
-        place: of that configuration in the ranked list, 0 the best.
-        ended: the job has stopped.
-        reported: the job brought a final metric, of whichever configuration.
-        result: of the configuration, whichever job brought it.
-        trouble: why the configuration's final metric is no result.
+        place: Of that configuration in the ranked list, 0 the best.
+        ended: The job has stopped.
+        reported: The job brought a final metric, of whichever configuration.
+        result: Of the configuration, whichever job brought it.
+        trouble: Why the configuration's final metric is no result.
     """
 
     place: int
@@ -70,9 +70,9 @@ class Trials(Generic[T]):
     there is nothing to try *yet* is kept, because NNI does not ask again: :meth:`replacements` has one for it later.
 
     Args:
-        candidates: length of the list.
-        budget: results that are wanted.
-        jobs: reads NNI's records: the trial jobs so far that run configurations of the list, those of earlier processes included.
+        candidates: Length of the list.
+        budget: Results that are wanted.
+        jobs: Reads NNI's records: the trial jobs so far that run configurations of the list, those of earlier processes included.
     """
 
     def __init__(self, candidates: int, budget: int, jobs: Callable[[], Iterable[Job[T]]]) -> None:

@@ -126,8 +126,10 @@ class HyperFDTuner(Tuner):
     def generate_multiple_parameters(
         self, parameter_id_list: list[int], **kwargs: Any
     ) -> list[dict[str, Any]]:
-        """Configurations for as many ids as there are trials to start; fewer than asked for ends the experiment
-        until a failure makes room for a replacement."""
+        """Configurations for as many ids as there are trials to start.
+
+        Fewer than asked for ends the experiment until a failure makes room for a replacement.
+        """
         self._send = kwargs.get("st_callback")
         proposed: list[dict[str, Any]] = []
         if self._failure is None:

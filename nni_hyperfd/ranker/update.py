@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.extractor import WIDTH, image_inputs, meta_feature
 from nni_hyperfd.metafeature.features import ImageFeatures
-from nni_hyperfd.metafeature.view import View
 from nni_hyperfd.ranker.batch import list_loss, require_finite
 from nni_hyperfd.ranker.losses import triplet_loss
 from nni_hyperfd.ranker.offline import OfflineData, RankedList
@@ -28,8 +27,6 @@ from nni_hyperfd.ranker.synaptic import SynapticIntelligence
 from nni_hyperfd.ranker.transform import ExactTransform, IterativeTransform
 
 _EXTRACTOR = "extractor."
-
-Left = TypeVar("Left", covariant=True)
 
 ListKind = Literal["offline", "past", "current"]
 Draw = tuple[ListKind, int]
@@ -429,39 +426,6 @@ class ContinualUpdate:
             moved = self._iterative.refresh(self._newest_offline_phi(), self._settings.transform_iterations)
             left |= {task.key: z for task, z in zip(self._past.values(), moved)}
         return left
-
-
-class Steps(Protocol[Left]):
-    """What :func:`drive` drives: a :class:`ContinualUpdate`, or one on a platform elsewhere."""
-
-    @property
-    def steps_left(self) -> int: ...
-    def pass_over_others(self) -> None: ...
-    def begin_step(self, phi: Tensor, phi_tilde: Tensor, /) -> tuple[Tensor | None, Tensor | None]: ...
-    def finish_step(self, extractor_gradient: Mapping[str, Tensor], /) -> None: ...
-    def finish(self, phi: Tensor, /) -> Left: ...
-
-
-def drive(update: Steps[Left], view: View, remaining: View | None = None) -> Left:
-    """The customer's part of an update, from its first step to its end.
-
-    Args:
-        update: Not yet begun.
-        view: Of the current task's images through the extractor that ``update`` moves.
-        remaining: Is asked for the φ that will remain; by default ``view``, whose image samples go on from those of the steps.
-
-    Returns:
-        What the update leaves behind: an :class:`UpdatedState` here, a receipt from elsewhere.
-
-    Raises:
-        TrainingError: The loss is not finite.
-    """
-    update.pass_over_others()
-    while update.steps_left:
-        wanted = [gradient for gradient in update.begin_step(*view.pair()) if gradient is not None]
-        update.finish_step(view.gradient(*wanted))
-        update.pass_over_others()
-    return update.finish((remaining or view).meta_feature())
 
 
 def _identity() -> Tensor:

@@ -11,7 +11,7 @@ import pytest
 
 from nni_hyperfd.errors import PlatformAwayError
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.state.records import Trial
+from nni_hyperfd.platform.state.records import StoredTrial
 from nni_hyperfd.plugin.experiment_end import finish_experiment
 from nni_hyperfd.plugin.tuner import HyperFDTuner
 from nni_hyperfd.protocol.messages import FindTask, Question, RecommendRequest
@@ -26,7 +26,7 @@ def platform(tmp_path: Path) -> Callable[[], Platform]:
     return lambda: Platform.open(tmp_path / "platform")
 
 
-def experience(platform: Platform) -> list[Trial]:
+def experience(platform: Platform) -> list[StoredTrial]:
     task = platform.ask(FindTask(experiment_id="exp1"))
     return platform.trials(task.task_id)
 

@@ -21,6 +21,7 @@ from nni_hyperfd.metafeature.extractor import (
 )
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.view import ExactView
+from nni_hyperfd.ranker.drive import drive
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.losses import lambda_ndcg_loss, mse_loss, triplet_loss
@@ -34,7 +35,6 @@ from nni_hyperfd.ranker.update import (
     PastTask,
     UpdatedState,
     draw_batches,
-    drive,
 )
 from nni_hyperfd.spaces.space import standard_space
 

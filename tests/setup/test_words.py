@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SAME_THING = {"FloatArray"}
 """Short for the same NumPy type wherever it is written."""
-LEFT = {"Batch", "Customer", "Header", "Noise", "Search", "Weights"}
+LEFT = set()
 
 
 def named(path: Path) -> set[str]:

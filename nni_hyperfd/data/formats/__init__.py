@@ -45,11 +45,11 @@ def recognize(folder: DataFolder, name: str | None = None) -> tuple[Reader, list
     """The reader for a folder and the annotation files it will read.
 
     Args:
-        folder: the data folder.
-        name: a key of ``READERS``, or None to recognize the format from the files.
+        folder: The data folder.
+        name: A key of ``READERS``, or None to recognize the format from the files.
 
     Raises:
-        DataError: an unknown name, no annotation of a known format, or several formats at once.
+        DataError: An unknown name, no annotation of a known format, or several formats at once.
     """
     if name is not None:
         if name not in READERS:

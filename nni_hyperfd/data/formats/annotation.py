@@ -24,12 +24,12 @@ class RawFace:
     """One annotated box.
 
     Args:
-        box: xmin, ymin, xmax, ymax in pixels, as annotated: may be inverted, outside or not finite.
-        ignored: counts neither for nor against the detector.
-        landmarks: five (x, y) in pixels in the order left eye, right eye, nose, left and right mouth
+        box: Corners xmin, ymin, xmax, ymax in pixels, as annotated: may be inverted, outside or not finite.
+        ignored: Counts neither for nor against the detector.
+        landmarks: Five (x, y) in pixels in the order left eye, right eye, nose, left and right mouth
             corner as seen in the picture, (nan, nan) where absent; None when there are none.
-        label: name of the class, None when it has none.
-        number: number of a class without a name, in formats that number their classes.
+        label: Name of the class, None when it has none.
+        number: Number of a class without a name, in formats that number their classes.
     """
 
     box: Box
@@ -44,12 +44,12 @@ class Entry:
     """What one place of an annotation says of one image.
 
     Args:
-        image: name relative to the folder.
-        file: the annotation file.
-        faces: the reader appends to it.
-        size: width and height of the picture as the annotation states them; None: it does not.
-        fractions: the boxes were fractions of the picture, so that ``size`` is taken from it and proves nothing.
-        silent: the image is only named here, so that no box need not mean no face.
+        image: Name relative to the folder.
+        file: The annotation file.
+        faces: The reader appends to it.
+        size: Width and height of the picture as the annotation states them; None: it does not.
+        fractions: The boxes were fractions of the picture, so that ``size`` is taken from it and proves nothing.
+        silent: The image is only named here, so that no box need not mean no face.
         split: "train", "val" or "test" where the annotation says so.
     """
 
@@ -76,7 +76,7 @@ class Reader(Protocol):
         """Fill ``annotations`` from ``files``.
 
         Raises:
-            DataError: a file as a whole cannot be used.
+            DataError: A file as a whole cannot be used.
         """
         ...
 
@@ -90,8 +90,8 @@ class Annotations:
         exif: "stored" where pictures that EXIF turns were annotated lying; otherwise upright.
 
     Attributes:
-        groups: class to the group that the annotation puts it in (COCO's supercategory).
-        class_names: those that are listed for numbered classes, whether or not a box is of them.
+        groups: Class to the group that the annotation puts it in (COCO's supercategory).
+        class_names: Those that are listed for numbered classes, whether or not a box is of them.
     """
 
     def __init__(self, folder: DataFolder, findings: Findings, exif: str | None = None) -> None:
@@ -121,7 +121,9 @@ class Annotations:
         """The entry of the image that annotation file ``file`` calls ``name``; None (counted) where there is no such image.
 
         Args:
-            key: tells entries of one file apart; by default the name, so that lines of one image make one entry.
+            name: As the file writes it.
+            file: The annotation file.
+            key: Tells entries of one file apart; by default the name, so that lines of one image make one entry.
         """
         found = self.resolve(name, file)
         if found is None:

@@ -16,10 +16,11 @@ def image_beside(
     """The image that an annotation file means; None (counted) where there is none, or where it cannot be told.
 
     Args:
-        file: the annotation file.
-        stem: the name that an image of the same name would have, with or without a suffix.
-        names: what the file calls its image, most trusted first; empty ones are passed over.
-        size: what the file states.
+        annotations: Of the folder, where what cannot be told is counted.
+        file: The annotation file.
+        stem: The name that an image of the same name would have, with or without a suffix.
+        names: What the file calls its image, most trusted first; empty ones are passed over.
+        size: What the file states.
     """
     own, fitting = _resolve(annotations, stem, "")
     meant: list[str] = []

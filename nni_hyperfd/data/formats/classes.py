@@ -196,13 +196,14 @@ def decide(
     """The role of every class.
 
     Args:
-        counts: boxes of each class; None: boxes whose class has no name.
-        groups: class to the group that the annotation puts it in (COCO's supercategory).
-        where: the folder, for messages.
-        faces, ignore: names (or numbers) that the customer has chosen.
+        counts: Boxes of each class; None: boxes whose class has no name.
+        groups: Class to the group that the annotation puts it in (COCO's supercategory).
+        where: The folder, for messages.
+        faces: Names (or numbers) that the customer has chosen as faces.
+        ignore: Those that shall count neither way.
 
     Raises:
-        DataError: a chosen name does not occur, or no name says which class is a face.
+        DataError: A chosen name does not occur, or no name says which class is a face.
     """
     names = [name for name in counts if name is not None]
     kinds = {name: _kind(name) for name in names}

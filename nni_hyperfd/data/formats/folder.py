@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from nni_hyperfd.data.orientation import UPRIGHT, orientation_of, stored_size, u
 from nni_hyperfd.data.passing import is_passing, not_now
 from nni_hyperfd.data.text import decode_text, parse_xml
 from nni_hyperfd.errors import DataError
+from nni_hyperfd.files import parse_json
 
 __all__ = ["IMAGE_SUFFIXES", "SPLITS_FILE", "AmbiguousName", "DataFolder", "Header", "is_image_name"]
 
@@ -72,7 +72,7 @@ class DataFolder:
     """The files below ``root``; hidden files and folders are not seen.
 
     Raises:
-        DataError: the folder is missing, cannot be read or has no images.
+        DataError: The folder is missing, cannot be read or has no images.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -106,7 +106,7 @@ class DataFolder:
         """The first ``size`` bytes of a file as text, for recognising its format; empty when it is not to be read.
 
         Raises:
-            DataError: it could not be read this time.
+            DataError: It could not be read this time.
         """
         try:
             with open(self.root / name, "rb") as file:
@@ -124,7 +124,7 @@ class DataFolder:
         """Content of a file.
 
         Raises:
-            DataError: it cannot be read.
+            DataError: It cannot be read.
         """
         try:
             return (self.root / name).read_bytes()
@@ -153,12 +153,9 @@ class DataFolder:
         """Content of a JSON file in whatever encoding.
 
         Raises:
-            ValueError: it is no JSON.
+            ValueError: It is no JSON, or says a thing twice.
         """
-        try:
-            return json.loads(self.text(name))
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
+        return parse_json(self.text(name))
 
     def encodings(self) -> dict[str, list[str]]:
         """Encodings other than UTF-8 that files were read with, and those files."""
@@ -178,7 +175,7 @@ class DataFolder:
         suffix stands for an image with that stem. Only files below the folder can be meant.
 
         Raises:
-            AmbiguousName: several images fit equally well.
+            AmbiguousName: Several images fit equally well.
         """
         return self._names.find(name, beside)
 
@@ -193,7 +190,7 @@ class DataFolder:
         """Size and mode of an image from its header alone, or None when the file is no readable image.
 
         Raises:
-            DataError: it could not be read this time, which says nothing about the picture in it.
+            DataError: It could not be read this time, which says nothing about the picture in it.
         """
         if image not in self._headers:
             self._headers[image] = _read_header(self.root / image)

@@ -42,7 +42,7 @@ class ClassNames:
     """The names for every label file of a folder, and how many keypoints a line has.
 
     Raises:
-        DataError: two files beside each other name the classes differently, or one has a name twice.
+        DataError: Two files beside each other name the classes differently, or one has a name twice.
     """
 
     def __init__(self, folder: DataFolder) -> None:

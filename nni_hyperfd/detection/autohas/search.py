@@ -59,8 +59,10 @@ Batch = tuple[Tensor, Targets]
 
 @dataclass(frozen=True)
 class Progress:
-    """How the search stands after a step: loss on train, the last one on val, and entropies as shares (1: undecided) of both
-    kinds of encoding."""
+    """How the search stands after a step.
+
+    It has the loss on train, the last one on val, and entropies as shares (1: undecided) of both kinds of encoding.
+    """
 
     train_loss: float
     val_loss: float
@@ -74,7 +76,7 @@ class Search:
     All else trains as the default configuration does: SGD with momentum, crops, thresholds.
 
     Args:
-        detector: of the largest architecture; its weights are where the search begins, and stay as they are.
+        detector: Of the largest architecture; its weights are where the search begins, and stay as they are.
     """
 
     def __init__(self, detector: RetinaFace, store: PixelStore, budget: Budget, seed: int) -> None:
@@ -116,7 +118,7 @@ class Search:
         one, so that a gradient of the train batch serves for both.
 
         Raises:
-            NonFiniteLoss: a loss is not finite.
+            NonFiniteLoss: A loss is not finite.
         """
         gates = self.sampled_gates()
         rate, location = self._sampled(self.rate, RATES), self._sampled(self.location, LOCATION_WEIGHTS)

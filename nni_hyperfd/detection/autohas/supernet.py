@@ -80,7 +80,8 @@ def sub_network(
     """A network of the space, and the part of the shared tensors that is its own, for ``torch.func.functional_call``.
 
     Args:
-        shared: parameters and buffers of the largest network by name.
+        shared: Parameters and buffers of the largest network by name.
+        architecture: Of the space.
 
     Returns:
         A detector of ``architecture`` without values of its own, and views of ``shared`` as remapping cuts them: what is
@@ -95,10 +96,10 @@ class Supernet(nn.Module):
     """The shared weights and the way through them.
 
     Args:
-        detector: of the largest architecture; its tensors are used, not copied.
+        detector: Of the largest architecture; its tensors are used, not copied.
 
     Raises:
-        SpaceError: the detector has another architecture.
+        SpaceError: The detector has another architecture.
     """
 
     def __init__(self, detector: RetinaFace) -> None:
@@ -142,6 +143,7 @@ def gated_block(block: InvertedResidual, x: Tensor, opened: Tensor | None, opera
     """What ``block``, of the largest kernel and expansion, gives under one-hot gates.
 
     Args:
+        block: Of the shared network.
         x: ``[B, C, H, W]``.
         opened: 0-dim: 1 runs the block, 0 skips it; None: it always runs.
         operation: ``[6]``, in the order of ``BLOCKS``.

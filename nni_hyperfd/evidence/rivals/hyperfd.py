@@ -15,13 +15,14 @@ from nni_hyperfd.evidence.table import parameters_of
 from nni_hyperfd.metafeature.extractor import Variant, meta_feature, samples
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.view import ExactView, View
+from nni_hyperfd.ranker.drive import drive
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import Encodings, encode
 from nni_hyperfd.ranker.offline import Experience, OfflineData, RankedList
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.recommend import EXPLORATION, recommend
 from nni_hyperfd.ranker.settings import RankerSettings
-from nni_hyperfd.ranker.update import ContinualUpdate, CurrentTask, PastTask, drive
+from nni_hyperfd.ranker.update import ContinualUpdate, CurrentTask, PastTask
 from nni_hyperfd.ranker.warmup import warm_up
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space
@@ -117,7 +118,7 @@ class HyperFD(Rival):
         return self._ranker.predict(self._space.key, phi, self._prepared.encodings).double().numpy()
 
     def meta_features(self, profile: Profile, count: int) -> Tensor:
-        """φ [count, 64] of a data set by the run's present extractor, each from another sample of its images."""
+        """φ ``[count, 64]`` of a data set by the run's present extractor, each from another sample of its images."""
         generator = torch.Generator().manual_seed(self._draw(3))
         drawn = samples(self._ranker.extractor, features_of(profile), generator, self._settings.images)
         with torch.no_grad():

@@ -77,7 +77,7 @@ class MultiTaskGP(Rival):
 
         Args:
             sets: The customer, then the data sets that take part.
-            task: For its number of candidates.
+            study: For its number of candidates.
             start: Weights that a fit to one trial less has found, empty for BoTorch's own start.
         """
         from botorch.acquisition.analytic import LogExpectedImprovement

@@ -19,7 +19,7 @@ def factor(covariance: FloatArray) -> FloatArray:
     """Lower factor of ``[n, n]``.
 
     Raises:
-        LinAlgError: the matrix is far from a covariance, or not finite.
+        LinAlgError: The matrix is far from a covariance, or not finite.
     """
     unit = np.eye(len(covariance)) * (np.diag(covariance).mean() if len(covariance) else 1.0)
     for jitter in JITTER:

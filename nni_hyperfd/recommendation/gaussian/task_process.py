@@ -317,7 +317,9 @@ class _Table:
 
 
 def _largest_posterior(table: _Table, values: Tensor) -> Weights:
-    r"""Weights by gradients that are written down, as derivatives of all measurements' covariance :math:`K` by each step of its making
+    r"""Weights by gradients that are written down.
+
+    Derivatives of all measurements' covariance :math:`K` by each step of its making
     would take twice as long: :math:`∂L/∂K = ½(K^{-1} - αα^\top)`, :math:`α = K^{-1}y` (Rasmussen and Williams 2006, eq. 5.9).
     """
     weights = Weights.start(table.steps.shape[2], table.places.shape[1])
@@ -356,8 +358,10 @@ def posterior(
     noise: float,
     of: slice = slice(None),
 ) -> tuple[FloatArray, FloatArray, float]:
-    """A Gaussian belief after noisy measurements at ``at``: mean and covariance of the wanted part ``of`` it, and the log density of
-    ``values``, up to a constant."""
+    """A Gaussian belief after noisy measurements at ``at``.
+
+    These are mean and covariance of the wanted part ``of`` it, and the log density of ``values``, up to a constant.
+    """
     root = factor(covariance[np.ix_(at, at)] + noise * np.eye(len(at)))
     white = solve_triangular(root, values - mean[at], lower=True)
     explained = solve_triangular(root, covariance[at, of], lower=True)
