@@ -13,7 +13,7 @@ import pytest
 from benchmarks.build_platform import ROOT, adopt, committed, steps
 from nni_hyperfd.cli import main
 from nni_hyperfd.detection.network.weights import base_id
-from nni_hyperfd.evidence.job import Job
+from nni_hyperfd.evidence.job import TableJob
 from nni_hyperfd.evidence.table import LookupTable, Row
 
 FOLDERS = [Path("data/cats"), Path("data/dogs")]
@@ -58,7 +58,7 @@ def test_every_kind_of_rows_is_planned(
 def test_committed_rows_are_kept_where_they_rest_on_the_shipped_bases(
     options: argparse.Namespace, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    pairs = Job("hpo", tuple(FOLDERS), configurations=5).plan()
+    pairs = TableJob("hpo", tuple(FOLDERS), configurations=5).plan()
     now = [Row(*pair, 0.5, 0.5, 0.5, 1.0, "cpu", f"base-{base_id()}") for pair in pairs[:3]]
     before = [replace(now[0], configuration=pairs[3].configuration, version="base-of-before")]
     LookupTable([*now, *before]).save(tmp_path / "hpo.csv.gz")

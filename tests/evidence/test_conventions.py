@@ -17,7 +17,7 @@ from nni_hyperfd.cli import main
 from nni_hyperfd.data.pixels import PixelStore
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.conventions import CONVENTIONS, dealt, relabelled
-from nni_hyperfd.evidence.job import Job
+from nni_hyperfd.evidence.job import TableJob
 from nni_hyperfd.evidence.offline_sets import OfflineReport, OfflineSet, OfflineSets, _digest
 from nni_hyperfd.evidence.table import LookupTable
 
@@ -135,6 +135,6 @@ def test_an_unknown_convention_is_told_before_any_training(drawn_faces: Path, tm
     plain = sets_of([tuple(range(24))])[0]
     sets = (replace(plain, name=f"upside_down~{plain.name}"),)
     OfflineSets(sets, OfflineReport.of_sample(sets, 1)).save(tmp_path / "sets.json")
-    job = Job("hpo", (), (drawn_faces,), tmp_path / "sets.json", pairs=1, per_set=1, configurations=1)
+    job = TableJob("hpo", (), (drawn_faces,), tmp_path / "sets.json", pairs=1, per_set=1, configurations=1)
     with pytest.raises(DataError, match="upside_down"):
         job.runner()
