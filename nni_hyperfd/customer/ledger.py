@@ -116,6 +116,8 @@ def _short(value: Any) -> Any:
         return _summary(value)
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
+    if isinstance(value, tuple | list) and any(isinstance(each, BaseModel) for each in value):
+        return [_short(each) for each in value]
     if isinstance(value, tuple | list) and len(value) > LONG:
         return f"{len(value)} numbers"
     if isinstance(value, dict):

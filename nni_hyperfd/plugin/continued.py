@@ -106,7 +106,9 @@ class Training:
         if stage.begun == 0:
             self._see(0, curve)
         if outcome.ended and not (outcome.reported and alive):
-            self.trouble, self.paid = NO_RESULT, self.paid + max(1, len(curve))
+            # Whether it was this one that failed is certain only when nothing runs; until then it may still cost what was wanted of it.
+            self.trouble = NO_RESULT
+            self.paid += max(expected if alive else 1, len(curve))
         else:
             self.running, self.paid = stage, self.paid + max(expected, len(curve))
 
@@ -175,7 +177,7 @@ class ContinuedTrials:
         self._trainings: list[Training] = []
         self._unused_ids: list[int] = []
         self._told: set[tuple[str, int]] = set()
-        self._exhausted = False
+        self._exhausted, self._last_left = False, self._price
 
     def look(self) -> list[Training]:
         """See what has become of the trials; returns the trainings of which there is news."""
@@ -189,8 +191,9 @@ class ContinuedTrials:
             if what[1] and what not in self._told:
                 self._told.add(what)
                 news.append(training)
-        if news:
-            self._exhausted = False
+        left = self._left(self._trainings)
+        if news or left != self._last_left:
+            self._exhausted, self._last_left = False, left
         return news
 
     def request(self, parameter_ids: Iterable[int]) -> list[dict[str, Any]]:

@@ -144,6 +144,12 @@ def _sent(experiment: Path) -> tuple[Sent, ...]:
     )
 
 
+def _so_far(results: int, memo: Memo) -> str:
+    if memo.settings.method == "hyperfd-mf":
+        return f"{results} result{'s' if results != 1 else ''}"
+    return f"{results} of {memo.settings.budget} results"
+
+
 def _ending(experiment: Path, facts: ReportFacts, memo: Memo | None) -> tuple[str, str]:
     """One sentence on whether it is over, and one on what the platform learned."""
     receipt = read_receipt(experiment)
@@ -157,7 +163,7 @@ def _ending(experiment: Path, facts: ReportFacts, memo: Memo | None) -> tuple[st
         any(not trial.ended for trial in facts.trials) or len(facts.finished) < memo.settings.budget
     ):
         return (
-            f"still under way, reported so far: {len(facts.finished)} of {memo.settings.budget} results",
+            f"still under way, reported so far: {_so_far(len(facts.finished), memo)}",
             "Nothing yet: that comes with the experiment's end.",
         )
     if Outbox(experiment / OUTBOX).waiting():

@@ -12,6 +12,7 @@ import torch
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.protocol.messages import (
+    BegunTraining,
     Progress,
     RankedConfiguration,
     Recommendation,
@@ -35,6 +36,8 @@ LOOKED_AT = 256
 CURVES = 400
 """Offline curves that take part; the time for fitting grows with the third power of their number. Where there are more, data sets are
 left out evenly."""
+OWN_TRAININGS = 128
+"""Trainings of the task itself that are looked at."""
 PAST, PAST_TRAININGS = 32, 24
 """Finished tasks that say which experts foretold well, the latest ones, and trainings of each."""
 
@@ -123,7 +126,7 @@ class Foresight:
         """
         progress = request.progress
         assert progress is not None, "the message sees to it"
-        begun = {space.parse(each.parameters): each for each in progress.trainings}
+        begun = _telling({space.parse(each.parameters): each for each in progress.trainings})
         candidates = self._candidates(space, request, begun)
         seen = np.full((len(candidates), self.validations), np.nan)
         failed, running = np.zeros((2, len(candidates)), dtype=bool)
@@ -199,6 +202,16 @@ class Foresight:
             return space.enumerate()
         sampled = space.sample_up_to(min(request.candidates, LOOKED_AT), np.random.default_rng(request.seed))
         return list(dict.fromkeys([*sampled, *begun]))
+
+
+def _telling(begun: dict[Configuration, BegunTraining]) -> dict[Configuration, BegunTraining]:
+    """All trainings, or so many of them that :data:`OWN_TRAININGS` remain: the best by their newest AP, and the latest."""
+    if len(begun) <= OWN_TRAININGS:
+        return begun
+    named = list(begun)
+    best = sorted(named, key=lambda each: -max(begun[each].aps[-1:], default=0.0))[: OWN_TRAININGS // 2]
+    latest = [each for each in named if each not in best][-(OWN_TRAININGS - len(best)) :]
+    return {each: begun[each] for each in (*best, *latest)}
 
 
 def at_times(curves: FloatArray, validations: int) -> FloatArray:

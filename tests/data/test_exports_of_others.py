@@ -141,3 +141,53 @@ def test_an_image_whose_label_fits_two_pictures_is_left_out(put: Put) -> None:
     report = load_dataset(put(labels, [*NAMES, "p0.png"])).report
     assert report.images == 9
     assert {name.removeprefix("images/") for name in report.left_out} == {"p0.jpg", "p0.png"}
+
+
+def test_percent_of_small_pictures_are_asked_about_and_low_pixels_are_not(put: Put) -> None:
+    percent = [f"{name},face,{8 * n}.5,33.3,{8 * n + 20}.25,73.5" for n, name in enumerate(NAMES)]
+    with pytest.raises(DataError, match=r"all 10 boxes .* as percent would"):
+        load_dataset(put({"b.csv": table(percent)}, size=(200, 160)))
+    whole = [f"{name},face,{4 * n},33,{4 * n + 40},83" for n, name in enumerate(NAMES)]
+    assert load_dataset(put({"b.csv": table(whole)}, size=(200, 160))).report.faces == 10
+
+
+def in_split(dataset: FaceDataset, word: str) -> set[str]:
+    return {dataset.images[index].path.name for index in dataset.splits[word]}
+
+
+@pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("True", "False"), ("Yes", "no")])
+def test_a_column_that_asks_for_train(put: Put, yes: str, no: str) -> None:
+    rows = [f"{name},face,20,20,60,70,{no if n < 3 else yes}" for n, name in enumerate(NAMES)]
+    dataset = load_dataset(put({"b.csv": table(rows, "filename,class,xmin,ymin,xmax,ymax,is_train")}))
+    assert in_split(dataset, "test") == {"p0.jpg", "p1.jpg", "p2.jpg"}
+    assert dataset.report.split_sources["val"].startswith("drawn from train")
+
+
+def test_columns_that_say_yes_to_two_splits_are_told_and_one_is_a_means_of_transport(put: Put) -> None:
+    rows = [f"{name},face,20,20,60,70,{int(n > 3)},{int(n < 5)}" for n, name in enumerate(NAMES)]
+    dataset = load_dataset(put({"b.csv": table(rows, "filename,class,xmin,ymin,xmax,ymax,train,test")}))
+    assert in_split(dataset, "test") == {"p0.jpg", "p1.jpg", "p2.jpg", "p3.jpg"}
+    assert "p4.jpg" not in {name for word in dataset.splits for name in in_split(dataset, word)}
+    assert any("train: 1 and test: 1 in the column for splits" in note for note in dataset.report.notes)
+    rows = [f"{name},face,20,20,60,70,{n % 2}" for n, name in enumerate(NAMES)]
+    dataset = load_dataset(put({"b.csv": table(rows, "filename,class,xmin,ymin,xmax,ymax,train")}))
+    assert dataset.report.split_source.startswith("drawn")
+
+
+def test_yolo_corners_that_stick_out_a_little_are_asked_about_and_rounding_is_not(put: Put) -> None:
+    """As centre and size two of ten would lead out of their pictures by 4 %: clipped, nobody would see it."""
+    boxes = [(0.3, 0.3, 0.5, 0.5)] * 8 + [(0.74, 0.4, 0.6 + 0.2, 0.55)] * 2
+    labels = {f"labels/p{n}.txt": "0 " + " ".join(map(str, box)) + "\n" for n, box in enumerate(boxes)}
+    folder = put({"data.yaml": "names: [face]\n", **labels})
+    with pytest.raises(DataError, match=r"2 of 10 boxes .* fit as corners"):
+        load_dataset(folder)
+    boxes = [(0.5, 0.5, 0.6, 0.7)] * 8 + [(0.1, 0.5, 0.2002, 0.5)] * 2
+    labels = {f"labels/p{n}.txt": "0 " + " ".join(map(str, box)) + "\n" for n, box in enumerate(boxes)}
+    assert load_dataset(put(labels)).report.faces == 10
+
+
+def test_a_key_that_stands_twice_is_not_silently_the_last(put: Put) -> None:
+    once = coco([(20, 20, 40, 50)] * 10)
+    twice = once[:-1] + ', "annotations": []}'
+    with pytest.raises(DataError, match="annotations"):
+        load_dataset(put({"a.json": twice}))

@@ -28,6 +28,7 @@ from nni_hyperfd.detection.evaluation.detections import evaluation_batches
 from nni_hyperfd.detection.network.weights import BASES, base_detector
 from nni_hyperfd.metafeature.profile import PROFILE_SIZE, profile_dataset
 from nni_hyperfd.plugin.tuner import HyperFDTuner
+from nni_hyperfd.spaces.stages import Stage
 
 WINDOW = 32
 """Bytes of an image, or of its pixels, in which a leak is seen."""
@@ -231,7 +232,9 @@ def looked_for(secrets: dict[str, Any]) -> Secrets:
     return Secrets(**secrets)
 
 
+@pytest.mark.parametrize("method", ["hyperfd-gp", "hyperfd-mf"])
 def test_nothing_of_the_images_is_in_the_traffic_of_a_whole_experiment(
+    method: str,
     server: Any,
     nni_experiment: Callable[..., Any],
     secrets: dict[str, Any],
@@ -245,9 +248,12 @@ def test_nothing_of_the_images_is_in_the_traffic_of_a_whole_experiment(
     proxy = Proxy(server.port)
     monkeypatch.setenv("HYPERFD_PLATFORM", f"http://127.0.0.1:{proxy.port}")
     monkeypatch.setenv("HYPERFD_TOKEN", server.token("customer"))
-    nni.begin(HyperFDTuner(data="faces", budget=2, method="hyperfd-gp"))
-    for number in range(2):
+    nni.begin(HyperFDTuner(data="faces", budget=2, method=method))
+    trials = 5 if method == "hyperfd-mf" else 2
+    for number in range(trials):
         (parameter_id,) = nni.request()
+        stage = Stage.of(nni.proposals()[-1]["parameters"])
+        nni.report_intermediate(parameter_id, *[0.4] * (stage.stop - stage.begun if stage else 0))
         nni.report(parameter_id, {"default": 0.5 + number / 8, "test_ap": 0.4, "seconds": 1.5})
     proxy.close()
     assert nni.errors() == []
@@ -263,7 +269,7 @@ def test_nothing_of_the_images_is_in_the_traffic_of_a_whole_experiment(
         "send_gradient",
         "commit",
     } <= set(calls)
-    assert calls.count("recommend") == 2, "the second one plans anew"
+    assert calls.count("recommend") == {"hyperfd-gp": 2, "hyperfd-mf": 6}[method], "each plans anew"
     assert set().union(*(looked_for.found_in(body) for body in sent)) == set()
     for stream in (*proxy.sent, *proxy.received):
         assert not any(word.encode() in stream for word in secrets["words"])

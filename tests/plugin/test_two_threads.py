@@ -10,7 +10,7 @@ import json
 import shutil
 import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,8 @@ from nni_hyperfd.plugin.advisor import HyperFDAdvisor
 from nni_hyperfd.plugin.tuner import HyperFDTuner
 from nni_hyperfd.protocol.messages import BeginUpdate, FindTask, Question, RecommendRequest, TrialRecord
 from nni_hyperfd.ranker.settings import RankerSettings
-from nni_hyperfd.spaces.unread import TRIAL_BUDGET
+from nni_hyperfd.spaces.stages import Stage
+from nni_hyperfd.spaces.unread import TRIAL_BUDGET, configuration_of
 from tests.fixtures.nni_dispatcher import Nni
 
 PATIENCE = 60.0
@@ -168,6 +169,14 @@ class Manager(Nni):
 
     def report(self, job: Job, ap: float) -> None:
         job.ap, text = ap, json.dumps(ap)
+        stage = Stage.of(job.ran["parameters"])
+        for _ in range(stage.stop - stage.begun if stage else 0):
+            self.execute(
+                "insert into MetricData (trialJobId, parameterId, type, data) values (?, ?, 'PERIODICAL', ?)",
+                job.id,
+                str(job.ran["parameter_id"]),
+                json.dumps(text),
+            )
         self.execute(
             "insert into MetricData (trialJobId, parameterId, type, data) values (?, ?, 'FINAL', ?)",
             job.id,
@@ -206,6 +215,7 @@ class World:
         self.folder, self.data, self.begin = folder, data, begin
         self.count = 0
         self.expectations: dict[Any, Any] = {}
+        self.foresights: OrderedDict[Any, Any] = OrderedDict()
 
     def open(self) -> tuple[Path, Platform]:
         self.count += 1
@@ -214,6 +224,7 @@ class World:
         # An update without steps: what is looked at here is what it is made of.
         platform = Platform(Store(folder / "platform"), RankerSettings(mode="freeze_all"))
         platform._expectations = self.expectations
+        platform._shelf._foresights = self.foresights
         return folder / "experiments" / "exp", platform
 
 
@@ -366,6 +377,49 @@ class TwoThreads(RuleBasedStateMachine):
             assert receipt.usable_trials == len(brought)
 
 
+class TwoThreadsAndParts(TwoThreads):
+    """Trials are parts of trainings of four epochs, which go on with each other's."""
+
+    @invariant()
+    def nothing_superfluous(self) -> None:
+        if self.manager is None:
+            return
+        forms = [form["parameters"] for form in self.manager.proposals()]
+        parts = Counter(json.dumps(configuration_of(each), sort_keys=True) for each in forms)
+        assert len({json.dumps(each, sort_keys=True) for each in forms}) == len(forms), "tried twice"
+        assert max(parts.values(), default=0) <= 4
+        able = [job for job in self.manager.trials if not job.ended or job.ap is not None]
+        asked = [job.ran for job in able if job.ran is not None]
+        to_ask = self.manager.parameters[: len(able) - len(asked)]
+        assert sum(map(epochs, [*asked, *to_ask, *self.manager.waiting])) <= 4 * self.budget, (
+            "more than the price"
+        )
+        assert self.manager.errors() == []
+
+    def check_the_update(self) -> None:
+        """The platform has every training that came to its end, each with its configuration, and has learned from these."""
+        ran = [job for job in self.manager.trials if job.ap is not None and job.ran is not None]
+        brought = {
+            json.dumps(configuration_of(job.ran["parameters"]), sort_keys=True): job.ap
+            for job in ran
+            if Stage.of(job.ran["parameters"]).stop == 4
+        }
+        task = self.platform.ask(FindTask(experiment_id="exp"))
+        trials = self.platform.trials(task.task_id)
+        whole = {
+            json.dumps(dict(each.parameters), sort_keys=True): each for each in trials if each.status == "ok"
+        }
+        assert {key: each.ap for key, each in whole.items()} == brought
+        assert all(len(each.curve) == 4 for each in whole.values())
+        assert task.status == ("done" if brought else "closed"), "no update was made"
+        assert len(self.platform.history()) == (2 if brought else 1)
+
+
+def epochs(form: dict[str, Any]) -> int:
+    stage = Stage.of(form["parameters"])
+    return stage.stop - stage.begun
+
+
 def configuration(form: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in form["parameters"].items() if key != TRIAL_BUDGET}
 
@@ -391,9 +445,11 @@ def world(
     return lambda begin: World(tmp_path, drawn_faces, begin)
 
 
-def explore(world: World, patch: pytest.MonkeyPatch, examples: int) -> None:
+def explore(
+    world: World, patch: pytest.MonkeyPatch, examples: int, machine: type[TwoThreads] = TwoThreads
+) -> None:
     run_state_machine_as_test(
-        lambda: TwoThreads(world, patch),
+        lambda: machine(world, patch),
         settings=settings(
             max_examples=examples,
             stateful_step_count=40,
@@ -420,3 +476,12 @@ def test_the_advisor(
         manager.begin_advisor(HyperFDAdvisor(data="faces", budget=budget, brackets=brackets, share=0.5))
 
     explore(world(begin), monkeypatch, EXAMPLES)
+
+
+def test_the_tuner_goes_on_with_trainings(
+    world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin(manager: Manager, budget: int) -> None:
+        manager.begin(HyperFDTuner(data="faces", budget=budget, method="hyperfd-mf"))
+
+    explore(world(begin), monkeypatch, EXAMPLES // 2, TwoThreadsAndParts)

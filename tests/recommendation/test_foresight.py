@@ -15,6 +15,7 @@ from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.recommendation.foresight import Foresight, at_times
+from nni_hyperfd.recommendation.gaussian import every_epoch
 from nni_hyperfd.recommendation.gaussian.description import describe
 from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess
 from nni_hyperfd.spaces.space import standard_search_space, standard_space
@@ -137,3 +138,26 @@ def test_what_offline_sets_would_have_brought_is_their_posterior_mean(world: Off
     for one in (0, 7):
         expected = covariance(at, sets, new, np.full(len(new), one)).T @ weighed
         assert process.filled(new)[one] == pytest.approx(expected, abs=1e-6)
+
+
+def test_of_very_many_trainings_the_newest_validations_count(
+    foresight: Foresight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = describe(HPO, encode(HPO, HPO.enumerate()[:12]))
+    customer = foresight._every_epoch.customer(np.zeros(64), described)
+    seen = np.full((12, 4), np.nan)
+    for row in range(12):
+        seen[row, : 1 + row % 4] = np.random.default_rng(row).random(1 + row % 4)
+    newest = np.where(np.arange(4) == (np.arange(12) % 4)[:, None], seen, np.nan)
+    monkeypatch.setattr(every_epoch, "MOST_SEEN", 12)
+    for one, other in zip(customer.after(seen), customer.after(newest)):
+        assert one.mean == pytest.approx(other.mean)
+        assert one.density == pytest.approx(other.density)
+
+
+def test_a_task_of_very_many_trainings_goes_on_with_a_good_one(foresight: Foresight) -> None:
+    every = [HPO.parameters(each) for each in HPO.enumerate()]
+    begun = [BegunTraining(parameters=each, aps=(0.2,)) for each in every]
+    begun[5] = BegunTraining(parameters=every[5], aps=(0.6,))
+    progress = Progress(validations=4, left=3, trainings=tuple(begun))
+    assert every[5] in named(foresight, progress)

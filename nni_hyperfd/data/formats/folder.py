@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from nni_hyperfd.data.orientation import UPRIGHT, orientation_of, stored_size, u
 from nni_hyperfd.data.passing import is_passing, not_now
 from nni_hyperfd.data.text import decode_text, parse_xml
 from nni_hyperfd.errors import DataError
+from nni_hyperfd.files import parse_json
 
 __all__ = ["IMAGE_SUFFIXES", "SPLITS_FILE", "AmbiguousName", "DataFolder", "ImageHeader", "is_image_name"]
 
@@ -153,12 +153,9 @@ class DataFolder:
         """Content of a JSON file in whatever encoding.
 
         Raises:
-            ValueError: It is no JSON.
+            ValueError: It is no JSON, or says a thing twice.
         """
-        try:
-            return json.loads(self.text(name))
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
+        return parse_json(self.text(name))
 
     def encodings(self) -> dict[str, list[str]]:
         """Encodings other than UTF-8 that files were read with, and those files."""

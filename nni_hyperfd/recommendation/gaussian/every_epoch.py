@@ -24,6 +24,8 @@ from nni_hyperfd.recommendation.gaussian.search import OWN, expected_improvement
 from nni_hyperfd.recommendation.gaussian.task_process import OFFSET_VARIANCE, TaskProcess
 from nni_hyperfd.recommendation.portfolio import greedy_portfolio
 
+MOST_SEEN = 256
+"""Validations of one customer that are looked at; the time for a plan grows with the third power of their number."""
 PORTFOLIO = 16
 """Configurations that a portfolio is made of; behind them comes what is best in the mean."""
 
@@ -165,8 +167,15 @@ class Trainings:
     first: int
 
     def after(self, seen: FloatArray) -> list[Ends]:
-        """The experts' beliefs after validations ``[K, T]``, NaN where there was none."""
+        """The experts' beliefs after validations ``[K, T]``, NaN where there was none.
+
+        Where there are more than :data:`MOST_SEEN`, each training's newest ones count.
+        """
         which, when = np.nonzero(~np.isnan(seen))
+        if len(which) > MOST_SEEN:
+            age = (~np.isnan(seen)).sum(axis=1)[which] - when
+            kept = np.sort(np.argsort(age, kind="stable")[:MOST_SEEN])
+            which, when = which[kept], when[kept]
         found = []
         for expert in self.experts:
             values = in_units(seen, expert.course, self.spread)[which, when]
