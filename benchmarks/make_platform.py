@@ -109,8 +109,9 @@ def offline_data(folder: Path, budget: str, images: int) -> tuple[OfflineData, d
     }
     # A point of either space is a point of the joint one, with the defaults for the half it does not speak of.
     experience[standard_space("joint").key] = gather(standard_space("joint"), rows, position)
+    # No platform needs what frozen networks of the comparison say.
     pooled = ImageFeatures.from_tensors(
-        {name: torch.cat([each.tensors()[name] for each in features]) for name in features[0].tensors()}
+        {name: torch.cat([each.tensors()[name] for each in features]) for name in ("gwap", "mean", "boxes")}
     )
     about = {
         "offline_sets": len(sets),

@@ -24,6 +24,7 @@ import torch
 
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence import figures, page
+from nni_hyperfd.evidence.below import SHARES, below
 from nni_hyperfd.evidence.bootstrap import RESAMPLES
 from nni_hyperfd.evidence.comparison import (
     BUDGETS,
@@ -37,7 +38,14 @@ from nni_hyperfd.evidence.curves import by_price
 from nni_hyperfd.evidence.halves import halves, only
 from nni_hyperfd.evidence.inputs import Inputs
 from nni_hyperfd.evidence.methods import VARIANT_SEEDS, Contender, methods
-from nni_hyperfd.evidence.price import BY_PRICE, BY_PRICE_TEST, Priced, PriceLaboratory, stopping_methods
+from nni_hyperfd.evidence.price import (
+    BY_PRICE,
+    BY_PRICE_TEST,
+    Player,
+    Priced,
+    PriceLaboratory,
+    stopping_methods,
+)
 from nni_hyperfd.evidence.pseudo import pseudo_scenarios
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
 from nni_hyperfd.evidence.runs import Laboratory, Line
@@ -66,7 +74,7 @@ RIVALS = (
 OURS = ("hyperfd", "hyperfd-gp")
 UPPER = "ensemble, not shipped"
 """hyperfd-gp with the φ of several warm-ups, which no platform has."""
-VARIANTS = ("hyperfd (resnet)", "hyperfd (statistics)", "hyperfd (mse)")
+VARIANTS = ("hyperfd (resnet)", "hyperfd (mobilenet)", "hyperfd (statistics)", "hyperfd (mse)")
 ABLATIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "table2": ("Table 2: continual learning", ("latest data only", "frozen extractor", "frozen ranker")),
     "table3": ("Table 3: transformation", ("no transformation", "the paper's iteration", "oracle")),
@@ -130,10 +138,11 @@ FULL_PRICE = (
     "hyperfd-gp, frozen ranker",
     *OURS,
 )
+"""Methods that train everything to its end."""
 PRICE_OURS = ("hyperfd-mf", "hyperfd-gp")
-PRICE_WORDS = """A price of 1 is one full training. Methods above `successive halving` train everything to its end, the others begin, go on from a
-checkpoint, and leave; all of them resume, so a rung costs what it adds. What counts is the best by val of the trainings that were brought to their
-end; with none in hand the rank is 100 %. Each price is a run of its own. The *design* half of the customers and the *untouched* one were fixed
+PRICE_WORDS = """A price of 1 is one full training. Halving, Hyperbands, asha, bohb, probes and `hyperfd-mf` begin trainings, go on
+from a checkpoint, and leave; the others train everything to its end. A rung costs what it adds. What counts is the best by val of the trainings that
+were brought to their end; with none in hand the rank is 100 %. Each price is a run of its own. The *design* half of the customers and the *untouched* one were fixed
 before these rows were looked at (`nni_hyperfd/evidence/halves.py`).
 
 """
@@ -154,7 +163,7 @@ class Bench:
     deadline: float
     most: int = 10**6
     """Seeds of a method that trains, in this round."""
-    priced: dict[tuple[str, str], PriceLaboratory] = field(default_factory=dict)
+    priced: dict[tuple[str, str], PriceLaboratory | str] = field(default_factory=dict)
 
     @cached_property
     def spaces(self) -> list[str]:
@@ -216,24 +225,41 @@ class Bench:
         laboratory = self.at(space, measure)
         return page.comparison(space, found, lambda name: laboratory.absent(self.methods[name]), ndcg)
 
-    def by_price(self, space: str, measure: Measure) -> PriceLaboratory:
-        """Both kinds of methods on the rows with curves."""
+    def by_price(self, space: str, measure: Measure) -> PriceLaboratory | str:
+        """Both kinds of methods on the rows with curves, or why nothing can be played by price."""
         if (space, measure.name) not in self.priced:
             folder = self.folder / ("quick" if self.quick else "paper")
-            self.priced[space, measure.name] = PriceLaboratory(
-                Priced.of(self.inputs, space, measure),
-                RankerSettings(batches=2, warmup_epochs=2) if self.quick else RankerSettings(),
-                standard_space(space),  # type: ignore[arg-type]
-                folder,
-                f"{space}-price-{measure.judge.removesuffix('_ap')}",
-                self.measure,
-                self.deadline,
-            )
+            kind = standard_space(space)  # type: ignore[arg-type]
+            settings = RankerSettings(batches=2, warmup_epochs=2) if self.quick else RankerSettings()
+            label = f"{space}-price-{measure.judge.removesuffix('_ap')}"
+            try:
+                player = Player(Priced.of(self.inputs, space, measure), settings, kind)
+            except DataError as error:
+                self.priced[space, measure.name] = str(error)
+            else:
+                self.priced[space, measure.name] = PriceLaboratory(
+                    player, kind, folder, label, self.measure, self.deadline
+                )
         return self.priced[space, measure.name]
+
+    @property
+    def prices(self) -> tuple[int, ...]:
+        return CURVE_PRICES[:3] if self.quick else PRICES
+
+    def priced_outcome(self, space: str, measure: Measure, method: Line) -> Outcome | None:
+        """One method at all prices, or at some if it trains."""
+        laboratory = self.by_price(space, measure)
+        if isinstance(laboratory, str):
+            return None
+        mine = [each for each in self.prices if not method.trains or each in CURVE_PRICES]
+        found = laboratory.outcome(method, mine, self.seeds_of(method, PRICE_SEEDS))
+        logging.info("%s, %s: %s", space, measure.name, method.name)
+        return found
 
     def at_a_price(self) -> list[Line]:
         """Those that train everything to its end, and those that leave trainings."""
-        return [*(self.methods[name] for name in FULL_PRICE), *stopping_methods().values()]
+        found: list[Line] = [*(self.methods[name] for name in FULL_PRICE), *stopping_methods().values()]
+        return sorted(found, key=lambda each: each.trains + (each.trains and each.name != PRICE_OURS[0]))
 
     def seeds_of(self, method: Line, most: int) -> int:
         """Fewer for those that train, one if it only matters that everything runs."""
@@ -458,39 +484,69 @@ def the_table(bench: Bench) -> str:
 
 def price(bench: Bench) -> str:
     """Rank against price with all rivals, and the two halves of the customers."""
-    text = PRICE_WORDS
+    places = [(space, BY_PRICE) for space in bench.spaces]
+    if not bench.quick:
+        places += [(space, BY_PRICE_TEST) for space in bench.spaces]
+    # What trains a ranker in each run comes last, so that a page that is cut short has all else in every space.
+    for method in bench.at_a_price():
+        for space, measure in places:
+            bench.priced_outcome(space, measure, method)
+    text = ""
     panels: dict[str, list[Outcome]] = {}
-    for space in bench.spaces:
-        measures = ((BY_PRICE, "ranked by the pooled AP"), (BY_PRICE_TEST, "ranked by test"))
-        for measure, words in measures[: 1 if bench.quick else 2]:
-            try:
-                laboratory = bench.by_price(space, measure)
-            except DataError as error:
-                text += f"*{error}*\n\n"
-                break
-            prices = CURVE_PRICES[:3] if bench.quick else PRICES if measure is BY_PRICE else CURVE_PRICES[:3]
-            found: list[Outcome] = []
-            missing = []
-            for method in bench.at_a_price():
-                mine = [each for each in prices if not method.trains or each in CURVE_PRICES]
-                outcome = laboratory.outcome(method, mine, bench.seeds_of(method, PRICE_SEEDS))
-                logging.info("%s, %s: %s", space, measure.name, method.name)
-                if outcome is None:
-                    missing.append(f"*`{method.name}` is missing: {laboratory.absent(method)}*\n")
-                else:
-                    found.append(outcome)
-            chosen = f"chosen by val, {words}"
-            text += f"### {space.upper()}, {chosen}\n\n{price_facts(laboratory.scenario)}"
-            if not found:
-                continue
-            text += f"{by_price(found, prices)}\n" + "\n".join(missing) + "\n"
-            if measure is BY_PRICE:
-                panels[space] = found
-            text += halves_and_duels(found)
+    for space, measure in places:
+        laboratory = bench.by_price(space, measure)
+        if isinstance(laboratory, str):
+            text += f"*{laboratory}*\n\n"
+            continue
+        tried = {method.name: bench.priced_outcome(space, measure, method) for method in bench.at_a_price()}
+        found = [each for each in tried.values() if each is not None]
+        words = "the pooled AP" if measure is BY_PRICE else "test"
+        text += f"### {space.upper()}, chosen by val, ranked by {words}\n\n{price_facts(laboratory.scenario)}"
+        if not found:
+            continue
+        text += f"{by_price(found, bench.prices)}\n"
+        for method in bench.at_a_price():
+            if tried[method.name] is None:
+                text += f"*`{method.name}` is missing: {laboratory.absent(method)}*\n\n"
+        text += halves_and_duels(found)
+        if measure is BY_PRICE:
+            panels[space] = found
     if panels:
         figures.prices(panels, bench.image("price"))
         text = f"![rank against price]({link(bench, 'price')})\n\n{text}"
-    return text
+    return PRICE_WORDS + text
+
+
+def costs(bench: Bench) -> str:
+    """Networks below a limit on multiply-adds."""
+    text = ""
+    for space in bench.spaces:
+        if space == "hpo":
+            continue
+        whole = bench.at(space).scenario
+        for share in (*SHARES, 1.0):
+            try:
+                scenario = below(whole, share)
+            except DataError as error:
+                text += f"*{error}*\n\n"
+                continue
+            laboratory = bench._in(scenario, space, f"{space}-below{100 * share:.0f}")
+            budgets = [each for each in CURVE_PRICES[:3] if each < scenario.experience.candidates]
+            outcomes = []
+            for name in FULL_PRICE:
+                method = bench.methods[name]
+                outcome = laboratory.outcome(method, budgets, bench.seeds_of(method, PRICE_SEEDS))
+                if outcome is not None:
+                    outcomes.append(outcome)
+                logging.info("%s: %s", scenario.name, name)
+            text += f"### {scenario.name}: {scenario.experience.candidates} of {whole.experience.candidates} networks\n\n"
+            if outcomes:
+                text += f"{by_price(outcomes, budgets, 2)}\n"
+                ours = next((each for each in outcomes if each.method == "hyperfd-gp"), None)
+                if ours is not None:
+                    others = [each for each in outcomes if each is not ours]
+                    text += f"`hyperfd-gp` against each with two trials:\n\n{page.duels(ours, others, 2)}\n"
+    return text or "No space of networks was measured.\n"
 
 
 def price_facts(scenario: Scenario) -> str:
@@ -550,6 +606,7 @@ EXPERIMENTS: Mapping[str, tuple[str, Callable[[Bench], str]]] = {
     **{name: (title, ablation(name)) for name, (title, _) in ABLATIONS.items()},
     "variant": ("A variant, step by step", variant),
     "price": ("Rank against price", price),
+    "costs": ("Networks below a limit on their cost", costs),
     "figure3": ("Figure 3: budgets", figure3),
     "figure5": ("Figure 5: meta-features", figure5),
     "figure4": ("Figure 4: orders of tasks", figure4),

@@ -5,11 +5,11 @@
 A data set's *AP pattern* is its AP over configurations less its own mean; a recommender can only learn that patterns differ from
 sets whose patterns do. Two figures for each group of sets, both in AP points (hundredths):
 
-* **own spread**: root mean square of what remains of the APs when set and configuration each have an effect of their own (two-way
-  layout, least squares, divided by its degrees of freedom). For a complete table this is the standard deviation over sets
-  of the pattern, averaged over configurations. Where few sets share configurations, degrees of freedom are few, and it says little.
-* **from customers**: root mean square, over sets, of the standard deviation of the AP less the mean pattern of the customers (of
-  the others, for a customer), over the configurations that both have.
+* **own spread**: root mean square of what remains of the APs when each set has a mean of its own and all sets of the group share one
+  effect for every value of every parameter, and for every pair of optimizer and learning rate (least squares, divided by its
+  degrees of freedom). Effects of values stand in for those of configurations because offline sets share hardly any of these.
+* **from customers**: root mean square, over sets, of the standard deviation of the AP less what the effects fitted to the customers
+  (to the others, for a customer) say of the configuration.
 
 Both contain the noise of one training, which is shown where customers were measured with two seeds.
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from nni_hyperfd.evidence.conventions import MARK
 from nni_hyperfd.evidence.offline_sets import OfflineSets
-from nni_hyperfd.evidence.table import SERVER, LookupTable
+from nni_hyperfd.evidence.table import SERVER, LookupTable, parameters_of
 
 CUSTOMERS = "customers"
 LEAST = 2
@@ -55,33 +56,56 @@ def patterns(rows: LookupTable, seed: int | None = None) -> dict[str, dict[str, 
     return {name: aps for name, aps in found.items() if len(aps) >= LEAST}
 
 
+def values_of(configuration: str) -> list[str]:
+    """The values that have an effect."""
+    found = parameters_of(configuration)
+    together = {"optimizer", "lr"} <= found.keys()
+    pair = [f"{found['optimizer']} at {found['lr']}"] if together else []
+    return [f"{name}={value}" for name, value in found.items()] + pair
+
+
+@dataclass(frozen=True)
+class Effects:
+    """A mean for each set and an effect for each value: what least squares leave of the APs."""
+
+    of: Mapping[str, float]
+    rest: float
+    """Sum of squares."""
+    left: int
+    """Degrees of freedom."""
+
+    @classmethod
+    def fit(cls, sets: Patterns) -> Effects:
+        cells = [(name, values_of(text), ap) for name, aps in sets.items() for text, ap in aps.items()]
+        place = {key: column for column, key in enumerate(dict.fromkeys(v for _, vs, _ in cells for v in vs))}
+        start = {name: len(place) + column for column, name in enumerate(sets)}
+        design = np.zeros((len(cells), len(place) + len(start)))
+        for line, (name, values, _) in enumerate(cells):
+            design[line, [start[name], *(place[value] for value in values)]] = 1
+        aps = np.array([ap for *_, ap in cells])
+        solved, _, rank, _ = np.linalg.lstsq(design, aps, rcond=None)
+        of = {key: float(solved[column]) for key, column in place.items()}
+        return cls(of, float(((aps - design @ solved) ** 2).sum()), len(cells) - int(rank))
+
+    def on(self, configuration: str) -> float:
+        """The sum of the effects of a configuration's values; NaN where one was never seen."""
+        return sum(self.of.get(value, float("nan")) for value in values_of(configuration))
+
+
 def own_spread(sets: Patterns) -> tuple[float, int]:
-    """Root mean square of the interaction of sets and configurations, and its degrees of freedom (NaN where 0)."""
-    cells = [(name, text, ap) for name, aps in sets.items() for text, ap in aps.items()]
-    if not cells:
-        return float("nan"), 0
-    columns = [
-        {key: place for place, key in enumerate(dict.fromkeys(keys))} for keys in list(zip(*cells))[:2]
-    ]
-    design = np.zeros((len(cells), len(columns[0]) + len(columns[1])))
-    for line, (name, text, _) in enumerate(cells):
-        design[line, columns[0][name]] = design[line, len(columns[0]) + columns[1][text]] = 1
-    aps = np.array([ap for *_, ap in cells])
-    effects, _, rank, _ = np.linalg.lstsq(design, aps, rcond=None)
-    left = len(cells) - int(rank)
-    rest = float(((aps - design @ effects) ** 2).sum())
-    return (np.sqrt(rest / left) if left else float("nan")), left
+    """Root mean square that a group's own effects leave, and its degrees of freedom (NaN where 0)."""
+    fitted = Effects.fit(sets)
+    return (float(np.sqrt(fitted.rest / fitted.left)) if fitted.left else float("nan")), fitted.left
 
 
 def from_customers(sets: Patterns, customers: Patterns) -> float:
-    """Root mean square over sets of how far a pattern is from the customers' mean one; NaN where nothing is shared."""
+    """Root mean square over sets of how far a pattern is from what customers' effects say; NaN without others."""
     distances = []
     for name, aps in sets.items():
-        others = [found for each, found in customers.items() if each != name]
-        shared = [text for text in aps if others and all(text in found for found in others)]
-        if len(shared) >= LEAST:
-            common = np.mean([[found[text] for text in shared] for found in others], axis=0)
-            distances.append(np.var(np.array([aps[text] for text in shared]) - common, ddof=1))
+        others = Effects.fit({each: found for each, found in customers.items() if each != name})
+        apart = [ap - others.on(text) for text, ap in aps.items() if not np.isnan(others.on(text))]
+        if len(apart) >= LEAST:
+            distances.append(np.var(apart, ddof=1))
     return float(np.sqrt(np.mean(distances))) if distances else float("nan")
 
 

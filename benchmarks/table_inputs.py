@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.decomposition import PCA
 
 from nni_hyperfd.data.dataset import FaceDataset, load_dataset
 from nni_hyperfd.data.merge import merge
@@ -35,12 +35,14 @@ from nni_hyperfd.evidence.offline_sets import (
     make_offline_sets,
 )
 from nni_hyperfd.evidence.table import SERVER
-from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.metafeature.features import FROZEN_CHANNELS, ImageFeatures
 from nni_hyperfd.metafeature.profile import PROFILE_SIZE, profile_dataset, profile_images
 
 SETS = "offline_sets{}.json"
 RELABELLED = 60
 """Sets of each file, plain and degraded, that are labelled anew: ten by each convention."""
+MOBILENET = "mobilenet_v2"
+"""The network whose features stand in for a ResNet's in the comparison of extractors."""
 TRAIN, FEATURES = "server_train.json", "features"
 
 
@@ -71,32 +73,31 @@ def main() -> None:
     first = sum(len(part.images) for part in plain)
     store = open_pixels(server, 2 * PROFILE_SIZE)
     features = profile_images(base_detector(BASES["standard"]), store, torch.arange(len(server.images)))
-    half(features).save(folder / f"{SERVER}.safetensors")
+    frozen = backbone_features([image.path for image in server.images], weights) if weights else {}
     train = sorted(server.splits["train"])
     parts = {"plain": [i for i in train if i < first], "degraded": [i for i in train if i >= first]}
     (options.out / TRAIN).write_text(json.dumps(parts))
+    components = fitted(frozen[MOBILENET][parts["plain"]]) if MOBILENET in frozen else None
+    kept(features, frozen, components).save(folder / f"{SERVER}.safetensors")
     ranges = {"": range(first)} | ({"_degraded": range(first, len(server.images))} if copies else {})
     for part, images in ranges.items():
         own = options.out / SETS.format(part)
-        make_sets(server, partial(own_matrices, server, features, images), images, own)
-        if weights:
-            paths = [server.images[index].path for index in images]
-            make_sets(
-                server,
-                partial(backbone_features, paths, weights),
-                images,
-                options.out / SETS.format(f"{part}_networks"),
-                known=own,
-            )
+        make_sets(server, own_matrices(server, features, images), images, own)
+        if frozen:
+            others = {name: matrix[images] for name, matrix in frozen.items()}
+            make_sets(server, others, images, options.out / SETS.format(f"{part}_networks"), known=own)
     relabel([options.out / SETS.format(part) for part in ranges], options.out / SETS.format("_labels"))
     for each in options.data:
-        half(profile_dataset(load_dataset(each))).save(folder / f"{each.resolve().name}.safetensors")
+        dataset = load_dataset(each)
+        paths = [image.path for image in dataset.split("train")]
+        found = backbone_features(paths, {MOBILENET: weights[MOBILENET]}) if components else {}
+        kept(profile_dataset(dataset), found, components).save(folder / f"{each.resolve().name}.safetensors")
         print(each.resolve().name, flush=True)
 
 
 def make_sets(
     server: FaceDataset,
-    matrices: Callable[[], Mapping[str, FloatArray]],
+    matrices: Mapping[str, FloatArray],
     images: range,
     path: Path,
     known: Path | None = None,
@@ -108,7 +109,7 @@ def make_sets(
     counted = [int((~server.images[index].ignored).sum()) for index in images]
     splits = [split_of[index] for index in images]
     there = OfflineSets.load(known).shifted(-images.start).sets if known else ()
-    sets = make_offline_sets(matrices(), splits, np.array(counted), known=there).shifted(images.start)
+    sets = make_offline_sets(matrices, splits, np.array(counted), known=there).shifted(images.start)
     sets.save(path)
     print(sets.report, flush=True)
 
@@ -136,9 +137,15 @@ def relabel(files: list[Path], path: Path) -> None:
     print(f"{path.name}: {len(sets)} of {candidates} sets labelled anew", flush=True)
 
 
-def half(features: ImageFeatures) -> ImageFeatures:
-    """Features as float16: a fourth digit nobody needs would double the size of the repository."""
-    return ImageFeatures(features.gwap.half(), features.mean.half(), features.boxes)
+def fitted(values: FloatArray) -> PCA:
+    """The directions in which the server's training images ``[n, 1280]`` differ most: a fifth of the width is enough to keep."""
+    return PCA(FROZEN_CHANNELS["mobilenet"], svd_solver="full").fit(values)
+
+
+def kept(features: ImageFeatures, frozen: Mapping[str, FloatArray], components: PCA | None) -> ImageFeatures:
+    """Features as float16, where a fourth digit nobody needs would double the size of the repository; and those of MobileNetV2."""
+    other = torch.from_numpy(components.transform(frozen[MOBILENET])).half() if components else None
+    return ImageFeatures(features.gwap.half(), features.mean.half(), features.boxes, mobilenet=other)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nni_hyperfd.cli.table import table
 
 if TYPE_CHECKING:
+    from nni_hyperfd.evidence.comparison import Outcome, Scenario
+    from nni_hyperfd.evidence.inputs import Inputs
+    from nni_hyperfd.evidence.runs import Line
     from nni_hyperfd.evidence.table import LookupTable, Row
 
 
@@ -57,7 +61,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     judge = actions.add_parser(
         "judge",
         help="see how every method would have fared on data sets of your own",
-        description="Plays methods on data sets that you measured with 'hyperfd table build': what each would have found in a few trials, and where that ranks among all measured configurations (lower is better). Your data sets come among the known customers, in random orders; only yours are judged. Nothing is trained but what a method trains of itself, and nothing leaves this machine.",
+        description="Plays methods on data sets that you measured with 'hyperfd table build': what each would have found in a few trials, and where that ranks among all measured configurations (lower is better). Rows with learning curves are also played by price: methods begin trainings, go on with them or leave them. Your data sets come among the known customers, in random orders; only yours are judged. Nothing is trained but what a method trains of itself, and nothing leaves this machine.",
     )
     judge.add_argument(
         "--rows",
@@ -78,9 +82,17 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="tables and features of the known data sets (default: %(default)s of the repository)",
     )
     judge.add_argument(
-        "--methods", nargs="+", metavar="NAME", help="default: those that take seconds; 'all' for every one"
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        help="default: those that take seconds, and by price those that leave trainings; 'all' for every one",
     )
-    judge.add_argument("--trials", type=int, default=4, help="a data set may have (default: %(default)s)")
+    judge.add_argument(
+        "--trials",
+        type=int,
+        default=4,
+        help="a data set may have; by price, the most full trainings that all epochs may sum up to (default: %(default)s)",
+    )
     judge.add_argument("--orders", type=int, help="of the customers (default: 8)")
     judge.add_argument("--budget", default="table", help="training budget of the rows (default: %(default)s)")
     judge.set_defaults(run=run_judge)
@@ -145,21 +157,19 @@ def run_show(options: argparse.Namespace) -> None:
 
 
 def run_judge(options: argparse.Namespace) -> None:
-    """Print a table for each search space and each way to choose and judge."""
+    """Print a table for each search space and each way to choose and judge, by trials and, with curves, by price."""
     from nni_hyperfd.data.dataset import load_dataset
     from nni_hyperfd.errors import DataError
-    from nni_hyperfd.evidence.comparison import run
-    from nni_hyperfd.evidence.halves import only
     from nni_hyperfd.evidence.inputs import Inputs
     from nni_hyperfd.evidence.job import load_tables
-    from nni_hyperfd.evidence.judge import QUICK, SEEDS, verdict, with_newcomers
+    from nni_hyperfd.evidence.judge import QUICK, SEEDS, with_newcomers
     from nni_hyperfd.evidence.methods import methods
-    from nni_hyperfd.evidence.scenario import PAPER, POOLED
+    from nni_hyperfd.evidence.price import stopping_methods
     from nni_hyperfd.metafeature.profile import profile_dataset
-    from nni_hyperfd.spaces.space import standard_space
 
-    known = methods()
-    wanted = list(known) if options.methods == ["all"] else options.methods or list(QUICK)
+    full, stopping = methods(), stopping_methods()
+    known = [*full, *stopping]
+    wanted = known if options.methods == ["all"] else options.methods or [*QUICK, *stopping]
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise DataError(f"--methods has no {unknown[0]!r}: there are {', '.join(known)}")
@@ -171,26 +181,72 @@ def run_judge(options: argparse.Namespace) -> None:
     inputs = with_newcomers(inputs, rows, features, options.budget)
     mine = {row.space for row in inputs.customers.select(data_sets=features)}
     for space in [name for name in inputs.spaces() if name in mine]:
-        for measure in (POOLED, PAPER):
-            scenario = inputs.scenario(space, measure)
-            there = [name for name in features if name in scenario.tasks]
-            if not there:
-                continue
-            print(
-                f"\n{scenario.name}: {scenario.experience.candidates} configurations, {options.trials} trials, "
-                f"{len(there)} new data sets among {len(scenario.tasks)}\n"
-            )
-            found = []
-            for name in wanted:
-                try:
-                    rival = known[name].make(standard_space(space))  # type: ignore[arg-type]
-                    outcome = run(rival, scenario, (options.trials,), range(options.orders or SEEDS))
-                except DataError as error:
-                    print(f"{name} is missing: {error}\n")
-                    continue
-                found.append(only(outcome, there))
-            if found:
-                print(verdict(found, options.trials), flush=True)
+        seeds = range(options.orders or SEEDS)
+        _judge_by_trials(inputs, space, [name for name in wanted if name in full], options.trials, seeds)
+        _judge_by_price(inputs, space, wanted, options.trials, seeds)
+
+
+def _judge_by_trials(inputs: Inputs, space: str, names: list[str], trials: int, seeds: range) -> None:
+    from nni_hyperfd.evidence.comparison import run
+    from nni_hyperfd.evidence.judge import said_of, verdict
+    from nni_hyperfd.evidence.methods import methods
+    from nni_hyperfd.evidence.scenario import PAPER, POOLED
+    from nni_hyperfd.spaces.space import standard_space
+
+    kind, known = standard_space(space), methods()  # type: ignore[arg-type]
+    for measure in (POOLED, PAPER):
+        scenario = inputs.scenario(space, measure)
+        there = [name for name in inputs.newcomers if name in scenario.tasks]
+        print(f"\n{scenario.name}, {trials} trials: {said_of(scenario, there)}\n")
+
+        def find(name: str, scenario: Scenario = scenario) -> Callable[[], Outcome]:
+            return lambda: run(known[name].make(kind), scenario, (trials,), seeds)
+
+        found = _said(find, names, there)
+        if found:
+            print(verdict(found, trials), flush=True)
+
+
+def _judge_by_price(inputs: Inputs, space: str, names: list[str], most: int, seeds: range) -> None:
+    from nni_hyperfd.errors import DataError
+    from nni_hyperfd.evidence.curves import by_price
+    from nni_hyperfd.evidence.judge import said_of
+    from nni_hyperfd.evidence.methods import methods
+    from nni_hyperfd.evidence.price import BY_PRICE, Player, Priced, stopping_methods
+    from nni_hyperfd.ranker.settings import RankerSettings
+    from nni_hyperfd.spaces.space import standard_space
+
+    kind = standard_space(space)  # type: ignore[arg-type]
+    known: dict[str, Line] = {**methods(), **stopping_methods()}
+    try:
+        priced = Priced.of(inputs, space, BY_PRICE)
+    except DataError as error:
+        print(f"\nNot judged by price: {error}")
+        return
+    there = [name for name in inputs.newcomers if name in priced.scenario.tasks]
+    if not there:
+        print(f"\nNot judged by price: the rows of {', '.join(inputs.newcomers)} have no learning curves.")
+        return
+    print(f"\n{priced.scenario.name}, by price (full trainings): {said_of(priced.scenario, there)}\n")
+    player, prices = Player(priced, RankerSettings(), kind), range(1, most + 1)
+    found = _said(lambda name: lambda: player.play(known[name].make(kind), prices, seeds), names, there)
+    if found:
+        print(by_price(found, prices, most), flush=True)
+
+
+def _said(
+    find: Callable[[str], Callable[[], Outcome]], names: list[str], newcomers: Sequence[str]
+) -> list[Outcome]:
+    """The outcomes; why others are missing is printed."""
+    from nni_hyperfd.evidence.judge import judged
+
+    found = []
+    for each in judged(find, names, newcomers):
+        if isinstance(each, str):
+            print(f"{each}\n")
+        else:
+            found.append(each)
+    return found
 
 
 def summary(rows: LookupTable) -> str:

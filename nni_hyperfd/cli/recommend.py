@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from nni_hyperfd.customer.customer import Customer
 
 STANDARD = ("hpo", "nas", "joint", "assignment")
+FEW = 300
+"""Results on the platform's own data sets below which a ranking is not to be relied on."""
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -85,6 +87,7 @@ def run(options: argparse.Namespace) -> None:
     """Print the recommendation."""
     from nni_hyperfd.customer.customer import Customer
     from nni_hyperfd.customer.steady import Provisional
+    from nni_hyperfd.platform.platform import Platform
     from nni_hyperfd.plugin.opening import platform_of
 
     settings = Settings.from_class_args(
@@ -106,12 +109,15 @@ def run(options: argparse.Namespace) -> None:
             "max_ms": options.max_ms,
         }
     ).resolved(Path.cwd())
-    customer = Customer(settings, _search_space(options.space), platform_of(settings))
+    platform = platform_of(settings)
+    customer = Customer(settings, _search_space(options.space), platform)
     if options.dry_run:
         _rehearse(customer)
         return
     recommendation = customer.preview()
     provisional = recommendation.reason if isinstance(recommendation, Provisional) else None
+    # A server does not say how much it knows of a space.
+    known = platform.experience(customer.space) if isinstance(platform, Platform) else None
     ranked = [(number, "", each) for number, each in enumerate(recommendation.configurations, start=1)]
     if options.spares:
         ranked += [
@@ -122,6 +128,7 @@ def run(options: argparse.Namespace) -> None:
         content = {
             "version": recommendation.version,
             "provisional": provisional,
+            "experience": known and {"results": known[0], "experiments": known[1]},
             "configurations": [
                 {"parameters": each.parameters, "score": each.score} for each in recommendation.configurations
             ],
@@ -138,6 +145,23 @@ def run(options: argparse.Namespace) -> None:
         for number, role, each in ranked
     ]
     print(table(("", "score", "configuration", ""), rows))
+    if known:
+        print("\n" + rests_on(*known))
+
+
+def rests_on(results: int, experiments: int) -> str:
+    """How much a ranking is worth, in words."""
+    said = (
+        f"This rests on {results} results on the platform's own data sets and on {experiments} of its customers' experiments in "
+        "this space."
+    )
+    if results >= FEW:
+        return said
+    worth = "is no better than chance" if results == experiments == 0 else "may be little better than chance"
+    return (
+        f"{said} With fewer than {FEW} results the order {worth}. Where dozens of trials are affordable and all keys are numbers, "
+        "search with nni_hyperfd.DYCORSTuner instead, which needs no experience (examples/hps_det.yml)."
+    )
 
 
 def _rehearse(customer: Customer) -> None:

@@ -93,9 +93,9 @@ class CurveTask:
         self, looks: FloatArray, curves: FloatArray, validations: int, known: int | None = None
     ) -> None:
         self.looks = looks
-        candidates, length = curves.shape
-        self.seen: FloatArray = np.full((known or candidates, length), np.nan)
-        self.failed = np.arange(known or candidates) >= candidates
+        self.candidates, length = curves.shape
+        self.seen: FloatArray = np.full((known or self.candidates, length), np.nan)
+        self.failed = np.arange(len(self.seen)) >= self.candidates
         self.left = validations
         self.hand: list[list[int]] = []
         """After each validation that was paid: the ended trainings of the best AP, none before the first end."""
@@ -190,7 +190,11 @@ class Probes(CurveMethod):
 
 
 class HyperFDMF(CurveMethod):
-    """Every epoch counts: :mod:`~nni_hyperfd.recommendation.gaussian.every_epoch`."""
+    """Every epoch counts: :mod:`~nni_hyperfd.recommendation.gaussian.every_epoch`.
+
+    Where the offline sets know of more than a customer can try, his configurations are described to it, as the platform does
+    (:mod:`~nni_hyperfd.recommendation.foresight`), and its portfolio is made of what the process expects of them.
+    """
 
     name = "hyperfd-mf"
 
@@ -203,10 +207,12 @@ class HyperFDMF(CurveMethod):
         self._method = self._fitted[1].fresh()
 
     def search(self, task: CurveTask) -> None:
-        customer = self._method.customer(task.looks)
-        while (index := customer.next(task.seen, task.failed, task.left)) is not None:
+        count, described = task.candidates, self._method.offline.described
+        own = None if count == len(described) else described[:count]
+        customer = self._method.customer(task.looks, own)
+        while (index := customer.next(task.seen[:count], task.failed[:count], task.left)) is not None:
             task.go_on(index)
-        self._method.learn(customer, task.seen)
+        self._method.learn(customer, task.seen[:count])
 
 
 def portfolio_order(ends: FloatArray) -> NDArray[np.intp]:

@@ -28,11 +28,13 @@ class Inputs:
         customers: Rows of the customers and of the server.
         offline: Rows of offline sets.
         data: Sets and features.
+        newcomers: Customers that are to be judged, see :mod:`~nni_hyperfd.evidence.judge`.
     """
 
     customers: LookupTable
     offline: LookupTable
     data: Data
+    newcomers: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, folder: Path, tables: Sequence[Path], budget: str) -> Inputs:
@@ -92,14 +94,17 @@ class Inputs:
         return sorted(known[0] & known[1])
 
     def scenario(self, space: str, measure: Measure) -> Scenario:
-        """The comparison in one space, with the customers whose rows are there; APs are means over seeds."""
+        """The comparison in one space, with the customers whose rows are there; APs are means over seeds.
+
+        A customer measured in part is left out, unless it is one of ``newcomers``: then the others are compared on what it has.
+        """
         rows = self.customers.select(space=space).over_seeds()
         counts = {name: len(rows.select(data_sets=(name,))) for name in self.data.customers}
         most = max(counts.values(), default=0)
         there = {
             name: features
             for name, features in self.data.customers.items()
-            if most and counts[name] >= LEAST_SHARE * most
+            if most and (counts[name] >= LEAST_SHARE * most or (name in self.newcomers and counts[name]))
         }
         offline = self.offline.select(space=space).over_seeds()
         return make_scenario(space, rows, offline, replace(self.data, customers=there), measure)

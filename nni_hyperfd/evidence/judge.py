@@ -7,12 +7,13 @@ orders, and only they are judged. Nothing is chosen by what comes out: trials, m
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.bootstrap import bootstrap
-from nni_hyperfd.evidence.comparison import Outcome
+from nni_hyperfd.evidence.comparison import Outcome, Scenario
+from nni_hyperfd.evidence.halves import only
 from nni_hyperfd.evidence.inputs import Inputs
 from nni_hyperfd.evidence.page import lines, number
 from nni_hyperfd.evidence.table import SERVER, LookupTable
@@ -20,6 +21,8 @@ from nni_hyperfd.metafeature.features import ImageFeatures
 
 QUICK = ("random", "best-on-server", "mean-rank", "portfolio", "rank-portfolio", "gp-prior", "tpe")
 """Methods that take seconds; judged unless others are named."""
+LEAST = 5
+"""Configurations without which a rank means nothing."""
 SEEDS = 8
 """Orders in which the customers come."""
 
@@ -62,7 +65,41 @@ def with_newcomers(
         inputs,
         customers=LookupTable.merge([inputs.customers, mine]),
         data=replace(inputs.data, customers=customers),
+        newcomers=tuple(features),
     )
+
+
+def said_of(scenario: Scenario, newcomers: Sequence[str]) -> str:
+    """How much of a space was measured on the new data sets, in one sentence.
+
+    Raises:
+        DataError: Too little to be ranked.
+    """
+    count = scenario.experience.candidates
+    names = ", ".join(newcomers)
+    if count < LEAST:
+        raise DataError(
+            f"{scenario.name}: only {count} configurations were measured on {names} and on the known customers as well, and fewer than {LEAST} "
+            "say nothing; measure more with 'hyperfd table build --configurations' (its first ones are those that the tables have)."
+        )
+    return f"{count} configurations; judged: {names}, among {len(scenario.tasks)} customers"
+
+
+def judged(
+    find: Callable[[str], Callable[[], Outcome]], names: Sequence[str], newcomers: Sequence[str]
+) -> Iterator[Outcome | str]:
+    """Of each method its outcome on the new data sets, or one sentence why there is none.
+
+    Args:
+        find: From a name to what plays it.
+        names: Of the methods.
+        newcomers: Of the data sets.
+    """
+    for name in names:
+        try:
+            yield only(find(name)(), newcomers)
+        except DataError as error:
+            yield f"{name} is missing: {error}"
 
 
 def verdict(outcomes: Sequence[Outcome], trials: int) -> str:

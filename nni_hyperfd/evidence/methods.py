@@ -116,6 +116,7 @@ def methods(quick: bool = False) -> Mapping[str, Contender]:
 
     add("hyperfd", SEEDS)
     add("hyperfd (resnet)", variant="resnet")
+    add("hyperfd (mobilenet)", variant="mobilenet")
     add("hyperfd (statistics)", variant="statistics")
     add("hyperfd (mse)", loss="mse")
     add("hyperfd, no exploration", SEEDS, exploration=0.0)

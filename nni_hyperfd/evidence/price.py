@@ -7,8 +7,9 @@ AP on val, which is all that a running training shows, and are ranked by the sce
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,10 @@ from nni_hyperfd.evidence.inputs import Inputs
 from nni_hyperfd.evidence.methods import WARM_UPS
 from nni_hyperfd.evidence.rivals.base import Rival
 from nni_hyperfd.evidence.rivals.completion import Completion
-from nni_hyperfd.evidence.rivals.early_stopping import stoppers
+from nni_hyperfd.evidence.rivals.early_stopping import STOPPERS
 from nni_hyperfd.evidence.rivals.ensemble import describe_texts
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
-from nni_hyperfd.evidence.runs import Laboratory, fingerprint
+from nni_hyperfd.evidence.runs import Laboratory
 from nni_hyperfd.evidence.scenario import Measure
 from nni_hyperfd.evidence.table import LookupTable
 from nni_hyperfd.ranker.settings import RankerSettings
@@ -114,41 +115,67 @@ class Stopper:
 
 def stopping_methods() -> Mapping[str, Stopper]:
     """By name. That which fits processes for seconds a run has fewer seeds."""
-    kinds: list[type[CurveMethod]] = [*stoppers(), Probes]
-    found = [Stopper(kind.name, _of(kind), kind.name, 20) for kind in kinds]
-    found.append(Stopper(HyperFDMF.name, lambda space: HyperFDMF(), HyperFDMF.name, 10, trains=True))
+    kinds: tuple[type[CurveMethod], ...] = (*STOPPERS, Probes)
+    found = [*(_stopper(kind, 20) for kind in kinds), _stopper(HyperFDMF, 10, trains=True)]
     return {each.name: each for each in found}
 
 
-def _of(kind: type[CurveMethod]) -> Callable[[Space], CurveMethod]:
-    return lambda space: kind()
+def _stopper(kind: type[CurveMethod], seeds: int, trains: bool = False) -> Stopper:
+    return Stopper(kind.name, lambda space: kind(), kind.name, seeds, trains)
 
 
-class PriceLaboratory(Laboratory):
-    """Plays both kinds of methods; budgets are prices.
+class Player:
+    """Plays methods of both kinds; those that look at customers look with the φ of warm-ups that no customer changed.
 
     Args:
         priced: Where.
-        settings: Of the rankers whose φ methods look at.
+        settings: Of the warm-ups.
+        space: Of the configurations.
     """
 
-    def __init__(self, priced: Priced, settings: RankerSettings, *rest: object, **options: object) -> None:
-        super().__init__(priced.scenario, *rest, **options)  # type: ignore[arg-type]
-        self.priced, self._settings = priced, settings
+    def __init__(self, priced: Priced, settings: RankerSettings, space: Space) -> None:
+        self.priced, self._settings, self._space = priced, settings, space
         self._seen: dict[int, CurveScenario] = {}
-        digest = hashlib.sha256(fingerprint(priced.scenario).encode())
-        for array in (priced.curves, priced.offline):
+
+    def play(self, rival: Rival | CurveMethod, prices: Sequence[int], seeds: Sequence[int]) -> Outcome:
+        """One method at each price, with each seed."""
+        if isinstance(rival, Rival):
+            return run(rival, self.priced.scenario, prices, seeds)
+        each = [play(rival, self._seen_by(seed % WARM_UPS), prices, (seed,)) for seed in seeds]
+        rank, ap = (np.concatenate([getattr(one, name) for one in each], axis=1) for name in ("rank", "ap"))
+        return replace(each[0], rank=rank, ap=ap)
+
+    def _seen_by(self, warm_up: int) -> CurveScenario:
+        if warm_up not in self._seen:
+            ranker = HyperFD(self._space, self._settings, warm_ups=WARM_UPS)
+            ranker.reset(self.priced.scenario.experience, warm_up)
+            self._seen[warm_up] = self.priced.seen_by(ranker, self._space)
+        return self._seen[warm_up]
+
+
+class PriceLaboratory(Laboratory):
+    """Plays both kinds of methods and remembers; budgets are prices.
+
+    Args:
+        player: On what.
+        space, folder, label, measure, deadline: As of :class:`~nni_hyperfd.evidence.runs.Laboratory`.
+    """
+
+    def __init__(
+        self,
+        player: Player,
+        space: Space,
+        folder: Path,
+        label: str,
+        measure: bool = True,
+        deadline: float = float("inf"),
+    ) -> None:
+        super().__init__(player.priced.scenario, space, folder, label, measure, deadline)
+        self._player = player
+        digest = hashlib.sha256(self.fingerprint.encode())
+        for array in (player.priced.curves, player.priced.offline):
             digest.update((np.round(array, 6) + 0.0).tobytes())
         self.fingerprint = digest.hexdigest()[:16]
 
     def _play(self, rival: Any, budget: int, seed: int) -> Outcome:
-        if isinstance(rival, Rival):
-            return run(rival, self.scenario, (budget,), (seed,))
-        return play(rival, self._seen_by(seed % WARM_UPS), (budget,), (seed,))
-
-    def _seen_by(self, warm_up: int) -> CurveScenario:
-        if warm_up not in self._seen:
-            ranker = HyperFD(self.space, self._settings, warm_ups=WARM_UPS)  # type: ignore[arg-type]
-            ranker.reset(self.scenario.experience, warm_up)
-            self._seen[warm_up] = self.priced.seen_by(ranker, self.space)  # type: ignore[arg-type]
-        return self._seen[warm_up]
+        return self._player.play(rival, (budget,), (seed,))

@@ -27,6 +27,8 @@ END = 0.4
 """Share of the offline sets at one end of an axis that become customers."""
 MOST_SHARED = 0.5
 """A set that overlaps one of them by more (intersection over union) is not in the experience either."""
+NEIGHBOURS = 5
+"""Sets beside the first that make one of many pseudo-customers."""
 LEAST = 8
 """Configurations that a pseudo-customer must have results of."""
 
@@ -46,9 +48,7 @@ def pseudo_scenarios(experience: Known, customers: int = 4) -> list[Scenario]:
         raise DataError(
             f"{len(rows)} offline sets are too few for {customers} pseudo-customers and an experience; measure more."
         )
-    looks = np.stack([experience.profiles[row].images.mean(axis=0) for row in rows])
-    looks = (looks - looks.mean(axis=0)) / np.maximum(looks.std(axis=0), 1e-6)
-    places = PCA(AXES, random_state=0).fit_transform(looks)
+    places = _places(experience, rows)
     found = []
     for axis in range(AXES):
         for side in (1, -1):
@@ -61,6 +61,46 @@ def pseudo_scenarios(experience: Known, customers: int = 4) -> list[Scenario]:
             if scenario is not None:
                 found.append(scenario)
     return found
+
+
+def in_a_row(experience: Known, customers: int, seed: int, axis: int = 0) -> Scenario:
+    """Many pseudo-customers of a kind that the experience has not: does the last one start better than the first?
+
+    One end of an axis of appearance is where all customers come from. Each is a random set of that end and :data:`NEIGHBOURS` of the sets most
+    like it, so that customers resemble each other more than the experience, as those of one product would, and no two are alike.
+
+    Args:
+        experience: The offline table.
+        customers: Of the scenario, in their order.
+        seed: Of the draws.
+        axis: Whose upper end it is.
+
+    Raises:
+        DataError: There are too few offline sets for that.
+    """
+    rows = [row for row in range(len(experience.data_sets)) if row != experience.server]
+    if len(rows) < 5 * NEIGHBOURS:
+        raise DataError(f"{len(rows)} offline sets are too few for pseudo-customers in a row; measure more.")
+    places = _places(experience, rows)
+    order = np.argsort(places[:, axis])
+    end, others = order[: round(END * len(rows))], order[round(END * len(rows)) :]
+    rng = np.random.default_rng([seed, 4])
+    clusters: list[list[int]] = []
+    while len(clusters) < customers:
+        near = np.argsort(((places[end] - places[rng.choice(end)]) ** 2).sum(axis=1))[: 2 * NEIGHBOURS]
+        clusters.append(
+            [rows[i] for i in end[np.r_[near[0], rng.choice(near[1:], NEIGHBOURS, replace=False)]]]
+        )
+    found = _scenario(experience, clusters, [rows[i] for i in others], f"in a row {seed}")
+    if found is None or len(found.tasks) < customers:
+        raise DataError(f"pseudo-customers have fewer than {LEAST} results each; measure more offline pairs.")
+    return found
+
+
+def _places(experience: Known, rows: list[int]) -> FloatArray:
+    looks = np.stack([experience.profiles[row].images.mean(axis=0) for row in rows])
+    looks = (looks - looks.mean(axis=0)) / np.maximum(looks.std(axis=0), 1e-6)
+    return np.asarray(PCA(AXES, random_state=0).fit_transform(looks))
 
 
 def _scenario(experience: Known, clusters: list[list[int]], rest: list[int], name: str) -> Scenario | None:

@@ -16,8 +16,8 @@ from nni_hyperfd.errors import DataError
 from nni_hyperfd.metafeature.features import (
     CHANNELS,
     CONTEXT_CHANNELS,
+    FROZEN_CHANNELS,
     LEVELS,
-    RESNET_CHANNELS,
     ImageFeatures,
 )
 
@@ -36,7 +36,15 @@ FARTHEST = 5.0
 """Standardized inputs are cut at this many standard deviations of the server's data."""
 
 Variant = Literal[
-    "full", "resnet", "statistics", "no_labels", "no_gwap", "last_level", "no_statistics", "no_attention"
+    "full",
+    "resnet",
+    "mobilenet",
+    "statistics",
+    "no_labels",
+    "no_gwap",
+    "last_level",
+    "no_statistics",
+    "no_attention",
 ]
 """The extractor itself and the ablations of Tables 1 and 5."""
 
@@ -44,7 +52,8 @@ VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 _INPUT_WIDTH: dict[Variant, int] = {
     "full": LEVELS * CHANNELS,
-    "resnet": RESNET_CHANNELS,
+    "resnet": FROZEN_CHANNELS["resnet"],
+    "mobilenet": FROZEN_CHANNELS["mobilenet"],
     "statistics": 0,
     "no_labels": LEVELS * CONTEXT_CHANNELS,
     "no_gwap": LEVELS * CHANNELS,
@@ -58,14 +67,15 @@ def image_inputs(features: ImageFeatures, variant: Variant = "full") -> Tensor:
     """The columns of ``features`` that ``variant`` looks at: ``[n, F]`` float32 (F = 0 for ``"statistics"``).
 
     Raises:
-        DataError: ResNet features are asked for and were not computed.
+        DataError: Features of a frozen network are asked for and were not computed.
     """
-    if variant == "resnet":
-        if features.resnet is None:
+    if variant in FROZEN_CHANNELS:
+        frozen: Tensor | None = getattr(features, variant)
+        if frozen is None:
             raise DataError(
-                "The ResNet variant of the extractor needs ResNet features; profile the data with them."
+                f"The {variant} variant of the extractor needs {variant} features; profile the data with them."
             )
-        return features.resnet.float()
+        return frozen.float()
     if variant == "statistics":
         return features.gwap.new_zeros(len(features), 0, dtype=torch.float32)
     pooled = features.mean if variant == "no_gwap" else features.gwap

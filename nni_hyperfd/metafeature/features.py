@@ -28,7 +28,8 @@ LABEL_CHANNELS = 6
 
 CHANNELS = CONTEXT_CHANNELS + LABEL_CHANNELS
 
-RESNET_CHANNELS = 2048
+FROZEN_CHANNELS = {"resnet": 2048, "mobilenet": 256}
+"""Widths of features of frozen networks, by field; MobileNetV2's 1280 are kept as principal components."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class ImageFeatures:
         mean: ``[n, 3, 86]`` float; the plain mean over all anchors instead, for the ablation without GWAP.
         boxes: ``[n]`` integer; faces in each image.
         resnet: ``[n, 2048]`` float or None; ResNet-50 features, for the comparison of extractors.
+        mobilenet: ``[n, 256]`` float or None; the same of ImageNet's MobileNetV2, for which weights are easier to come by.
 
     Raises:
         DataError: Shapes that do not fit each other, no image at all, or values that are not finite.
@@ -50,12 +52,12 @@ class ImageFeatures:
     mean: Tensor
     boxes: Tensor
     resnet: Tensor | None = None
+    mobilenet: Tensor | None = None
 
     def __post_init__(self) -> None:
         n = self.boxes.shape[0] if self.boxes.ndim == 1 else -1
         expected = {"gwap": (n, LEVELS, CHANNELS), "mean": (n, LEVELS, CHANNELS), "boxes": (n,)}
-        if self.resnet is not None:
-            expected["resnet"] = (n, RESNET_CHANNELS)
+        expected |= {name: (n, width) for name, width in FROZEN_CHANNELS.items()}
         for name, tensor in self.tensors().items():
             if tuple(tensor.shape) != expected[name]:
                 raise DataError(
@@ -74,7 +76,8 @@ class ImageFeatures:
 
     def tensors(self) -> dict[str, Tensor]:
         """The fields that are present, by name."""
-        named = {"gwap": self.gwap, "mean": self.mean, "boxes": self.boxes, "resnet": self.resnet}
+        named = {"gwap": self.gwap, "mean": self.mean, "boxes": self.boxes}
+        named |= {name: getattr(self, name) for name in FROZEN_CHANNELS}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     @classmethod
@@ -85,7 +88,7 @@ class ImageFeatures:
             DataError: A field is missing or unknown.
         """
         missing = {"gwap", "mean", "boxes"} - set(tensors)
-        unknown = set(tensors) - {"gwap", "mean", "boxes", "resnet"}
+        unknown = set(tensors) - {"gwap", "mean", "boxes", *FROZEN_CHANNELS}
         if missing or unknown:
             raise DataError(
                 f"Image features: missing {sorted(missing) or 'nothing'}, unknown {sorted(unknown) or 'nothing'}."

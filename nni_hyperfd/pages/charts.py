@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -45,6 +46,31 @@ def lines(
         for number, name in enumerate(series)
     ]
     return _svg(HEIGHT + 18 * len(series) + 8, *parts, *legend)
+
+
+def front(points: Curve, best: Curve, x_title: str, y_title: str) -> Markup:
+    """Dots, and the steps along the ``best`` of them: what is reached for as much on the x axis, or less."""
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    margin = 0.05 * (max(xs) - min(xs)) or 1.0
+    frame = _Frame((min(xs) - margin, max(xs) + margin), (max(0.0, min(ys) - 0.05), min(1.0, max(ys) + 0.05)))
+    ordered = sorted(best)
+    corners = [(x, y) for x, y in ordered[:1]]
+    for (_, before), (x, y) in itertools.pairwise(ordered):
+        corners += [(x, before), (x, y)]
+    corners += [(frame.x_range[1], y) for _, y in ordered[-1:]]
+    path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in corners)
+    dots = [
+        element(
+            "circle",
+            cx=f"{frame.x(x):.1f}",
+            cy=f"{frame.y(y):.1f}",
+            r=4 if (x, y) in ordered else 3,
+            fill=COLORS[0] if (x, y) in ordered else COLORS[-1],
+        )
+        for x, y in points
+    ]
+    line = element("polyline", points=path, fill="none", stroke=COLORS[0], stroke_width=2)
+    return _svg(HEIGHT, *frame.axes(x_title, y_title), line, *dots)
 
 
 def histogram(

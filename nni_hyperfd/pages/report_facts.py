@@ -13,6 +13,7 @@ from nni_hyperfd.detection.evaluation.bootstrap import APInterval, ap_interval
 from nni_hyperfd.detection.evaluation.held_out import FILE_NAME, RESULT, HeldOut, read_held_out
 from nni_hyperfd.detection.network.weights import BEST
 from nni_hyperfd.errors import DataError, SpaceError
+from nni_hyperfd.spaces.architecture import backbone_flops
 from nni_hyperfd.spaces.configuration import Configuration
 
 
@@ -102,6 +103,15 @@ class TrialFacts:
         except SpaceError:
             return ", ".join(f"{key} {value}" for key, value in self.parameters.items())
 
+    @cached_property
+    def madds(self) -> float | None:
+        """Multiply-adds of its network in millions, as ``max_madds`` counts them; None where it chose no network."""
+        try:
+            network = Configuration.from_parameters(self.parameters).architecture
+        except SpaceError:
+            return None
+        return None if network is None else backbone_flops(network) / 1e6
+
     @property
     def curve(self) -> list[tuple[float, float]]:
         """(epoch, AP@50 on val); a trial of the user's own says no epochs, so its reports are counted."""
@@ -182,6 +192,16 @@ class ReportFacts:
         Where no trial left a detector, the one that reported the best result.
         """
         return max(self.finished, key=lambda trial: (trial.in_hand, trial.ap or 0.0), default=None)
+
+    @cached_property
+    def front(self) -> list[TrialFacts]:
+        """Finished trials of networks that no cheaper one is as good as (the Pareto front of cost against AP), the cheapest first."""
+        found: list[TrialFacts] = []
+        priced = [trial for trial in self.finished if trial.madds is not None]
+        for trial in sorted(priced, key=lambda trial: (trial.madds or 0.0, -(trial.ap or 0.0))):
+            if not found or (trial.ap or 0.0) > (found[-1].ap or 0.0):
+                found.append(trial)
+        return found
 
     @cached_property
     def measured(self) -> tuple[OnSplit, ...]:

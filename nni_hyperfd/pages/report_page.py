@@ -11,7 +11,7 @@ from nni_hyperfd.detection.evaluation.bootstrap import DRAWS, LEVEL
 from nni_hyperfd.detection.evaluation.held_out import HeldOut, ImageMarks, marks_by_image
 from nni_hyperfd.detection.network.weights import BEST
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.pages.charts import lines
+from nni_hyperfd.pages.charts import front, lines
 from nni_hyperfd.pages.handed_out import CARD, ONNX, HandedOut
 from nni_hyperfd.pages.html import Markup, cards, element, page, section, table
 from nni_hyperfd.pages.report_facts import OnSplit, ReportFacts, TrialFacts
@@ -45,6 +45,7 @@ def report_page(facts: ReportFacts, handed: HandedOut | None = None) -> str:
         *(element("p", note, _class="warning") for note in facts.missing()),
         section("The detector", *_detector(facts, handed)),
         section("What was recommended, and what came of it", *_recommended(facts)),
+        *((section("What a network costs", *_costs(facts)),) if facts.front else ()),
         section("Learning curves", *_learning(facts)),
         *((section("Precision and recall", *_precision(facts.measured)),) if facts.measured else ()),
         *((section("Pictures", *_pictures(facts)),) if facts.measured else ()),
@@ -165,6 +166,25 @@ def _learning(facts: ReportFacts) -> list[Markup]:
     return [
         element("p", f"AP@50 on val after each validation.{told}", _class="soft"),
         lines(curves, x_title, "AP@50 on val", y_range=(bottom, 1.0), dots=True),
+    ]
+
+
+def _costs(facts: ReportFacts) -> list[Markup]:
+    priced = [(trial.madds, trial.ap) for trial in facts.finished if trial.madds is not None]
+    points = [(madds, ap) for madds, ap in priced if ap is not None]
+    best = [(trial.madds or 0.0, trial.ap or 0.0) for trial in facts.front]
+    told = (
+        f"{len(best)} of {len(points)} networks are worth their cost: no other trial was as good for as few multiply-adds or fewer. A limit in "
+        "classArgs (max_madds) has the next experiment choose among the cheaper ones alone."
+    )
+    rows = [
+        (trial.number, f"{trial.madds:.0f}", _number(trial.ap), _number(trial.test_ap), trial.name)
+        for trial in facts.front
+    ]
+    return [
+        element("p", told),
+        front(points, best, "million multiply-adds of the backbone at 640×360", "AP@50 on val"),
+        table(("trial", "million multiply-adds", "AP@50 on val", "on test", "network"), rows),
     ]
 
 

@@ -154,6 +154,11 @@ class Platform:
         """Experience of one task."""
         return self._store.trials(task_id)
 
+    def experience(self, space: Space) -> tuple[int, int]:
+        """What rankings in a space rest on: results on the platform's own data sets, and experiments of customers."""
+        known = self._shelf.offline.experience.get(space.key)
+        return 0 if known is None else len(known.aps), len(self._store.learnt_tasks(space.key))
+
     def ranker(self, version: int | None = None) -> Ranker:
         """A copy of a ranker version, by default the newest; encoders of customers' own spaces are not in it."""
         return self._shelf.copy(self._newest() if version is None else version)

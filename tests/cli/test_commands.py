@@ -11,10 +11,12 @@ import pytest
 import yaml
 
 from nni_hyperfd.cli import main
+from nni_hyperfd.cli.recommend import rests_on
 from nni_hyperfd.cli.table import table
 from nni_hyperfd.customer import http
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.protocol.messages import RecommendRequest
+from nni_hyperfd.spaces.hyperparameters import COUNT_KEYS
 
 
 @pytest.fixture
@@ -55,10 +57,46 @@ def test_recommend_prints_ranked_configurations_and_leaves_no_trace(
     assert main(command) == 0
     lines = capsys.readouterr().out.rstrip().splitlines()
     assert lines[0] == "Recommended for faces by platform version 0:"
-    assert f"lr={content['configurations'][0]['parameters']['lr']}" in lines[-3]
+    assert f"lr={content['configurations'][0]['parameters']['lr']}" in lines[-5]
+    assert lines[-1].startswith("This rests on 72 results on the platform's own data sets and on 0 of its")
+    assert content["experience"] == {"results": 72, "experiments": 0}
     assert main([*command, "--spares"]) == 0
     assert capsys.readouterr().out.count("spare") == len(content["spares"]) >= 3
     assert Store(platform).counts().open_tasks == 0
+
+
+def test_a_ranking_says_what_it_rests_on(
+    platform: Path, drawn_faces: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody has tried counts of dynamic assignment yet; then one experiment has."""
+    command = ["recommend", "--data", str(drawn_faces), "--platform", str(platform), "--space", "assignment"]
+    assert main(command) == 0
+    last = capsys.readouterr().out.rstrip().splitlines()[-1]
+    assert last.startswith(
+        "This rests on 0 results on the platform's own data sets and on 0 of its customers'"
+    )
+    assert "no better than chance" in last
+    assert "nni_hyperfd.DYCORSTuner" in last
+    content = {
+        "parameters": dict.fromkeys(COUNT_KEYS, 10),
+        "val_ap": 0.5,
+        "test_ap": 0.4,
+        "budget": {"name": "smoke"},
+        "seed": 0,
+    }
+    file = platform.parent / "result.json"
+    file.write_text(json.dumps(content))
+    assert main(["record", str(file), *command[1:]]) == 0
+    capsys.readouterr()
+    assert main(command) == 0
+    last = capsys.readouterr().out.rstrip().splitlines()[-1]
+    assert "0 results on the platform's own data sets and on 1 of its" in last
+    assert "may be little better than chance" in last
+
+
+@pytest.mark.parametrize(("results", "warned"), [(299, True), (300, False)])
+def test_a_ranking_that_rests_on_little_is_called_so(results: int, warned: bool) -> None:
+    assert ("DYCORSTuner" in rests_on(results, 12)) == warned
 
 
 def test_a_dry_run_says_what_would_leave(

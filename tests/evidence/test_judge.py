@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from nni_hyperfd.cli import main
+from nni_hyperfd.cli.lookup import _judge_by_price
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.bootstrap import bootstrap
 from nni_hyperfd.evidence.comparison import Outcome, run
@@ -70,3 +71,57 @@ def test_the_bootstrap_covers_the_mean_and_pairs_by_customer() -> None:
     ]
     assert "+1.0 [1.0, 1.0]" in verdict(outcomes, 4)
     assert np.isnan(bootstrap(np.array([1.0])).low)
+
+
+def newcomers(folder: Path, shares: dict[str, int]) -> Inputs:
+    """The made-up table and, as data sets of one's own, copies of its customers that were measured in part."""
+    known = Inputs.load(folder, [folder / "made_up.csv.gz"], "table")
+    mine = [
+        replace(row, data_set=f"my_{name}")
+        for name, count in shares.items()
+        for row in list(known.customers.select(data_sets=(name,), seed=0))[:count]
+    ]
+    features = {f"my_{name}": known.data.customers[name] for name in shares}
+    return with_newcomers(known, LookupTable(mine), features, "table")
+
+
+@pytest.mark.parametrize("shares", [{"cats": 24}, {"cats": 9}, {"cats": 24, "video": 7}], ids=str)
+def test_one_domain_or_several_whole_or_in_part_are_judged_by_price(
+    inputs: Path, shares: dict[str, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = newcomers(inputs, shares)
+    _judge_by_price(found, "hpo", ["portfolio", "hyperband", "asha"], 2, range(2))
+    said = capsys.readouterr().out
+    names = ", ".join(found.newcomers)
+    assert (
+        f"{min(shares.values())} configurations; judged: {names}, among {3 + len(shares)} customers" in said
+    )
+    assert {line.split(" | ")[0] for line in said.splitlines() if line.startswith("|")} == {
+        "| rank % of",
+        "| ---",
+        "| portfolio",
+        "| hyperband",
+        "| asha",
+    }
+
+
+def test_what_cannot_be_judged_by_price_is_one_sentence(
+    inputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = newcomers(inputs, {"cats": 3})
+    with pytest.raises(
+        DataError, match=r"only 3 configurations were measured on my_cats .* --configurations"
+    ):
+        _judge_by_price(few, "hpo", ["asha"], 2, range(1))
+    whole = newcomers(inputs, {"cats": 24})
+    flat = replace(
+        whole,
+        customers=LookupTable(
+            replace(row, curve=()) if row.data_set == "my_cats" else row for row in whole.customers
+        ),
+    )
+    _judge_by_price(flat, "hpo", ["asha"], 2, range(1))
+    assert "Not judged by price: the rows of my_cats have no learning curves." in capsys.readouterr().out
+    old = replace(next(iter(whole.customers)), data_set="theirs", version="another base")
+    with pytest.raises(DataError, match="were measured from the base detector another base"):
+        with_newcomers(whole, LookupTable([old]), {"theirs": whole.data.customers["cats"]}, "table")

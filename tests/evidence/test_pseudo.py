@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.pseudo import AXES, MOST_SHARED, effects, pseudo_scenarios
+from nni_hyperfd.evidence.pseudo import AXES, MOST_SHARED, effects, in_a_row, pseudo_scenarios
 from nni_hyperfd.evidence.rivals.base import Known
 from nni_hyperfd.evidence.scenario import profile_of
 from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
@@ -57,3 +57,20 @@ def test_effects_are_found_behind_offsets() -> None:
     assert np.isnan(found[4])
     there = ~np.isnan(found)
     assert np.corrcoef(found[there], effect[there])[0, 1] > 0.99
+
+
+def test_customers_in_a_row_are_alike_among_themselves_and_unlike_the_experience() -> None:
+    known = experience()
+    found = in_a_row(known, 30, seed=0)
+    assert len(found.tasks) == 30
+    rest = np.concatenate([profile.members for profile in found.experience.profiles])
+    theirs = [profile.members for profile in found.profiles]
+    assert (
+        min(each.min() for each in theirs) > rest.max()
+        or max(each.max() for each in theirs) < rest.min() + 30
+    )
+    assert len({tuple(each) for each in theirs}) > 10, "no one customer again and again"
+    again = in_a_row(known, 30, seed=0)
+    np.testing.assert_array_equal(again.judge, found.judge)
+    with pytest.raises(DataError, match="too few"):
+        in_a_row(experience(20), 30, seed=0)

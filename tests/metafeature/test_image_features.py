@@ -11,19 +11,20 @@ from nni_hyperfd.errors import DataError
 from nni_hyperfd.metafeature.features import ImageFeatures
 
 
-def make(n: int = 5, resnet: bool = False) -> ImageFeatures:
+def make(n: int = 5, frozen: bool = False) -> ImageFeatures:
     generator = torch.Generator().manual_seed(n)
     return ImageFeatures(
         torch.randn(n, 3, 86, generator=generator),
         torch.randn(n, 3, 86, generator=generator),
         torch.randint(0, 9, (n,), generator=generator),
-        torch.randn(n, 2048, generator=generator) if resnet else None,
+        torch.randn(n, 2048, generator=generator) if frozen else None,
+        torch.randn(n, 256, generator=generator) if frozen else None,
     )
 
 
-@pytest.mark.parametrize("resnet", [False, True])
-def test_disk_gives_back_the_same_tensors(tmp_path: Path, resnet: bool) -> None:
-    features = make(resnet=resnet)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_disk_gives_back_the_same_tensors(tmp_path: Path, frozen: bool) -> None:
+    features = make(frozen=frozen)
     features.save(tmp_path / "f.safetensors")
     loaded = ImageFeatures.load(tmp_path / "f.safetensors")
     assert loaded.tensors().keys() == features.tensors().keys()

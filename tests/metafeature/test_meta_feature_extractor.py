@@ -30,6 +30,7 @@ def features(n: int = 40, seed: int = 0) -> ImageFeatures:
         torch.randn(n, 3, 86, generator=generator),
         torch.randint(0, 9, (n,), generator=generator),
         torch.randn(n, 2048, generator=generator),
+        torch.randn(n, 256, generator=generator),
     )
 
 
@@ -50,6 +51,7 @@ def test_columns_of_each_variant() -> None:
     assert torch.equal(image_inputs(f, "no_labels"), torch.cat([level[:, :80] for level in levels], 1))
     assert torch.equal(image_inputs(f, "last_level"), levels[2])
     assert torch.equal(image_inputs(f, "resnet"), f.resnet)
+    assert torch.equal(image_inputs(f, "mobilenet"), f.mobilenet)
     assert image_inputs(f, "statistics").shape == (2, 0)
 
 
@@ -179,5 +181,6 @@ def test_unknown_variant_and_missing_resnet_features_are_named() -> None:
     with pytest.raises(DataError, match="'best' is unknown; use one of full, resnet"):
         MetaFeatureExtractor("best")  # type: ignore[arg-type]
     plain = features(3)
-    with pytest.raises(DataError, match="needs ResNet features"):
-        image_inputs(ImageFeatures(plain.gwap, plain.mean, plain.boxes), "resnet")
+    for variant in ("resnet", "mobilenet"):
+        with pytest.raises(DataError, match=f"needs {variant} features"):
+            image_inputs(ImageFeatures(plain.gwap, plain.mean, plain.boxes), variant)

@@ -14,6 +14,7 @@ from nni_hyperfd.detection.evaluation.detections import Detections, GroundTruth
 from nni_hyperfd.detection.evaluation.held_out import FILE_NAME, RESULT, HeldOut, save_held_out
 from nni_hyperfd.pages.report_facts import ReportFacts, Sent, TrialFacts, TrialFolder
 from nni_hyperfd.pages.report_page import report_page
+from nni_hyperfd.spaces.space import standard_space
 
 FACE = np.array([[10, 10, 40, 40]], np.float32)
 
@@ -135,3 +136,31 @@ def test_a_result_that_is_none_of_ours_is_no_training(tmp_path: Path, text: str)
     (tmp_path / RESULT).write_text(text)
     assert TrialFolder.read(tmp_path) is None
     assert TrialFolder.read(None) is None
+
+
+def test_the_front_of_cost_against_precision_is_the_one_by_brute_force(tmp_path: Path) -> None:
+    space = standard_space("nas")
+    rng = np.random.default_rng(0)
+    networks = space.sample(9, rng)
+    aps = np.round(rng.uniform(0.3, 0.9, 9), 1)
+    trials = [
+        trial(i + 1, float(ap), None, **space.parameters(each))
+        for i, (each, ap) in enumerate(zip(networks, aps))
+    ]
+    shown = facts(tmp_path, *trials, trial(10, None, None, **space.parameters(networks[0])))
+    costs = [each.madds or 0.0 for each in trials]
+    worth = [
+        i
+        for i in range(9)
+        if not any(
+            costs[j] <= costs[i] and aps[j] >= aps[i] and (costs[j], aps[j]) != (costs[i], aps[i])
+            for j in range(9)
+        )
+    ]
+    assert sorted(each.number - 1 for each in shown.front) == worth
+    assert 1 < len(worth) < 9
+    page = Reader(report_page(shown))
+    assert not page.open
+    assert f"{len(worth)} of 9 networks are worth their cost" in page.words
+    # Without networks there is no such section.
+    assert "worth their cost" not in Reader(report_page(facts(tmp_path, trial(1, 0.5, lr=0.01)))).words

@@ -253,6 +253,4 @@ def play_bracket(task: CurveTask, bracket: Rungs, draw: Iterator[int]) -> None:
         length = further
 
 
-def stoppers() -> list[type[CurveMethod]]:
-    """Each of them, to be made."""
-    return [SuccessiveHalving, Hyperband, ASHA, BOHB, TaskAwareHyperband]
+STOPPERS: tuple[type[EarlyStopping], ...] = (SuccessiveHalving, Hyperband, ASHA, BOHB, TaskAwareHyperband)

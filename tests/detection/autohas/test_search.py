@@ -63,7 +63,7 @@ def test_the_weights_go_where_plain_training_of_the_drawn_network_goes(
         alone.parameters(), lr=float(rate.detach()), momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
     detection_losses(alone.train()(pixels), targets, DEFAULT_HYPERPARAMETERS.negative_ratio).total(
-        float(location)
+        location.detach()
     ).backward()
     for parameter in alone.parameters():
         if parameter.grad is None:  # heads of other levels

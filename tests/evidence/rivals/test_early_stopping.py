@@ -11,6 +11,7 @@ from nni.algorithms.hpo.hyperband_advisor import Bracket
 from nni_hyperfd.evidence.curves import CurveTask
 from nni_hyperfd.evidence.rivals.early_stopping import (
     ASHA,
+    STOPPERS,
     Hyperband,
     SuccessiveHalving,
     brackets,
@@ -18,7 +19,6 @@ from nni_hyperfd.evidence.rivals.early_stopping import (
     play_bracket,
     price_of,
     promotable,
-    stoppers,
 )
 from nni_hyperfd.evidence.worlds import WORLDS, make
 
@@ -77,7 +77,7 @@ def test_the_density_is_a_product_of_normal_kernels() -> None:
     assert density(at[None], points)[0] == pytest.approx(each.prod(axis=1).mean())
 
 
-@pytest.mark.parametrize("kind", stoppers(), ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", STOPPERS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("price", [1, 2, 5])
 def test_all_of_the_price_is_spent_and_something_is_in_hand(kind: type, price: int) -> None:
     world = make(WORLDS["φ is worthless"], 0)
