@@ -18,7 +18,7 @@ from nni_hyperfd.evidence.inputs import Inputs
 from nni_hyperfd.evidence.rivals.hyperfd_gp import describe_texts
 from nni_hyperfd.evidence.scenario import POOLED
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
-from nni_hyperfd.recommendation.gaussian.search import Eye, Finished, Search
+from nni_hyperfd.recommendation.gaussian.search import Eye, Finished, GaussianSearch
 from nni_hyperfd.spaces.space import standard_space
 
 TABLES = Path(__file__).parent / "tables"
@@ -52,7 +52,7 @@ class Player:
     def _experiment(
         self, past: Sequence[Finished], true: FloatArray, budget: int, at_a_time: int
     ) -> FloatArray:
-        search = Search([self._eye.view(NOT_LOOKED_AT, self._candidates, past)])
+        search = GaussianSearch([self._eye.view(NOT_LOOKED_AT, self._candidates, past)])
         aps, failed = np.full(len(true), np.nan), np.zeros(len(true), dtype=bool)
         running: list[int] = []
         while True:

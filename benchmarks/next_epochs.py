@@ -22,7 +22,7 @@ from nni_hyperfd.protocol.messages import BegunTraining, Progress, RecommendRequ
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.update import PastTask
-from nni_hyperfd.recommendation.foresight import Course, Foresight
+from nni_hyperfd.recommendation.foresight import CurvePoints, Foresight
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space, standard_space
 
@@ -44,7 +44,7 @@ class Tasks:
         )
         return task
 
-    def curves(self, task_id: str, most: int) -> Mapping[Configuration, Course]:
+    def curves(self, task_id: str, most: int) -> Mapping[Configuration, CurvePoints]:
         rng = np.random.default_rng(int(task_id))
         stops = [6, 6, 3, 2, 2, 1, 1, 1, 1, 1][:most]
         points = [

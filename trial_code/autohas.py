@@ -23,7 +23,7 @@ import torch
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import open_pixels
 from nni_hyperfd.data.reading import Reading, add_reading_options
-from nni_hyperfd.detection.autohas.search import Progress, Search
+from nni_hyperfd.detection.autohas.search import Search, SearchState
 from nni_hyperfd.detection.network.weights import base_detector
 from nni_hyperfd.detection.training.budgets import get_budget
 from nni_hyperfd.errors import DataError
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
     )
 
 
-def show(reporter: Reporter, number: int, progress: Progress) -> None:
+def show(reporter: Reporter, number: int, progress: SearchState) -> None:
     """One point on NNI's page, and one line of the log."""
     values = asdict(progress)
     print(json.dumps({"step": number, **{key: round(value, 4) for key, value in values.items()}}), flush=True)

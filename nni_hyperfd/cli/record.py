@@ -15,7 +15,7 @@ from nni_hyperfd.data.reading import add_reading_options
 from nni_hyperfd.errors import DataError
 
 if TYPE_CHECKING:
-    from nni_hyperfd.customer.result import Result, Training
+    from nni_hyperfd.customer.result import Regime, Result
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -52,19 +52,19 @@ def run(options: argparse.Namespace) -> None:
     print(f"Recorded: {in_words(receipt)}.")
 
 
-def read_result(path: Path) -> tuple[str, tuple[dict[str, Any], Result, Training]]:
+def read_result(path: Path) -> tuple[str, tuple[dict[str, Any], Result, Regime]]:
     """A name for the task, which says nothing about the customer, and the outcome.
 
     Raises:
         DataError: The file is missing or is no result of a trial.
     """
-    from nni_hyperfd.customer.result import Training, read_metric
+    from nni_hyperfd.customer.result import Regime, read_metric
 
     try:
         text = path.read_bytes()
         content = json.loads(text)
         parameters = cast(dict[str, Any], content["parameters"])
-        training = Training(str(content["budget"]["name"]), int(content["seed"]))
+        training = Regime(str(content["budget"]["name"]), int(content["seed"]))
         result = read_metric({**content, "default": content["val_ap"]})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(

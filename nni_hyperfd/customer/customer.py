@@ -14,7 +14,7 @@ from nni_hyperfd.customer.limits import limited_space
 from nni_hyperfd.customer.noise_account import KeptNoise
 from nni_hyperfd.customer.profiling import profile_apart
 from nni_hyperfd.customer.rehearsal import Planned
-from nni_hyperfd.customer.result import Result, Training
+from nni_hyperfd.customer.result import Regime, Result
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.detection.network.weights import base_id
@@ -119,7 +119,7 @@ class Customer:
         return [self.space.parameters(each) for each in sample if each not in known][:count]
 
     def record(
-        self, task: Task, parameters: Mapping[str, Any], result: Result | None, training: Training
+        self, task: Task, parameters: Mapping[str, Any], result: Result | None, training: Regime
     ) -> None:
         """Have a result, or a failure (None), kept on the platform; repeating it changes nothing."""
         seed, budget = training.seed, training.budget

@@ -37,7 +37,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Training:
+class Regime:
     """How the trials of an experiment train; kept beside their results.
 
     Args:
@@ -49,7 +49,7 @@ class Training:
     seed: int = 0
 
     @classmethod
-    def from_command(cls, command: str) -> Training:
+    def from_command(cls, command: str) -> Regime:
         """Read a trial command such as ``python finetune.py --data faces --budget short``.
 
         A command that names no budget means that of ``finetune.py``, or one that has no name.
@@ -64,9 +64,9 @@ class Training:
         named = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_:-]{0,47}", options.budget) is not None
         return cls(options.budget if named else "unnamed", max(0, options.seed))
 
-    def shortened(self, epochs: int | None) -> Training:
+    def shortened(self, epochs: int | None) -> Regime:
         """The same, cut to a number of epochs."""
-        return self if epochs is None else Training(f"{self.budget}:{epochs}", self.seed)
+        return self if epochs is None else Regime(f"{self.budget}:{epochs}", self.seed)
 
 
 def read_metric(value: Any) -> Result:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nni_hyperfd.data.formats.annotation import Annotations, Entry, RawFace
 from nni_hyperfd.data.formats.classes import decide
-from nni_hyperfd.data.formats.folder import Header
+from nni_hyperfd.data.formats.folder import ImageHeader
 from nni_hyperfd.data.orientation import SIDEWAYS, UPRIGHT, upright_boxes, upright_landmarks
 from nni_hyperfd.data.report import ClassCount, Findings, Problem, Role
 from nni_hyperfd.data.tables import Size, are_fractions, are_percent
@@ -230,7 +230,7 @@ def _scaled(entry: Entry, annotations: Annotations) -> Entry:
     return replace(entry, faces=faces, size=entry.size or (width, height), fractions=entry.size is None)
 
 
-def _is_size_of(size: Size, header: Header) -> bool:
+def _is_size_of(size: Size, header: ImageHeader) -> bool:
     return any(
         abs(size[0] - width) <= SIZE_TOLERANCE and abs(size[1] - height) <= SIZE_TOLERANCE
         for width, height in ((header.width, header.height), header.upright)
@@ -287,7 +287,7 @@ def _seen_at(size: Size, entry: Entry) -> bool:
     return all(face.box[2] <= size[0] + 1 and face.box[3] <= size[1] + 1 for face in entry.faces)
 
 
-def _note_kind(header: Header, name: str, findings: Findings) -> None:
+def _note_kind(header: ImageHeader, name: str, findings: Findings) -> None:
     if header.mode == "P":
         findings.add(Problem.PALETTE, name)
     elif header.mode in ("1", "L", "LA", "La"):
@@ -299,7 +299,7 @@ def _note_kind(header: Header, name: str, findings: Findings) -> None:
 
 
 def _check_faces(
-    path: Path, header: Header, faces: Sequence[RawFace], stored: bool, name: str, findings: Findings
+    path: Path, header: ImageHeader, faces: Sequence[RawFace], stored: bool, name: str, findings: Findings
 ) -> FaceImage | None:
     """The image with the faces that can be believed; None (counted) where a face that must be there cannot."""
     kept: dict[tuple[float, ...], tuple[NDArray[np.float32], bool]] = {}
@@ -336,7 +336,7 @@ def _check_faces(
     )
 
 
-def _turned(face: RawFace, header: Header) -> RawFace:
+def _turned(face: RawFace, header: ImageHeader) -> RawFace:
     size = (header.width, header.height, header.orientation)
     a, b, c, d = upright_boxes(np.array([face.box], dtype=np.float64), *size)[0].tolist()
     landmarks = face.landmarks

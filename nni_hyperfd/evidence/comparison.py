@@ -230,7 +230,7 @@ def expected_rank_at_random(scenario: Scenario, budget: int) -> float:
 
 
 @dataclass(frozen=True)
-class Noise:
+class SeedNoise:
     """How far two training seeds agree: the floor for every method.
 
     Attributes:
@@ -248,7 +248,7 @@ class Noise:
     floor: float
 
 
-def noise(first: FloatArray, second: FloatArray) -> Noise:
+def noise(first: FloatArray, second: FloatArray) -> SeedNoise:
     """Compares two measurements ``[K, D]`` of one table; NaN where a pair was not measured.
 
     Raises:
@@ -265,7 +265,7 @@ def noise(first: FloatArray, second: FloatArray) -> Noise:
         oracles.append(normalized_ranks(b)[a == a.max()].mean())
         floors.append(100.0 / len(b))
     mean = [float(np.mean(each)) if each else math.nan for each in (correlations, oracles, floors)]
-    return Noise(int(both.sum()), float(np.sqrt((differences**2).mean() / 2)), *mean)
+    return SeedNoise(int(both.sum()), float(np.sqrt((differences**2).mean() / 2)), *mean)
 
 
 def markdown(

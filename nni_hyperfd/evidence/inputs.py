@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.comparison import Noise, Scenario, noise
+from nni_hyperfd.evidence.comparison import Scenario, SeedNoise, noise
 from nni_hyperfd.evidence.offline_sets import load_sets
 from nni_hyperfd.evidence.scenario import Data, Measure, make_scenario
 from nni_hyperfd.evidence.table import SERVER, APColumn, LookupTable, Row
@@ -122,7 +122,7 @@ class Inputs:
 
     def noise(
         self, space: str, column: APColumn = "heldout_ap", other: APColumn | None = None
-    ) -> Noise | None:
+    ) -> SeedNoise | None:
         """How far the first and the second training seed agree on customers' rows; None without a second seed.
 
         Args:

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from nni_hyperfd.evidence.comparison import (
-    Noise,
     Outcome,
     Scenario,
+    SeedNoise,
     expected_rank_at_random,
     mean_and_errors,
     normalized_ranks,
@@ -151,7 +151,7 @@ def table_facts(scenario: Scenario, other: Scenario) -> str:
     )
 
 
-def noise_sentence(space: str, pooled: Noise | None, across: Noise | None, scenario: Scenario) -> str:
+def noise_sentence(space: str, pooled: SeedNoise | None, across: SeedNoise | None, scenario: Scenario) -> str:
     """What a second training seed says about the table."""
     if pooled is None:
         return f"**{space.upper()}**: no pair was measured with a second seed, so the noise is not known.\n"

@@ -12,7 +12,7 @@ from typing import Any
 from nni_hyperfd.customer.customer import Customer
 from nni_hyperfd.customer.outbox import FILE_NAME as OUTBOX
 from nni_hyperfd.customer.outbox import Outbox
-from nni_hyperfd.customer.result import Result, Training, read_metric
+from nni_hyperfd.customer.result import Regime, Result, read_metric
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.customer.steady import SteadyPlatform
 from nni_hyperfd.errors import PluginError
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 def end_experiment(
     customer: Customer,
     task: Task,
-    outcomes: Iterable[tuple[Mapping[str, Any], Result | None, Training]],
+    outcomes: Iterable[tuple[Mapping[str, Any], Result | None, Regime]],
 ) -> UpdateReceipt:
     """Hand over ``outcomes`` (parameters, result or None for a failure, training) and let the platform learn from them.
 
@@ -136,10 +136,10 @@ def with_token(settings: Settings, records: Records) -> Settings:
     return replace(settings, token=settings.token or arguments.get("token"))
 
 
-def _longest_trainings(records: Records) -> list[tuple[Mapping[str, Any], Result | None, Training]]:
+def _longest_trainings(records: Records) -> list[tuple[Mapping[str, Any], Result | None, Regime]]:
     """Every configuration that brought a result or failed, once: with the result of its longest training."""
     training = records.training()
-    known: list[tuple[Mapping[str, Any], Result | None, Training]] = []
+    known: list[tuple[Mapping[str, Any], Result | None, Regime]] = []
     places: dict[str, int] = {}
     for outcome in sorted(records.outcomes(), key=lambda outcome: outcome.epochs or 0):
         result = _read(outcome)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nni_hyperfd.customer.result import Training
+from nni_hyperfd.customer.result import Regime
 from nni_hyperfd.errors import PluginError
 from nni_hyperfd.spaces.stages import Stage
 from nni_hyperfd.spaces.unread import TRIAL_BUDGET, configuration_of
@@ -160,9 +160,9 @@ class Records:
         rows = self._query("select params from ExperimentProfile order by revision desc limit 1")
         return json.loads(rows[0][0]) if rows else {}
 
-    def training(self) -> Training:
+    def training(self) -> Regime:
         """How the experiment's trials train, as far as its trial command says."""
-        return Training.from_command(str(self.config().get("trialCommand", "")))
+        return Regime.from_command(str(self.config().get("trialCommand", "")))
 
     def started(self) -> int:
         """Trial jobs that NNI has started, whoever asked for them."""

@@ -20,7 +20,7 @@ from nni_hyperfd.ranker.transform import ExactTransform
 from nni_hyperfd.ranker.update import PastTask
 from nni_hyperfd.recommendation.gaussian.description import describe
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
-from nni_hyperfd.recommendation.gaussian.search import Eye, Finished, Plan, Search, fair_share
+from nni_hyperfd.recommendation.gaussian.search import Eye, Finished, GaussianSearch, Plan, fair_share
 from nni_hyperfd.recommendation.ranking import SPARES
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space
@@ -184,7 +184,7 @@ class Expectation:
         """
         described = describe(space, encode(space, candidates))
         finished = self._learnt(space, past)
-        search = Search(
+        search = GaussianSearch(
             [
                 self._seeing.view(np.array(phi), described, [seen for seen, _ in finished]),
                 self._blind.view(np.zeros(0), described, [unseen for _, unseen in finished]),

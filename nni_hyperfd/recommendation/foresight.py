@@ -25,7 +25,7 @@ from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.transform import ExactTransform
 from nni_hyperfd.ranker.update import PastTask
 from nni_hyperfd.recommendation.gaussian.description import describe
-from nni_hyperfd.recommendation.gaussian.every_epoch import Curves, Customer, EveryEpoch, NextEpochs
+from nni_hyperfd.recommendation.gaussian.every_epoch import Curves, EveryEpoch, NextEpochs, Trainings
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
 from nni_hyperfd.recommendation.ranking import SPARES
 from nni_hyperfd.spaces.configuration import Configuration
@@ -42,7 +42,7 @@ PAST, PAST_TRAININGS = 32, 24
 """Finished tasks that say which experts foretold well, the latest ones, and trainings of each."""
 
 Share = float
-Course = Sequence[tuple[Share, float]]
+CurvePoints = Sequence[tuple[Share, float]]
 """A learning curve: (share of a full training, AP@50 on val) of each validation."""
 
 
@@ -55,7 +55,7 @@ class PastCurves(Protocol):
     def read(self, task_id: str, most: int | None = None) -> PastTask:
         """One of them."""
 
-    def curves(self, task_id: str, most: int) -> Mapping[Configuration, Course]:
+    def curves(self, task_id: str, most: int) -> Mapping[Configuration, CurvePoints]:
         """The longest curve of each configuration, of no more than ``most`` configurations."""
 
 
@@ -101,7 +101,7 @@ class Foresight:
         phi = self._offline_phi[torch.from_numpy(sets)].double().numpy()
         self._every_epoch = EveryEpoch(Curves(curves[np.ix_(sets, columns)], described, phi))
         self._learnt: tuple[str, ...] = ()
-        self._current: tuple[object, Customer] | None = None
+        self._current: tuple[object, Trainings] | None = None
 
     def recommend(
         self,
@@ -228,7 +228,7 @@ def at_times(curves: FloatArray, validations: int) -> FloatArray:
     return np.asarray(found)
 
 
-def _seen(course: Course, validations: int) -> FloatArray:
+def _seen(course: CurvePoints, validations: int) -> FloatArray:
     """``[validations]`` a curve with other times at the nearest of ours, as far as it goes; NaN where it says nothing."""
     found = np.full(validations, np.nan)
     for share, ap in course:

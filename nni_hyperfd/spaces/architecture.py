@@ -48,7 +48,7 @@ OPERATIONS = (STAGE_1_BLOCK, *BLOCKS)
 """All seven operations, in the order of the one-hot code of :func:`graph`."""
 
 
-class Stage(NamedTuple):
+class StageShape(NamedTuple):
     """Fixed part of one stage: the depths it may have, its output width, the stride of its first block."""
 
     depths: tuple[int, ...]
@@ -58,13 +58,13 @@ class Stage(NamedTuple):
 
 
 STAGES = (
-    Stage((1,), 8, 1, (STAGE_1_BLOCK,)),
-    Stage((1, 2, 3), 12, 2, BLOCKS),
-    Stage((1, 2, 3), 16, 2, BLOCKS),
-    Stage((2, 3, 4), 32, 2, BLOCKS),
-    Stage((3, 4), 48, 1, BLOCKS),
-    Stage((2, 3, 4), 80, 2, BLOCKS),
-    Stage((1,), 160, 1, BLOCKS),
+    StageShape((1,), 8, 1, (STAGE_1_BLOCK,)),
+    StageShape((1, 2, 3), 12, 2, BLOCKS),
+    StageShape((1, 2, 3), 16, 2, BLOCKS),
+    StageShape((2, 3, 4), 32, 2, BLOCKS),
+    StageShape((3, 4), 48, 1, BLOCKS),
+    StageShape((2, 3, 4), 80, 2, BLOCKS),
+    StageShape((1,), 160, 1, BLOCKS),
 )
 
 STAGE_CHOICES: tuple[tuple[tuple[Block, ...], ...], ...] = tuple(

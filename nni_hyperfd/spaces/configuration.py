@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nni_hyperfd.errors import SpaceError
-from nni_hyperfd.spaces.architecture import BLOCKS, STAGE_1_BLOCK, STAGES, Architecture, Block, Stage
+from nni_hyperfd.spaces.architecture import BLOCKS, STAGE_1_BLOCK, STAGES, Architecture, Block, StageShape
 from nni_hyperfd.spaces.hyperparameters import KEYS, HyperParameters
 
 Scalar = str | int | float | bool
@@ -130,7 +130,7 @@ def block_key(number: int, position: int) -> str:
     return f"s{number}_b{position}"
 
 
-def searched_stages() -> list[tuple[int, Stage]]:
+def searched_stages() -> list[tuple[int, StageShape]]:
     """Stages 2 to 7 with their numbers; stage 1 has nothing to choose."""
     return list(enumerate(STAGES, start=1))[1:]
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from nni_hyperfd.customer.result import Result, Training, read_metric
+from nni_hyperfd.customer.result import Regime, Result, read_metric
 from nni_hyperfd.errors import PluginError
 
 
@@ -35,13 +35,13 @@ def test_anything_else_is_no_result(value: object) -> None:
 @pytest.mark.parametrize(
     ("command", "training"),
     [
-        ("python finetune.py --data faces", Training("short", 0)),
-        ("python finetune.py --data faces --budget=paper --seed 7 --unknown x", Training("paper", 7)),
-        ("cd code && python my_own.py", Training("unnamed", 0)),
-        ("python finetune.py --budget 'a path/to.txt'", Training("unnamed", 0)),
-        ("python finetune.py --seed many", Training("unnamed", 0)),
-        ("python finetune.py 'unclosed", Training("unnamed", 0)),
+        ("python finetune.py --data faces", Regime("short", 0)),
+        ("python finetune.py --data faces --budget=paper --seed 7 --unknown x", Regime("paper", 7)),
+        ("cd code && python my_own.py", Regime("unnamed", 0)),
+        ("python finetune.py --budget 'a path/to.txt'", Regime("unnamed", 0)),
+        ("python finetune.py --seed many", Regime("unnamed", 0)),
+        ("python finetune.py 'unclosed", Regime("unnamed", 0)),
     ],
 )
-def test_the_trial_command_says_how_trials_train(command: str, training: Training) -> None:
-    assert Training.from_command(command) == training
+def test_the_trial_command_says_how_trials_train(command: str, training: Regime) -> None:
+    assert Regime.from_command(command) == training

@@ -21,7 +21,7 @@ from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.recommendation import expectation
 from nni_hyperfd.recommendation.gaussian.description import describe
 from nni_hyperfd.recommendation.gaussian.places import Places
-from nni_hyperfd.recommendation.gaussian.search import Search, Sight
+from nni_hyperfd.recommendation.gaussian.search import GaussianSearch, Sight
 from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess
 from nni_hyperfd.spaces.space import Space, standard_search_space, standard_space
 
@@ -69,7 +69,7 @@ def test_proposals_are_those_of_the_process_on_the_offline_table(
         process = TaskProcess.fit(aps, describe(space, experience.encodings), known)
         views.append(Sight(process, process.customer(mine, candidates)))
     none = np.zeros(len(every), dtype=bool)
-    plan = Search(views).plan(np.full(len(every), np.nan), none, none, 4)
+    plan = GaussianSearch(views).plan(np.full(len(every), np.nan), none, none, 4)
     assert named(found) == [space.parameters(every[i]) for i in plan.order]
     assert [each.score for each in found.configurations] == pytest.approx(plan.expected[plan.order].tolist())
     assert len(found.spares) == 16

@@ -21,7 +21,7 @@ from nni_hyperfd.data.text import decode_text, parse_xml
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.files import parse_json
 
-__all__ = ["IMAGE_SUFFIXES", "SPLITS_FILE", "AmbiguousName", "DataFolder", "Header", "is_image_name"]
+__all__ = ["IMAGE_SUFFIXES", "SPLITS_FILE", "AmbiguousName", "DataFolder", "ImageHeader", "is_image_name"]
 
 SPLITS_FILE = "splits.json"
 
@@ -43,7 +43,7 @@ IMAGE_SUFFIXES = _image_suffixes()
 
 
 @dataclass(frozen=True)
-class Header:
+class ImageHeader:
     """Size in pixels as stored, Pillow's mode, and how EXIF asks viewers to turn the picture (1: not at all)."""
 
     width: int
@@ -95,7 +95,7 @@ class DataFolder:
             )
         self._names = ImageNames(self.images)
         self._witnesses = witnesses([*files])
-        self._headers: dict[str, Header | None] = {}
+        self._headers: dict[str, ImageHeader | None] = {}
         self._encodings: dict[str, set[str]] = {}
 
     def with_suffix(self, suffix: str) -> list[str]:
@@ -186,7 +186,7 @@ class DataFolder:
         except AmbiguousName:
             return True
 
-    def header(self, image: str) -> Header | None:
+    def header(self, image: str) -> ImageHeader | None:
         """Size and mode of an image from its header alone, or None when the file is no readable image.
 
         Raises:
@@ -219,7 +219,7 @@ def _walk(root: Path) -> list[str]:
     return found
 
 
-def _read_header(path: Path) -> Header | None:
+def _read_header(path: Path) -> ImageHeader | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -227,7 +227,7 @@ def _read_header(path: Path) -> Header | None:
             )  # Pillow warns of odd metadata and of large pictures; neither stops us
             with Image.open(path) as image:
                 transparent = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
-                return Header(*stored_size(image), image.mode, transparent, orientation_of(image))
+                return ImageHeader(*stored_size(image), image.mode, transparent, orientation_of(image))
     except Exception as error:
         if is_passing(error):
             raise not_now(path, error) from error

@@ -54,11 +54,11 @@ RATES = torch.tensor(MULTIPLIERS) * DEFAULT_HYPERPARAMETERS.learning_rate
 LOCATION_WEIGHTS = torch.tensor(GRID["locw"], dtype=torch.float32)
 """Basis of the location weight: the values of the search space."""
 
-Batch = tuple[Tensor, Targets]
+Crops = tuple[Tensor, Targets]
 
 
 @dataclass(frozen=True)
-class Progress:
+class SearchState:
     """How the search stands after a step.
 
     It has the loss on train, the last one on val, and entropies as shares (1: undecided) of both kinds of encoding.
@@ -111,7 +111,7 @@ class Search:
         """As many as one training of the budget has."""
         return self.budget.epochs * self.budget.steps_per_epoch(len(self.store.splits["train"]))
 
-    def step(self) -> Progress:
+    def step(self) -> SearchState:
         """Moves the weights by what the encodings drew; one in ``ENCODING_STEPS`` times, the encodings by where the weights went.
 
         The paper takes the step of equation 9 and that of equation 4 one after the other, on two draws; here they are the same
@@ -136,7 +136,7 @@ class Search:
         self.weights, self.momentum = _constant(ahead), _constant(directions)
         self.taken += 1
         architecture = self.architecture_encodings
-        return Progress(
+        return SearchState(
             float(total.detach()),
             self.val_loss,
             sum(map(entropy, architecture)) / len(architecture),
@@ -168,7 +168,7 @@ class Search:
         return Configuration(hyperparameters, architecture_of(gates)), found
 
     def _trained(
-        self, architecture: Architecture, batch: Batch
+        self, architecture: Architecture, batch: Crops
     ) -> tuple[Losses, Callable[[Tensor], Weights]]:
         """Losses of the drawn network, and what gives the gradient of a part of them in all shared weights."""
         leaves = {name: value.requires_grad_() for name, value in _constant(self.weights).items()}
@@ -198,7 +198,7 @@ class Search:
         self.optimizer.step()
         self.val_loss = float(val_loss.detach())
 
-    def _val_loss(self, weights: Weights, gates: Gates, batch: Batch) -> Tensor:
+    def _val_loss(self, weights: Weights, gates: Gates, batch: Crops) -> Tensor:
         """What is judged must not change with what is searched: the location weight is the default."""
         shared = {f"detector.{name}": value for name, value in {**weights, **self._statistics()}.items()}
         losses = self._losses(lambda pixels: functional_call(self.supernet, shared, (pixels, gates)), batch)
@@ -208,7 +208,7 @@ class Search:
         """For batch normalization to write into; the search has no use for them."""
         return {name: value.clone() for name, value in self.supernet.detector.named_buffers()}
 
-    def _losses(self, predict: Callable[[Tensor], Predictions], batch: Batch) -> Losses:
+    def _losses(self, predict: Callable[[Tensor], Predictions], batch: Crops) -> Losses:
         pixels, targets = batch
         with cpu_autocast():
             predictions = predict(pixels)
@@ -217,7 +217,7 @@ class Search:
             raise NonFiniteLoss(losses)
         return losses
 
-    def _batch(self, split: str) -> Batch:
+    def _batch(self, split: str) -> Crops:
         settings, size = DEFAULT_HYPERPARAMETERS, self.budget.image_size
         plan = plan_crops(
             self.store, self.store.splits[split], self.budget.batch_size, settings.min_crop_ratio, self.rng

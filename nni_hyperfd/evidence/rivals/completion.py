@@ -32,7 +32,7 @@ _OFFSET_VARIANCE = 4.0
 _SETS_TO_FIT = 150
 
 
-class Weights(NamedTuple):
+class Shares(NamedTuple):
     """Parts of the variance within a data set (``common + own + noise = 1``) and the kernel's shape."""
 
     common: float
@@ -186,7 +186,7 @@ def _differing(encodings: FloatArray) -> FloatArray:
     return 1.0 - encodings @ encodings.T / keys
 
 
-def _shape(differing: FloatArray, weights: Weights) -> FloatArray:
+def _shape(differing: FloatArray, weights: Shares) -> FloatArray:
     return weights.linear * (1.0 - differing) + (1.0 - weights.linear) * np.exp(-differing / weights.length)
 
 
@@ -208,7 +208,7 @@ def _pool(
     return precision, information, float(likelihood)
 
 
-def _best_weights(sets: list[Observed], differing: FloatArray) -> Weights:
+def _best_weights(sets: list[Observed], differing: FloatArray) -> Shares:
     """The point of a coarse grid with the largest marginal likelihood; coarse is enough to tell signal from noise."""
     if len(sets) > _SETS_TO_FIT:
         # Evenly spread over the rows, so that the choice needs no randomness. The fullest row (the server's) stays in.
@@ -222,11 +222,11 @@ def _best_weights(sets: list[Observed], differing: FloatArray) -> Weights:
     differing = differing[np.ix_(used, used)]
 
     shapes = [
-        Weights(0.45, 0.2, 0.35, linear, length) for linear in (0.3, 0.7, 0.95) for length in (0.15, 0.5)
+        Shares(0.45, 0.2, 0.35, linear, length) for linear in (0.3, 0.7, 0.95) for length in (0.15, 0.5)
     ]
     best = max(shapes, key=lambda w: _likelihood(local, differing, w))
     shares = [
-        Weights(common, own, 1.0 - common - own, best.linear, best.length)
+        Shares(common, own, 1.0 - common - own, best.linear, best.length)
         for common, own in itertools.product(
             (0.03, 0.1, 0.25, 0.45, 0.65, 0.85), (0.01, 0.05, 0.15, 0.3, 0.5)
         )
@@ -235,7 +235,7 @@ def _best_weights(sets: list[Observed], differing: FloatArray) -> Weights:
     return max(shares, key=lambda w: _likelihood(local, differing, w))
 
 
-def _likelihood(sets: list[Observed], differing: FloatArray, weights: Weights) -> float:
+def _likelihood(sets: list[Observed], differing: FloatArray, weights: Shares) -> float:
     shape = _shape(differing, weights)
     root = factor(weights.common * shape)
     precision, information, likelihood = _pool(sets, weights.own * shape, weights.noise, len(shape))

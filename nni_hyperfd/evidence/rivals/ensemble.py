@@ -18,7 +18,7 @@ from nni_hyperfd.evidence.table import parameters_of
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.recommendation.gaussian.description import describe
-from nni_hyperfd.recommendation.gaussian.search import OWN, Eye, Finished, Search
+from nni_hyperfd.recommendation.gaussian.search import OWN, Eye, Finished, GaussianSearch
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space
 
@@ -122,7 +122,7 @@ class EnsembleGP(Rival):
         views = [
             eye.view(look, self._candidates, past) for eye, look, past in zip(self._eyes, looks, self._past)
         ]
-        search = Search(views, self._own)
+        search = GaussianSearch(views, self._own)
         while study.left:
             aps = _aps(study)
             failed = ~study.untried() & np.isnan(aps)

@@ -71,7 +71,7 @@ class EveryEpoch:
         found._trust = _beforehand()
         return found
 
-    def customer(self, looks: FloatArray, described: FloatArray | None = None) -> Customer:
+    def customer(self, looks: FloatArray, described: FloatArray | None = None) -> Trainings:
         """The next customer, who looks like ``[F]``.
 
         Args:
@@ -98,7 +98,7 @@ class EveryEpoch:
         # The last sight knows nothing of looks; so do those who know an order alone.
         around = OFFSET_VARIANCE + alone + noise
         experts += [Ends.prior(still.course, (order, around), amounts) for order in orders.values]
-        return Customer(experts, self._trust, process.spread, orders.first)
+        return Trainings(experts, self._trust, process.spread, orders.first)
 
     def _orders_of(self, described: FloatArray) -> _Orders:
         filled = self._sights[-1][1].filled(described)
@@ -107,7 +107,7 @@ class EveryEpoch:
         rest = np.setdiff1d(np.argsort(ranks.mean(axis=0), kind="stable"), head, assume_unique=True)
         return _Orders.of(filled.mean(axis=0), np.concatenate([head, rest]).astype(np.intp))
 
-    def learn(self, customer: Customer, seen: FloatArray) -> None:
+    def learn(self, customer: Trainings, seen: FloatArray) -> None:
         """A customer is done: from now on those experts count for more who foretold its validations ``[K, T]``."""
         now = np.array([each.density for each in customer.after(seen)])
         self._trust = self._trust + now - now.max()
@@ -151,7 +151,7 @@ def _tabled_orders(offline: Curves) -> _Orders:
 
 
 @dataclass(frozen=True, eq=False)
-class Customer:
+class Trainings:
     """One customer's K trainings.
 
     Args:

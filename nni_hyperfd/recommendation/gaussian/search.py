@@ -124,7 +124,7 @@ class Plan:
     expected: FloatArray
 
 
-class Search:
+class GaussianSearch:
     """One customer's candidates, K, under each hypothesis.
 
     Args:

@@ -41,7 +41,7 @@ BLOCK = 2**20
 
 
 @dataclass(frozen=True, eq=False)
-class Weights:
+class KernelWeights:
     """Logarithms of a kernel's variances and inverse lengths.
 
     Args:
@@ -59,7 +59,7 @@ class Weights:
     noise: Tensor
 
     @classmethod
-    def start(cls, dimensions: int, places: int) -> Weights:
+    def start(cls, dimensions: int, places: int) -> KernelWeights:
         """The priors' centers, for P and D."""
         shapes = {
             "main": (3, dimensions),
@@ -131,7 +131,7 @@ class TaskProcess:
     noise: float
     spread: float
     surprise: float
-    _weights: Weights
+    _weights: KernelWeights
     _places: FloatArray
     _described: FloatArray
     _sets: NDArray[np.intp]
@@ -316,13 +316,13 @@ class _Table:
         return found.new_zeros(count, count).index_add_(0, at, rows.T.contiguous()).T
 
 
-def _largest_posterior(table: _Table, values: Tensor) -> Weights:
+def _largest_posterior(table: _Table, values: Tensor) -> KernelWeights:
     r"""Weights by gradients that are written down.
 
     Derivatives of all measurements' covariance :math:`K` by each step of its making
     would take twice as long: :math:`∂L/∂K = ½(K^{-1} - αα^\top)`, :math:`α = K^{-1}y` (Rasmussen and Williams 2006, eq. 5.9).
     """
-    weights = Weights.start(table.steps.shape[2], table.places.shape[1])
+    weights = KernelWeights.start(table.steps.shape[2], table.places.shape[1])
     optimizer = torch.optim.LBFGS(
         list(vars(weights).values()), lr=0.5, max_iter=STEPS, line_search_fn="strong_wolfe"
     )
@@ -347,7 +347,7 @@ def _largest_posterior(table: _Table, values: Tensor) -> Weights:
         return found + surprise.detach()
 
     optimizer.step(loss)
-    return Weights(**{name: value.detach() for name, value in vars(weights).items()})
+    return KernelWeights(**{name: value.detach() for name, value in vars(weights).items()})
 
 
 def posterior(

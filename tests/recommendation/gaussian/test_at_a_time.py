@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe
-from nni_hyperfd.recommendation.gaussian.search import Finished, Search, Sight
+from nni_hyperfd.recommendation.gaussian.search import Finished, GaussianSearch, Sight
 from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess
 
 CONFIGURATIONS = np.stack(np.meshgrid(np.arange(5.0), np.arange(4.0), np.arange(3.0)), -1).reshape(-1, 3)
@@ -52,7 +52,7 @@ def play(process: TaskProcess, customers: FloatArray, at_a_time: int) -> float:
     past: list[Finished] = []
     ranks = []
     for row in customers:
-        search = Search([Sight(process, process.customer(NOBODY_KNOWS, CONFIGURATIONS), past)])
+        search = GaussianSearch([Sight(process, process.customer(NOBODY_KNOWS, CONFIGURATIONS), past)])
         aps, none = np.full(K, np.nan), np.zeros(K, dtype=bool)
         running: list[int] = []
         for begun in range(BUDGET + at_a_time):

@@ -11,7 +11,7 @@ from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe
 from nni_hyperfd.recommendation.gaussian.search import (
     OWN,
     Finished,
-    Search,
+    GaussianSearch,
     Sight,
     _Belief,
     expected_improvement,
@@ -35,8 +35,12 @@ def process() -> TaskProcess:
     )
 
 
-def search(process: TaskProcess, past: list[Finished] | None = None, **options: tuple[float, ...]) -> Search:
-    return Search([Sight(process, process.customer(np.zeros(0), CONFIGURATIONS), past or [])], **options)
+def search(
+    process: TaskProcess, past: list[Finished] | None = None, **options: tuple[float, ...]
+) -> GaussianSearch:
+    return GaussianSearch(
+        [Sight(process, process.customer(np.zeros(0), CONFIGURATIONS), past or [])], **options
+    )
 
 
 def with_results(results: dict[int, float]) -> FloatArray:
@@ -139,7 +143,7 @@ def test_processes_are_believed_by_how_well_they_foretell(process: TaskProcess) 
     ]
 
     def slope(aps: FloatArray, *which: Sight) -> float:
-        return float(Search(which).plan(aps, NONE, NONE).expected @ taste)
+        return float(GaussianSearch(which).plan(aps, NONE, NONE).expected @ taste)
 
     alone = [slope(NOTHING, view) for view in views]
     assert slope(NOTHING, *views) == pytest.approx(np.mean(alone)), "alike beforehand"

@@ -9,12 +9,12 @@ from scipy.stats import multivariate_normal
 
 from nni_hyperfd.recommendation.gaussian.factor import factor
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe
-from nni_hyperfd.recommendation.gaussian.search import Eye, Search
+from nni_hyperfd.recommendation.gaussian.search import Eye, GaussianSearch
 from nni_hyperfd.recommendation.gaussian.task_process import (
     OFFSET_VARIANCE,
     Expected,
+    KernelWeights,
     TaskProcess,
-    Weights,
     _Table,
     posterior,
 )
@@ -38,14 +38,14 @@ def process(table: FloatArray) -> TaskProcess:
     return TaskProcess.fit(table, CONFIGURATIONS, PLACES)
 
 
-def kernel(weights: Weights, part: int, a: int, b: int) -> float:
+def kernel(weights: KernelWeights, part: int, a: int, b: int) -> float:
     steps = np.abs(CONFIGURATIONS[a] - CONFIGURATIONS[b])
     main, decay = weights.main.exp()[part].tolist(), weights.decay.exp().tolist()
     joint = weights.joint.exp()[part].item()
     return sum(m * np.exp(-s) for m, s in zip(main, steps)) + joint * np.exp(-np.dot(decay, steps))
 
 
-def covariance(weights: Weights, s: int, a: int, t: int, b: int, own: float = 1.0) -> float:
+def covariance(weights: KernelWeights, s: int, a: int, t: int, b: int, own: float = 1.0) -> float:
     """Of configuration a on data set s and b on t."""
     everywhere = np.concatenate([PLACES, NEW])
     reach = weights.reach.exp().detach().numpy()
@@ -83,19 +83,19 @@ def test_the_weights_are_the_most_probable_ones_nearby(table: FloatArray, proces
     known = [(s, int(c)) for s, row in enumerate(rows) for c in row.indices]
     values = np.concatenate([row.values for row in rows])
 
-    def probability(weights: Weights) -> float:
+    def probability(weights: KernelWeights) -> float:
         noisy = np.array([[covariance(weights, *a, *b) for b in known] for a in known])
         noisy += weights.noise.exp().item() * np.eye(len(known))
         return multivariate_normal(np.zeros(len(known)), noisy).logpdf(values) - weights.surprise().item()
 
     best = probability(process._weights)
     assert process.surprise == pytest.approx(-best - 0.5 * len(known) * np.log(2 * np.pi))
-    assert best > probability(Weights.start(2, 2)) + 0.5
+    assert best > probability(KernelWeights.start(2, 2)) + 0.5
     for name, value in vars(process._weights).items():
         for step in (-0.7, 0.7):
             moved = dict(vars(process._weights))
             moved[name] = value.detach() + step
-            assert probability(Weights(**moved)) < best + 0.02, name
+            assert probability(KernelWeights(**moved)) < best + 0.02, name
 
 
 @pytest.mark.parametrize("places", [PLACES, PLACES[:, :0]], ids=["seeing", "blind"])
@@ -166,7 +166,7 @@ def test_a_table_of_equal_aps_is_planned_by(aps: FloatArray, looks: int) -> None
     """Nothing varies, so the likelihood drives the noise to nothing and the covariance to a singular matrix."""
     eye = Eye(aps, CONFIGURATIONS, PLACES[:, :looks])
     before = [eye.finished(PLACES[s, :looks], CONFIGURATIONS, aps[s]) for s in range(6)]
-    search = Search([eye.view(NEW[0, :looks], CONFIGURATIONS, before)])
+    search = GaussianSearch([eye.view(NEW[0, :looks], CONFIGURATIONS, before)])
     known = np.array([0.5, 0.5, np.nan, np.nan, np.nan, np.nan, np.nan])
     plan = search.plan(known, np.arange(7) == 2, np.arange(7) == 3, 3)
     assert sorted(plan.order) == [4, 5, 6]
