@@ -420,7 +420,7 @@ def load_space(path: str | Path, flops_limit: float = FLOPS_LIMIT) -> Space:
         ) from None
     except ValueError as error:
         raise SpaceError(
-            f"The search space {path} is not JSON that can be used ({error}); mend the file."
+            f"The search space {path} cannot be read as JSON ({error}); mend the file."
         ) from None
     try:
         return Space.from_search_space(content, flops_limit)

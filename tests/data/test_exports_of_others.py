@@ -179,7 +179,7 @@ def test_yolo_corners_that_stick_out_a_little_are_asked_about_and_rounding_is_no
     boxes = [(0.3, 0.3, 0.5, 0.5)] * 8 + [(0.74, 0.4, 0.6 + 0.2, 0.55)] * 2
     labels = {f"labels/p{n}.txt": "0 " + " ".join(map(str, box)) + "\n" for n, box in enumerate(boxes)}
     folder = put({"data.yaml": "names: [face]\n", **labels})
-    with pytest.raises(DataError, match=r"2 of 10 boxes .* fit as corners"):
+    with pytest.raises(DataError, match="2 of 10 boxes .* fit as corners"):
         load_dataset(folder)
     boxes = [(0.5, 0.5, 0.6, 0.7)] * 8 + [(0.1, 0.5, 0.2002, 0.5)] * 2
     labels = {f"labels/p{n}.txt": "0 " + " ".join(map(str, box)) + "\n" for n, box in enumerate(boxes)}
