@@ -1,4 +1,4 @@
-"""Files written whole or not at all, the one way in which this package replaces a file; and JSON of people's read whole or not at all.
+"""Files written whole or not at all: the one way in which this package replaces a file.
 
 A reader, another process, or whoever comes after a power cut finds the old file or the new one, never half of one.
 """
@@ -6,15 +6,13 @@ A reader, another process, or whoever comes after a power cut finds the old file
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-__all__ = ["parse_json", "replacing", "write_file"]
+__all__ = ["replacing", "write_file"]
 
 
 @contextmanager
@@ -63,24 +61,3 @@ def _keep_name(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def parse_json(text: str | bytes) -> Any:
-    """What JSON written by others says. A key that stands twice in one object is refused: the last one would win without a word.
-
-    Raises:
-        ValueError: It is no JSON, a key is repeated, or it is nested too deeply.
-    """
-    try:
-        return json.loads(text, object_pairs_hook=_no_key_twice)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-
-
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} stands there twice")
-    return found

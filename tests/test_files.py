@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nni_hyperfd.files import parse_json, replacing, write_file
+from nni_hyperfd.files import replacing, write_file
 
 
 @pytest.fixture
@@ -83,11 +83,3 @@ def test_no_module_replaces_files_in_a_way_of_its_own() -> None:
     others = {str(path.relative_to(root)) for path in root.rglob("*.py") if "os.replace(" in path.read_text()}
     # A backup is made whole in a folder of its own, by SQLite, before it is moved.
     assert others == {"files.py", "platform/state/backup.py"}
-
-
-def test_json_that_says_a_thing_twice_is_refused():
-    assert parse_json('{"a": {"b": 1}, "b": [{"a": 2}]}') == {"a": {"b": 1}, "b": [{"a": 2}]}
-    with pytest.raises(ValueError, match="the key 'lr' stands there twice"):
-        parse_json('[{"lr": 0.1, "x": 1, "lr": 0.001}]')
-    with pytest.raises(ValueError, match="nested too deeply"):
-        parse_json("[" * 100_000)

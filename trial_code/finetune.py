@@ -12,12 +12,12 @@ Beside the result stands what the base reaches without training and, with --comp
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from nni_hyperfd.data.reading import Reading, add_reading_options
-from nni_hyperfd.files import parse_json
 from nni_hyperfd.trial import Trial, as_script, run_trial
 
 
@@ -54,7 +54,7 @@ def main() -> int:
 def configuration(text: str) -> dict[str, Any]:
     """A JSON object of parameters."""
     try:
-        value = parse_json(text)
+        value = json.loads(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"no JSON ({error})") from None
     if not isinstance(value, dict):

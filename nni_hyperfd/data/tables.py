@@ -20,25 +20,7 @@ LABEL = (
     "label", "class", "classname", "labelname", "category", "categoryname", "object", "objectname", "type", "cls", "tag",
     "classid", "categoryid", "labelid", "target", "name", "klasse",
 )  # fmt: skip
-SPLIT = (
-    "split", "splits", "subset", "set", "partition", "usage", "mode", "fold", "dataset", "datasplit", "splitname", "phase", "stage",
-    "traintest", "traintestsplit", "traintestval", "trainvaltest", "trainvalidtest",
-)  # fmt: skip
-MEMBERSHIP = {
-    f"{of}{name}": word
-    for of in ("", "is", "in", "for", "use")
-    for word, names in (
-        ("train", ("train", "training", "trainset")),
-        ("val", ("val", "valid", "validation", "valset")),
-        ("test", ("test", "testing", "testset")),
-    )
-    for name in names
-}
-"""Columns that say yes or no to one split. A bare "train" may be a means of transport: it counts beside another split's only."""
-TRUTH = {
-    **dict.fromkeys(("1", "10", "true", "t", "yes", "y", "x", "ja", "wahr"), True),
-    **dict.fromkeys(("", "0", "00", "false", "f", "no", "n", "nein", "falsch"), False),
-}
+SPLIT = ("split", "subset", "set", "partition", "usage", "mode", "fold", "dataset")
 IGNORED = ("ignore", "ignored", "iscrowd", "crowd", "isgroupof", "difficult", "invalid")
 BOX = ("bbox", "box", "boundingbox", "boxes", "bboxes", "facebox", "rect", "rectangle", "coordinates")
 IMAGE_SIZE = (
@@ -103,8 +85,7 @@ class Header:
         box: Positions of four numbers, or of one cell that holds all four.
         layout: One of ``LAYOUTS``; None: not told by the header, to be found from the numbers.
         size: Positions of the picture's width and height.
-        label, split: Positions, None where there is none.
-        membership: Columns that say yes or no to one split: (train, val or test, position).
+        label, split: positions, None where there is none.
         ignored: Positions of marks for faces that do not count.
         named: Whether the first line is this header, rather than the first face.
         columns: How many there are.
@@ -116,7 +97,6 @@ class Header:
     size: tuple[int, int] | None = None
     label: int | None = None
     split: int | None = None
-    membership: tuple[tuple[str, int], ...] = ()
     ignored: tuple[int, ...] = field(default=())
     named: bool = True
     columns: int = 0
@@ -158,17 +138,9 @@ def header_of(fields: Sequence[str]) -> Header | None:
         (where[size[0]], where[size[1]]) if size else None,
         label,
         split,
-        _membership(where),
         tuple(where[name] for name in IGNORED if name in where),
         columns=len(fields),
     )
-
-
-def _membership(where: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    found = {name: word for name, word in MEMBERSHIP.items() if name in where}
-    if len({*found.values()}) == 1:
-        found = {name: word for name, word in found.items() if name.startswith(("is", "in", "for", "use"))}
-    return tuple((word, where[name]) for name, word in found.items())
 
 
 def _box(where: Mapping[str, int]) -> tuple[tuple[int, ...] | None, str | None, tuple[str, ...]]:
@@ -237,21 +209,17 @@ def are_fractions(boxes: Sequence[Four]) -> bool:
 def are_percent(boxes: Sequence[Four], pictures: Sequence[Size]) -> bool:
     """Whether boxes (as corners) are most likely percent of their pictures: many, in all of 0 to 100, and none beyond.
 
-    Faces of many pictures do not all lie in one corner of at most a ninth of the area. In smaller pictures that corner is larger, and
-    it takes more to say so: numbers that are not whole, as pixels mostly are, and that come near to 100.
+    Faces of many pictures do not all lie in one corner of at most a ninth of the area.
     """
     values = [value for box in boxes for value in box]
-    if (
-        len(boxes) < MANY
-        or len(pictures) < MANY
-        or not all(map(math.isfinite, values))
-        or not 50 < max(values) <= 100 * (1 + ROOM)
-        or min(values) < 0
-    ):
-        return False
-    least = min(min(size) for size in pictures)
-    broken = sum(any(value % 1 for value in box) for box in boxes) > len(boxes) / 2
-    return least >= 300 or (least >= 150 and broken and max(values) > 85)
+    return (
+        len(boxes) >= MANY
+        and len(pictures) >= MANY
+        and min(min(size) for size in pictures) >= 300
+        and all(map(math.isfinite, values))
+        and 50 < max(values) <= 100
+        and min(values) >= 0
+    )
 
 
 def corners_of(box: Four, layout: str) -> tuple[float, float, float, float]:

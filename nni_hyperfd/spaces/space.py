@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nni_hyperfd.errors import SpaceError
-from nni_hyperfd.files import parse_json
 from nni_hyperfd.spaces.architecture import FLOPS_LIMIT, STAGES, Architecture, flops_of_codes
 from nni_hyperfd.spaces.configuration import NETWORK_KEY, Configuration, Scalar, Values, flatten
 from nni_hyperfd.spaces.cost import Below, PartCosts
@@ -413,15 +412,13 @@ def load_space(path: str | Path, flops_limit: float = FLOPS_LIMIT) -> Space:
         SpaceError: The file is missing, is not JSON, or its content does not fit; the message names the file.
     """
     try:
-        content = parse_json(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise SpaceError(
             f"The search space {path} cannot be read ({error.strerror}); check the path."
         ) from None
     except ValueError as error:
-        raise SpaceError(
-            f"The search space {path} cannot be read as JSON ({error}); mend the file."
-        ) from None
+        raise SpaceError(f"The search space {path} is not JSON ({error}); mend the file.") from None
     try:
         return Space.from_search_space(content, flops_limit)
     except SpaceError as error:

@@ -8,7 +8,7 @@ read where the numbers tell corners from sizes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nni_hyperfd.data.formats.annotation import Annotations, RawFace
@@ -16,7 +16,6 @@ from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
 from nni_hyperfd.data.names import SPLIT_WORDS, split_of_path
 from nni_hyperfd.data.report import Problem
 from nni_hyperfd.data.tables import (
-    TRUTH,
     Header,
     Size,
     are_fractions,
@@ -130,7 +129,7 @@ def _row(
         annotations.malformed(place, image, label=label)
         return None
     sides = numbers([cell(position) for position in header.size]) if header.size else None
-    said, split = _split(cell(header.split), {word: cell(position) for word, position in header.membership})
+    said = plain(cell(header.split))
     return _Row(
         place,
         name,
@@ -142,27 +141,8 @@ def _row(
             for position in header.ignored
         ),
         said,
-        split,
+        SPLIT_WORDS.get(said),
     )
-
-
-def _split(word: str, members: Mapping[str, str]) -> tuple[str, str | None]:
-    """What a row says of its split, and the split; None where it says nothing that can be followed, or two things.
-
-    Where the one column there is asks for train, what is not in it is test: val is drawn from train, as always.
-    """
-    said = plain(word)
-    truth = {split: TRUTH.get(plain(text)) for split, text in members.items()}
-    yes = {split for split, is_so in truth.items() if is_so}
-    if [*truth] == ["train"] and truth["train"] is False and members["train"].strip():
-        yes = {"test"}
-    claims = yes | ({SPLIT_WORDS[said]} if said in SPLIT_WORDS else set())
-    told = " and ".join(
-        filter(
-            None, [said, *(f"{split}: {members[split]}" for split in members if truth[split] is not False)]
-        )
-    )
-    return told, claims.pop() if len(claims) == 1 and None not in truth.values() else None
 
 
 def _add(rows: Sequence[_Row], header: Header, file: str, annotations: Annotations) -> None:

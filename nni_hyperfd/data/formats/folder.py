@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -19,7 +20,6 @@ from nni_hyperfd.data.orientation import UPRIGHT, orientation_of, stored_size, u
 from nni_hyperfd.data.passing import is_passing, not_now
 from nni_hyperfd.data.text import decode_text, parse_xml
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.files import parse_json
 
 __all__ = ["IMAGE_SUFFIXES", "SPLITS_FILE", "AmbiguousName", "DataFolder", "ImageHeader", "is_image_name"]
 
@@ -153,9 +153,12 @@ class DataFolder:
         """Content of a JSON file in whatever encoding.
 
         Raises:
-            ValueError: It is no JSON, or says a thing twice.
+            ValueError: it is no JSON.
         """
-        return parse_json(self.text(name))
+        try:
+            return json.loads(self.text(name))
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
 
     def encodings(self) -> dict[str, list[str]]:
         """Encodings other than UTF-8 that files were read with, and those files."""

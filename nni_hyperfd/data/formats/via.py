@@ -6,6 +6,7 @@ that is called like one, or of the only attribute.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +18,6 @@ from nni_hyperfd.data.names import SPLIT_WORDS, split_of_path
 from nni_hyperfd.data.report import Problem
 from nni_hyperfd.data.tables import LABEL, plain, rows_of
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.files import parse_json
 
 NAME = "via"
 TITLE = "VIA json or csv"
@@ -129,8 +129,8 @@ def _read_csv(folder: DataFolder, file: str, annotations: Annotations) -> None:
 
 def _object(text: str) -> dict[str, Any] | None:
     try:
-        value = parse_json(text)
-    except ValueError:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

@@ -18,7 +18,7 @@ from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
 from nni_hyperfd.data.formats.yolo_names import ClassNames, is_class_file
 from nni_hyperfd.data.names import split_word
 from nni_hyperfd.data.report import Problem
-from nni_hyperfd.data.tables import ROOM, Size, corners_of, fits
+from nni_hyperfd.data.tables import Size, corners_of, fits
 from nni_hyperfd.errors import DataError
 
 NAME = "yolo"
@@ -191,18 +191,17 @@ def _refuse_pixels(lines: Sequence[_Line], folder: DataFolder) -> None:
             "has fractions of the picture (class x_center y_center width height): divide by width and height, or export another format."
         )
     as_corners = [fits(line.values[:4], "corners", (1.0, 1.0)) for line in boxes]
-    # Rounding leads no box out by more than this; some of those that have their corners written for centre and size do.
-    sticking = [line for line in boxes if not _inside(line.values, ROOM)]
-    if len(boxes) >= 4 and all(as_corners) and len(sticking) >= max(2, len(boxes) / 20):
+    sticking = [line for line in boxes if not _inside(line.values)]
+    if len(boxes) >= 4 and all(as_corners) and len(sticking) > len(boxes) / 4:
         raise DataError(
             f"{len(sticking)} of {len(boxes)} boxes in the text files of {folder.root} lead outside their pictures ({sticking[0].place}), "
             "and all of them fit as corners: YOLO has class x_center y_center width height; write them like that."
         )
 
 
-def _inside(values: Sequence[float], room: float) -> bool:
+def _inside(values: Sequence[float]) -> bool:
     left, top, right, bottom = corners_of(values[:4], "centre and size")
-    return min(left, top) >= -room and max(right, bottom) <= 1 + room
+    return min(left, top) >= -OUTSIDE and max(right, bottom) <= 1 + OUTSIDE
 
 
 def _beyond(line: _Line, shape: str | None) -> bool:
