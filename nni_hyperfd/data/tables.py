@@ -196,6 +196,7 @@ Size = tuple[float, float]
 Four = Sequence[float]
 ENOUGH = 3  # boxes: fewer prove nothing against what a format says
 MANY = 8  # boxes and pictures: fewer may lie wherever they like
+REACH = 75.0  # percent of a picture, in which the faces of many pictures come to lie
 MIDDLE = 0.05  # of the picture: how much nearer its middle boxes must lie to tell one reading from another
 ROOM = 0.02  # of the picture: how far rounding and boxes over the edge may lead outside
 
@@ -222,17 +223,20 @@ def are_percent(boxes: Sequence[Four], pictures: Sequence[Size]) -> bool:
     """Whether boxes (as corners), one for each of ``pictures``, are most likely percent of them.
 
     Faces of many pictures do not all lie in one corner of at most a ninth of the area; in smaller pictures, they lie about
-    the middle in one of the two readings only; and in pictures under 100 pixels percent lead outside.
+    the middle in one of the two readings only, and all over them in it; and in pictures under 100 pixels percent lead outside.
     """
     if not may_be_percent(boxes, pictures):
         return False
-    finer = any(value % 1 for box in boxes for value in box)
-    if len(boxes) < (ENOUGH if finer else MANY):
+    if len(boxes) >= MANY and min(min(size) for size in pictures) >= 300:
+        return True
+    # Whole numbers speak for pixels, where the pictures are small enough for either.
+    finer = sum(any(value % 1 for value in box) for box in boxes)
+    if len(boxes) < ENOUGH or finer < len(boxes) / 2:
         return False
     if sum(not fits(box, "corners", size) for box, size in zip(boxes, pictures)) > len(boxes) / 4:
         return True
-    if len(boxes) >= MANY and min(min(size) for size in pictures) >= 300:
-        return True
+    if any(max(box[side] for box in boxes) < REACH for side in (2, 3)):
+        return False
 
     def beside(scales: Sequence[Size]) -> float:
         """How far the middle of all boxes lies from that of their pictures, in fractions, where 1 is ``scales``."""
