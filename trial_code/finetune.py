@@ -12,11 +12,11 @@ Beside the result stands what the base reaches without training and, with --comp
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from nni_hyperfd import strict_json
 from nni_hyperfd.data.reading import Reading, add_reading_options
 from nni_hyperfd.trial import Trial, as_script, run_trial
 
@@ -54,9 +54,9 @@ def main() -> int:
 def configuration(text: str) -> dict[str, Any]:
     """A JSON object of parameters."""
     try:
-        value = json.loads(text)
+        value = strict_json.loads(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"no JSON ({error})") from None
+        raise argparse.ArgumentTypeError(f"no JSON that can be used ({error})") from None
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError('no JSON object: write it like {"lr": 0.001}')
     return value

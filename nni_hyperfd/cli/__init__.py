@@ -56,14 +56,20 @@ COMMANDS = (
 """Each has ``add_to(commands)``, which adds its parsers and the function that they run."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0, or 1 after one sentence on stderr."""
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="hyperfd", description="Recommends how to train a face detector on your own images."
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_to(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0, or 1 after one sentence on stderr."""
+    parser = make_parser()
     # Libraries announce to their own authors what will change; a customer can do nothing about it.
     warnings.simplefilter("ignore", FutureWarning)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

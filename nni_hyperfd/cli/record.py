@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from nni_hyperfd import strict_json
 from nni_hyperfd.cli.options import add_customer
 from nni_hyperfd.cli.recommend import STANDARD, _search_space
 from nni_hyperfd.customer.settings import Settings
@@ -62,7 +62,7 @@ def read_result(path: Path) -> tuple[str, tuple[dict[str, Any], Result, Regime]]
 
     try:
         text = path.read_bytes()
-        content = json.loads(text)
+        content = strict_json.loads(text)
         parameters = cast(dict[str, Any], content["parameters"])
         training = Regime(str(content["budget"]["name"]), int(content["seed"]))
         result = read_metric({**content, "default": content["val_ap"]})

@@ -19,7 +19,7 @@ from nni_hyperfd.data.formats.classes import decide
 from nni_hyperfd.data.formats.folder import ImageHeader
 from nni_hyperfd.data.orientation import SIDEWAYS, UPRIGHT, upright_boxes, upright_landmarks
 from nni_hyperfd.data.report import ClassCount, Findings, Problem, Role
-from nni_hyperfd.data.tables import Size, are_fractions, are_percent
+from nni_hyperfd.data.tables import Size, are_fractions, are_percent, may_be_percent
 from nni_hyperfd.errors import DataError
 
 LANDMARKS = 5
@@ -102,6 +102,10 @@ def check(
         images.append(image)
         if not len(image.boxes):
             findings.add(Problem.NO_FACES, name)
+    for file, words in sorted(annotations.splits_not_known.items()):
+        findings.note(
+            f"{file}: {', '.join(sorted(words)[:5])} in the column for splits are none of train, val and test, and split nothing"
+        )
     for encoding, files in annotations.folder.encodings().items():
         findings.note(
             f"{len(files)} annotation files are not UTF-8, read with the encoding {encoding}, such as {files[0]}"
@@ -201,11 +205,22 @@ def _in_pixels(entries: dict[str, Entry], annotations: Annotations) -> dict[str,
             f"boxes are taken as fractions of their pictures: none of {4 * len(boxes)} numbers is beyond 1"
         )
         return {**entries, **{name: _scaled(entry, annotations) for name, entry in asked.items()}}
-    frames = [frame for name in asked if (frame := annotations.frame(name)) is not None]
+    told = [
+        (face.box, frame)
+        for name, entry in asked.items()
+        for face in entry.faces
+        if (frame := entry.size or annotations.frame(name)) is not None
+    ]
+    boxes, frames = [box for box, _ in told], [frame for _, frame in told]
     if are_percent(boxes, frames):
         raise DataError(
-            f"all {len(boxes)} boxes of {annotations.folder.root} lie within the first 100 pixels of larger pictures, as percent would: "
-            "write pixels, or fractions from 0 to 1."
+            f"all {len(boxes)} boxes of {annotations.folder.root} lie within the first 100 pixels of pictures of another size, as percent "
+            "would: write pixels, or fractions from 0 to 1."
+        )
+    if may_be_percent(boxes, frames):
+        annotations.findings.note(
+            f"no number of {len(boxes)} boxes is beyond 100: they are taken as pixels, which nothing contradicts; if they are percent of "
+            "the pictures, write fractions from 0 to 1"
         )
     for name, entry in asked.items():
         doubtful = sum(max(map(abs, face.box)) <= 1 and any(face.box) for face in entry.faces)

@@ -20,7 +20,6 @@ LABEL = (
     "label", "class", "classname", "labelname", "category", "categoryname", "object", "objectname", "type", "cls", "tag",
     "classid", "categoryid", "labelid", "target", "name", "klasse",
 )  # fmt: skip
-SPLIT = ("split", "subset", "set", "partition", "usage", "mode", "fold", "dataset")
 IGNORED = ("ignore", "ignored", "iscrowd", "crowd", "isgroupof", "difficult", "invalid")
 BOX = ("bbox", "box", "boundingbox", "boxes", "bboxes", "facebox", "rect", "rectangle", "coordinates")
 IMAGE_SIZE = (
@@ -85,10 +84,11 @@ class Header:
         box: Positions of four numbers, or of one cell that holds all four.
         layout: One of ``LAYOUTS``; None: not told by the header, to be found from the numbers.
         size: Positions of the picture's width and height.
-        label, split: positions, None where there is none.
+        label: position, None where there is none.
         ignored: Positions of marks for faces that do not count.
         named: Whether the first line is this header, rather than the first face.
         columns: How many there are.
+        names: Of all columns, () where the table has none.
     """
 
     image: int
@@ -96,10 +96,10 @@ class Header:
     layout: str | None
     size: tuple[int, int] | None = None
     label: int | None = None
-    split: int | None = None
     ignored: tuple[int, ...] = field(default=())
     named: bool = True
     columns: int = 0
+    names: tuple[str, ...] = ()
 
 
 def plain(name: str) -> str:
@@ -130,16 +130,15 @@ def header_of(fields: Sequence[str]) -> Header | None:
     if size is None and {"width", "height"} <= where.keys() - {*taken}:
         size = ("width", "height")
     label = next((where[name] for name in LABEL if name in where and where[name] not in used), None)
-    split = next((where[name] for name in SPLIT if name in where), None)
     return Header(
         image,
         box,
         layout,
         (where[size[0]], where[size[1]]) if size else None,
         label,
-        split,
         tuple(where[name] for name in IGNORED if name in where),
         columns=len(fields),
+        names=tuple(fields),
     )
 
 
@@ -197,6 +196,8 @@ Size = tuple[float, float]
 Four = Sequence[float]
 ENOUGH = 3  # boxes: fewer prove nothing against what a format says
 MANY = 8  # boxes and pictures: fewer may lie wherever they like
+REACH = 75.0  # percent of a picture, in which the faces of many pictures come to lie
+MIDDLE = 0.05  # of the picture: how much nearer its middle boxes must lie to tell one reading from another
 ROOM = 0.02  # of the picture: how far rounding and boxes over the edge may lead outside
 
 
@@ -206,20 +207,44 @@ def are_fractions(boxes: Sequence[Four]) -> bool:
     return bool(values) and max(map(abs, values)) <= 1 + 5 * ROOM and any(value % 1 for value in values)
 
 
-def are_percent(boxes: Sequence[Four], pictures: Sequence[Size]) -> bool:
-    """Whether boxes (as corners) are most likely percent of their pictures: many, in all of 0 to 100, and none beyond.
-
-    Faces of many pictures do not all lie in one corner of at most a ninth of the area.
-    """
+def may_be_percent(boxes: Sequence[Four], pictures: Sequence[Size]) -> bool:
+    """Whether boxes (as corners) in all of 0 to 100, and none beyond, leave open that they are percent of ``pictures``."""
     values = [value for box in boxes for value in box]
     return (
-        len(boxes) >= MANY
-        and len(pictures) >= MANY
-        and min(min(size) for size in pictures) >= 300
+        bool(values)
         and all(map(math.isfinite, values))
         and 50 < max(values) <= 100
         and min(values) >= 0
+        and any(max(size) > 100 * (1 + ROOM) or min(size) < 100 * (1 - ROOM) for size in pictures)
     )
+
+
+def are_percent(boxes: Sequence[Four], pictures: Sequence[Size]) -> bool:
+    """Whether boxes (as corners), one for each of ``pictures``, are most likely percent of them.
+
+    Faces of many pictures do not all lie in one corner of at most a ninth of the area; in smaller pictures, they lie about
+    the middle in one of the two readings only, and all over them in it; and in pictures under 100 pixels percent lead outside.
+    """
+    if not may_be_percent(boxes, pictures):
+        return False
+    if len(boxes) >= MANY and min(min(size) for size in pictures) >= 300:
+        return True
+    # Whole numbers speak for pixels, where the pictures are small enough for either.
+    finer = sum(any(value % 1 for value in box) for box in boxes)
+    if len(boxes) < ENOUGH or finer < len(boxes) / 2:
+        return False
+    if sum(not fits(box, "corners", size) for box, size in zip(boxes, pictures)) > len(boxes) / 4:
+        return True
+    if any(max(box[side] for box in boxes) < REACH for side in (2, 3)):
+        return False
+
+    def beside(scales: Sequence[Size]) -> float:
+        """How far the middle of all boxes lies from that of their pictures, in fractions, where 1 is ``scales``."""
+        across = sum((box[0] + box[2]) / 2 / scale[0] for box, scale in zip(boxes, scales)) / len(boxes)
+        down = sum((box[1] + box[3]) / 2 / scale[1] for box, scale in zip(boxes, scales)) / len(boxes)
+        return max(abs(across - 0.5), abs(down - 0.5))
+
+    return beside([(100.0, 100.0)] * len(boxes)) + MIDDLE < beside(pictures)
 
 
 def corners_of(box: Four, layout: str) -> tuple[float, float, float, float]:

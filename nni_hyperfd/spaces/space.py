@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nni_hyperfd import strict_json
 from nni_hyperfd.errors import SpaceError
 from nni_hyperfd.spaces.architecture import FLOPS_LIMIT, STAGES, Architecture, flops_of_codes
 from nni_hyperfd.spaces.configuration import NETWORK_KEY, Configuration, Scalar, Values, flatten
@@ -412,7 +413,7 @@ def load_space(path: str | Path, flops_limit: float = FLOPS_LIMIT) -> Space:
         SpaceError: The file is missing, is not JSON, or its content does not fit; the message names the file.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = strict_json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise SpaceError(
             f"The search space {path} cannot be read ({error.strerror}); check the path."

@@ -141,3 +141,49 @@ def test_an_image_whose_label_fits_two_pictures_is_left_out(put: Put) -> None:
     report = load_dataset(put(labels, [*NAMES, "p0.png"])).report
     assert report.images == 9
     assert {name.removeprefix("images/") for name in report.left_out} == {"p0.jpg", "p0.png"}
+
+
+@pytest.mark.parametrize("size", [(110, 140), (160, 120), (200, 150), (280, 280), (64, 48)])
+def test_percent_in_small_pictures_are_asked_about(put: Put, size: tuple[int, int]) -> None:
+    """Fractions of the picture, times 100, of faces that lie about its middle."""
+    spread = [(20.5 + 3 * n, 30.25, 50.5 + 3 * n, 80.75 + n) for n in range(10)]
+    rows = [f"{name},face,{a},{b},{c},{d}" for name, (a, b, c, d) in zip(NAMES, spread)]
+    folder = put({"b.csv": table(rows)}, size=size)
+    if size == (110, 140):  # nothing tells
+        assert any("percent" in note for note in load_dataset(folder).report.notes)
+    else:
+        with pytest.raises(DataError, match=r"all 10 boxes .* as percent would"):
+            load_dataset(folder)
+
+
+@pytest.mark.parametrize("size", [(112, 112), (128, 128), (160, 120)])
+def test_pixels_of_cropped_faces_are_no_percent(put: Put, size: tuple[int, int]) -> None:
+    width, height = size
+    boxes = [
+        (width / 2 - 30.5, height / 2 - 40 + n / 2, width / 2 + 19.5, min(height / 2 + 35, 100))
+        for n in range(10)
+    ]
+    rows = [f"{name},face,{a},{b},{c},{d}" for name, (a, b, c, d) in zip(NAMES, boxes)]
+    dataset = load_dataset(put({"b.csv": table(rows)}, size=size))
+    assert first_box(dataset) == pytest.approx(boxes[0], abs=0.06)
+
+
+def test_yolo_corners_that_stick_out_a_little_are_asked_about(put: Put) -> None:
+    """Read as middle and size, (.2, .2, .5, .5) leads .05 outside; nothing of it would be left to see after clipping."""
+    texts = {f"images/{name[:-4]}.txt": "0 0.2 0.2 0.5 0.5\n" for name in NAMES}
+    with pytest.raises(DataError, match="all of them fit as corners"):
+        load_dataset(put({**texts, "classes.txt": "face\n"}))
+
+
+def test_yolo_corners_that_fit_both_ways_are_told(put: Put) -> None:
+    texts = {f"images/{name[:-4]}.txt": "0 0.4 0.4 0.6 0.6\n" for name in NAMES}
+    report = load_dataset(put({**texts, "classes.txt": "face\n"})).report
+    assert any("fit as corners as well" in note for note in report.notes)
+
+
+def test_a_key_that_stands_twice_is_refused(put: Put) -> None:
+    text = coco([(20, 20, 40, 50)] * 10).replace(
+        '"bbox": [20, 20, 40, 50]', '"bbox": [1, 2, 9, 9], "bbox": [20, 20, 40, 50]', 1
+    )
+    with pytest.raises(DataError, match="'bbox' stands twice"):
+        load_dataset(put({"a.json": text}))

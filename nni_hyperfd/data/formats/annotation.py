@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.data.names import AmbiguousName, canonical
 from nni_hyperfd.data.report import Findings, Problem
+from nni_hyperfd.data.stated_split import stated_split
 from nni_hyperfd.data.tables import Size, numbers
 
 __all__ = ["NO_POINT", "Annotations", "Box", "Entry", "Points", "RawFace", "Reader", "hull", "numbers"]
@@ -91,6 +92,7 @@ class Annotations:
 
     Attributes:
         groups: Class to the group that the annotation puts it in (COCO's supercategory).
+        splits_not_known: By file, words in fields for splits that are none.
         class_names: Those that are listed for numbered classes, whether or not a box is of them.
     """
 
@@ -101,6 +103,7 @@ class Annotations:
         self.groups: dict[str, str] = {}
         self.class_names: set[str] = set()
         self.orphans: set[str] = set()
+        self.splits_not_known: dict[str, set[str]] = {}
         self.missed: list[tuple[str, Problem, str | None]] = []
         self._entries: dict[tuple[str, str], Entry] = {}
         self._resolved: dict[tuple[str, str], str | None] = {}
@@ -133,6 +136,13 @@ class Annotations:
     def entry_of(self, image: str, file: str, key: str = "") -> Entry:
         """The entry of an image that is known."""
         return self._entries.setdefault((image, f"{file}\0{key}"), Entry(image, file))
+
+    def stated_split(self, fields: Any, file: str) -> str | None:
+        """The split that fields of an image in ``file`` state (`stated_split`); words that are none are kept, to be told."""
+        split, unknown = stated_split(fields if isinstance(fields, Mapping) else {})
+        if split is None and unknown:
+            self.splits_not_known.setdefault(file, set()).update(unknown)
+        return split
 
     def resolve(self, name: str, beside: str) -> str | None:
         """Like `DataFolder.resolve`, counting (once each) names that fit none or several images; the latter are left out."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from nni_hyperfd.data.formats.annotation import Annotations, RawFace
 from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
-from nni_hyperfd.data.names import SPLIT_WORDS, split_of_path
+from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.report import Problem
 from nni_hyperfd.data.tables import (
     Header,
@@ -76,7 +76,6 @@ class _Row:
     size: Size | None
     label: str | None
     ignored: bool
-    said: str
     split: str | None
 
 
@@ -129,7 +128,10 @@ def _row(
         annotations.malformed(place, image, label=label)
         return None
     sides = numbers([cell(position) for position in header.size]) if header.size else None
-    said = plain(cell(header.split))
+    used = {header.image, header.label, *header.box}
+    split = annotations.stated_split(
+        {word: cell(position) for position, word in enumerate(header.names) if position not in used}, file
+    )
     return _Row(
         place,
         name,
@@ -140,8 +142,7 @@ def _row(
             number(cell(position)) not in (None, 0) or plain(cell(position)) in ("true", "yes")
             for position in header.ignored
         ),
-        said,
-        SPLIT_WORDS.get(said),
+        split,
     )
 
 
@@ -153,11 +154,6 @@ def _add(rows: Sequence[_Row], header: Header, file: str, annotations: Annotatio
     if fractions:
         annotations.findings.note(
             f"{file}: boxes are fractions of their pictures: none of {4 * len(boxes)} numbers is beyond 1"
-        )
-    unknown = sorted({row.said for row in rows if row.split is None} - {""})
-    if unknown:
-        annotations.findings.note(
-            f"{file}: {', '.join(unknown[:5])} in the column for splits are none of train, val and test, and split nothing"
         )
     for row in rows:
         entry = annotations.entry(row.image, file)

@@ -146,7 +146,7 @@ def _read_images(entries: list[Any], file: str, annotations: Annotations) -> dic
         images[identity] = found
         if found is not None:
             found.size, found.silent = size(entry.get("width"), entry.get("height")), True
-            found.split = split_of_path(file)
+            found.split = annotations.stated_split(entry, file) or split_of_path(file)
     return images
 
 

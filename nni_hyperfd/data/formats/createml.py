@@ -56,7 +56,7 @@ def _read_image(item: Any, place: str, file: str, annotations: Annotations) -> N
     if entry is None:
         return
     shapes = item.get("annotations", item.get("annotation"))
-    entry.silent, entry.split = True, split_of_path(file)
+    entry.silent, entry.split = True, annotations.stated_split(item, file) or split_of_path(file)
     if not isinstance(shapes, list):
         annotations.malformed(place, entry.image)
         return

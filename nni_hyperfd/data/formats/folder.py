@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from xml.etree import ElementTree
 
 from PIL import Image
 
+from nni_hyperfd import strict_json
 from nni_hyperfd.data.formats.classes import FACE_WITNESSES
 from nni_hyperfd.data.names import AmbiguousName, ImageNames
 from nni_hyperfd.data.orientation import UPRIGHT, orientation_of, stored_size, upright_size
@@ -153,10 +153,10 @@ class DataFolder:
         """Content of a JSON file in whatever encoding.
 
         Raises:
-            ValueError: it is no JSON.
+            ValueError: it is no JSON, or one key has two values.
         """
         try:
-            return json.loads(self.text(name))
+            return strict_json.loads(self.text(name))
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
 

@@ -39,6 +39,7 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
             continue
         entry = annotations.entry_of(image, file)
         entry.size = stated
+        entry.split = annotations.stated_split(document.get("flags"), file)
         entry.faces.extend(_faces(document["shapes"], file, image, annotations))
 
 

@@ -45,7 +45,9 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
             continue
         sides = document.get("size")
         entry.size = size(sides.get("width"), sides.get("height")) if isinstance(sides, dict) else None
-        entry.split = split_of_path(os.path.dirname(file))
+        tags = document.get("tags")
+        named = {tag.get("name"): tag.get("value") or True for tag in tags or () if isinstance(tag, dict)}
+        entry.split = annotations.stated_split(named, file) or split_of_path(os.path.dirname(file))
         for item in document["objects"]:
             label = item.get("classTitle") if isinstance(item, dict) else None
             label = label.strip() or None if isinstance(label, str) else None

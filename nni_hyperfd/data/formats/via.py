@@ -6,15 +6,15 @@ that is called like one, or of the only attribute.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nni_hyperfd import strict_json
 from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace, hull, turned_hull
 from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.data.formats.shapes import real, reals
-from nni_hyperfd.data.names import SPLIT_WORDS, split_of_path
+from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.report import Problem
 from nni_hyperfd.data.tables import LABEL, plain, rows_of
 from nni_hyperfd.errors import DataError
@@ -68,7 +68,7 @@ def _read_json(folder: DataFolder, file: str, annotations: Annotations) -> None:
             continue
         entry.silent = True
         attributes = item.get("file_attributes")
-        entry.split = _split(attributes if isinstance(attributes, dict) else {}) or split_of_path(file)
+        entry.split = annotations.stated_split(attributes, file) or split_of_path(file)
         regions = item.get("regions")
         if isinstance(regions, dict):  # VIA 1
             regions = list(regions.values())
@@ -114,7 +114,9 @@ def _read_csv(folder: DataFolder, file: str, annotations: Annotations) -> None:
             annotations.malformed(f"{file}:{place}", entry.image)
             continue
         entry.split = (
-            entry.split or _split(_object(cells.get("file_attributes", "")) or {}) or split_of_path(file)
+            entry.split
+            or annotations.stated_split(_object(cells.get("file_attributes", "")) or {}, file)
+            or split_of_path(file)
         )
         if cells.get("region_count", "").strip() == "0" or cells["region_shape_attributes"].strip() in (
             "",
@@ -129,15 +131,10 @@ def _read_csv(folder: DataFolder, file: str, annotations: Annotations) -> None:
 
 def _object(text: str) -> dict[str, Any] | None:
     try:
-        value = json.loads(text)
+        value = strict_json.loads(text)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def _split(attributes: Mapping[str, Any]) -> str | None:
-    values = [value for key, value in attributes.items() if plain(str(key)) in ("split", "subset", "set")]
-    return SPLIT_WORDS.get(plain(str(values[0]))) if values else None
 
 
 def _add(

@@ -18,13 +18,14 @@ from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
 from nni_hyperfd.data.formats.yolo_names import ClassNames, is_class_file
 from nni_hyperfd.data.names import split_word
 from nni_hyperfd.data.report import Problem
-from nni_hyperfd.data.tables import Size, corners_of, fits
+from nni_hyperfd.data.tables import ENOUGH, Size, corners_of, fits
 from nni_hyperfd.errors import DataError
 
 NAME = "yolo"
 TITLE = "YOLO txt"
 LANDMARKS = 5
 OUTSIDE = 0.1  # fraction of the picture by which a box may stick out and still be one in fractions
+ROUNDED = 0.005  # fraction of the picture by which rounding may lead outside
 MOST = 0.9  # share of the lines of one length that decides what they are
 
 
@@ -78,7 +79,7 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
     if any(shape is not None and shape.startswith("points") for shape in shapes.values()):
         # No tool mixes them: a polygon among landmarks is a line that lacks a number.
         shapes = {count: None if shape == "polygon" else shape for count, shape in shapes.items()}
-    _refuse_pixels([line for line in lines if shapes[len(line.values)] is not None], folder)
+    _refuse_pixels([line for line in lines if shapes[len(line.values)] is not None], annotations)
     for line in lines:
         entry = annotations.entry_of(line.image, line.file)
         label = names.label(line.number, line.file)
@@ -181,8 +182,9 @@ def _same_direction(points: Points) -> bool:
     return eyes[0] * mouth[0] + eyes[1] * mouth[1] > 0
 
 
-def _refuse_pixels(lines: Sequence[_Line], folder: DataFolder) -> None:
+def _refuse_pixels(lines: Sequence[_Line], annotations: Annotations) -> None:
     """YOLO knows fractions only; a whole set of pixels, or of corners, is no YOLO and is asked about."""
+    folder = annotations.folder
     boxes = [line for line in lines if len(line.values) in (4, 5)]
     beyond = [line for line in boxes if max(line.values[:4]) > 1 + 5 * OUTSIDE]
     if beyond and len(beyond) > len(boxes) / 2:
@@ -192,16 +194,20 @@ def _refuse_pixels(lines: Sequence[_Line], folder: DataFolder) -> None:
         )
     as_corners = [fits(line.values[:4], "corners", (1.0, 1.0)) for line in boxes]
     sticking = [line for line in boxes if not _inside(line.values)]
-    if len(boxes) >= 4 and all(as_corners) and len(sticking) > len(boxes) / 4:
+    if len(boxes) >= ENOUGH and all(as_corners) and len(sticking) > len(boxes) / 4:
         raise DataError(
             f"{len(sticking)} of {len(boxes)} boxes in the text files of {folder.root} lead outside their pictures ({sticking[0].place}), "
             "and all of them fit as corners: YOLO has class x_center y_center width height; write them like that."
+        )
+    if boxes and all(as_corners):
+        annotations.findings.note(
+            f"all {len(boxes)} boxes of the text files would fit as corners as well; they are taken as class x_center y_center width height"
         )
 
 
 def _inside(values: Sequence[float]) -> bool:
     left, top, right, bottom = corners_of(values[:4], "centre and size")
-    return min(left, top) >= -OUTSIDE and max(right, bottom) <= 1 + OUTSIDE
+    return min(left, top) >= -ROUNDED and max(right, bottom) <= 1 + ROUNDED
 
 
 def _beyond(line: _Line, shape: str | None) -> bool:
