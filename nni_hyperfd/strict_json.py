@@ -13,7 +13,7 @@ def loads(text: str | bytes) -> Any:
     """The content of a JSON text.
 
     Raises:
-        ValueError: it is no JSON, or an object gives one key two values.
+        ValueError: It is no JSON, or an object gives one key two values.
     """
     return json.loads(text, object_pairs_hook=_object)
 

@@ -33,7 +33,7 @@ def stated_split(fields: Mapping[str, object]) -> tuple[str | None, tuple[str, .
     is for testing, and what is not for validation or test is for training, unless another flag says more.
 
     Args:
-        fields: names and values, in the words of the tool; others than those of splits are passed over.
+        fields: Names and values, in the words of the tool; others than those of splits are passed over.
     """
     known = {plain(str(name)): str(value).strip() for name, value in fields.items()}
     named: list[str] = []

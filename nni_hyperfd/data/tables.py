@@ -84,7 +84,7 @@ class Header:
         box: Positions of four numbers, or of one cell that holds all four.
         layout: One of ``LAYOUTS``; None: not told by the header, to be found from the numbers.
         size: Positions of the picture's width and height.
-        label: position, None where there is none.
+        label: Position, None where there is none.
         ignored: Positions of marks for faces that do not count.
         named: Whether the first line is this header, rather than the first face.
         columns: How many there are.

@@ -153,7 +153,7 @@ class DataFolder:
         """Content of a JSON file in whatever encoding.
 
         Raises:
-            ValueError: it is no JSON, or one key has two values.
+            ValueError: It is no JSON, or one key has two values.
         """
         try:
             return strict_json.loads(self.text(name))
