@@ -18,7 +18,7 @@ from nni_hyperfd.evidence.inputs import Inputs
 from nni_hyperfd.evidence.rivals.hyperfd_gp import describe_texts
 from nni_hyperfd.evidence.scenario import POOLED
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
-from nni_hyperfd.recommendation.gaussian.search import Eye, Finished, GaussianSearch
+from nni_hyperfd.recommendation.gaussian.search import Eye, GaussianSearch, Remembered
 from nni_hyperfd.spaces.space import standard_space
 
 TABLES = Path(__file__).parent / "tables"
@@ -37,7 +37,7 @@ class Player:
 
     def ranks(self, order: Sequence[int], budget: int, at_a_time: int) -> list[float]:
         """Normalized rank in % for each customer."""
-        past: list[Finished] = []
+        past: list[Remembered] = []
         found = []
         for customer in order:
             aps = self._experiment(past, self._scenario.choose[:, customer], budget, at_a_time)
@@ -50,7 +50,7 @@ class Player:
         return found
 
     def _experiment(
-        self, past: Sequence[Finished], true: FloatArray, budget: int, at_a_time: int
+        self, past: Sequence[Remembered], true: FloatArray, budget: int, at_a_time: int
     ) -> FloatArray:
         search = GaussianSearch([self._eye.view(NOT_LOOKED_AT, self._candidates, past)])
         aps, failed = np.full(len(true), np.nan), np.zeros(len(true), dtype=bool)

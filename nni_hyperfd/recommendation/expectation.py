@@ -20,7 +20,7 @@ from nni_hyperfd.ranker.transform import ExactTransform
 from nni_hyperfd.ranker.update import PastTask
 from nni_hyperfd.recommendation.gaussian.description import describe
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
-from nni_hyperfd.recommendation.gaussian.search import Eye, Finished, GaussianSearch, Plan, fair_share
+from nni_hyperfd.recommendation.gaussian.search import Eye, GaussianSearch, Plan, Remembered, fair_share
 from nni_hyperfd.recommendation.ranking import SPARES
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space
@@ -111,7 +111,7 @@ class Expectation:
         )
         phi = self._offline_phi[torch.from_numpy(sets)].double().numpy()
         self._seeing, self._blind = Eye(aps, described, phi), Eye(aps, described, phi[:, :0])
-        self._finished: dict[str, tuple[Finished, Finished]] = {}
+        self._finished: dict[str, tuple[Remembered, Remembered]] = {}
 
     def recommend(
         self,
@@ -199,7 +199,7 @@ class Expectation:
             count,
         )
 
-    def _learnt(self, space: Space, past: Past) -> list[tuple[Finished, Finished]]:
+    def _learnt(self, space: Space, past: Past) -> list[tuple[Remembered, Remembered]]:
         """The finished tasks that take part, as the two processes see them; those that do not any more are forgotten."""
         known, tasks = self._finished, past.of_space(space.key)[-PAST:]
         self._finished = {
@@ -208,7 +208,7 @@ class Expectation:
         }
         return list(self._finished.values())
 
-    def _learn(self, space: Space, task: PastTask) -> tuple[Finished, Finished]:
+    def _learn(self, space: Space, task: PastTask) -> tuple[Remembered, Remembered]:
         phi = ExactTransform.factor(task.offline_phi).refresh(self._offline_phi) @ task.phi
         trials = describe(space, task.trials.encodings), task.trials.aps.double().numpy()
         return (

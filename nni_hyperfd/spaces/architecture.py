@@ -235,28 +235,27 @@ def graphs(
     return slots[used], np.stack([source, source + 1]), graph_index
 
 
-def networks_of(nodes: NDArray[np.float32], sizes: NDArray[np.integer]) -> list[Architecture]:
-    """Inverse of :func:`graphs`.
+def codes_of_graphs(nodes: NDArray[np.float32], sizes: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Inverse of :func:`graphs`: the codes ``[n, 7]`` of networks that the space has.
 
     Args:
         nodes: Node features ``[total blocks, 16]``, network after network.
         sizes: ``[n]`` number of nodes of each network.
     """
     operation = nodes[:, : len(OPERATIONS)].argmax(axis=1)
-    stage = nodes[:, len(OPERATIONS) : len(OPERATIONS) + len(STAGES)].argmax(axis=1)
-    found, start = [], 0
-    for size in sizes.tolist():
-        rows = range(start, start + size)
-        found.append(
-            Architecture(
-                tuple(
-                    tuple(OPERATIONS[operation[row]] for row in rows if stage[row] == number)
-                    for number in range(len(STAGES))
-                )
-            )
-        )
-        start += size
-    return found
+    number = nodes[:, len(OPERATIONS) : len(OPERATIONS) + len(STAGES)].argmax(axis=1)
+    slot = np.repeat(np.arange(len(sizes)) * len(STAGES), sizes) + number
+    depths = np.bincount(slot, minlength=len(sizes) * len(STAGES))
+    # Choices are listed by depth, and those of one depth as numbers whose digits are the operations.
+    later = np.cumsum(depths)[slot] - 1 - np.arange(len(slot))
+    digits = np.where(number == 0, 0, (operation - 1) * len(BLOCKS) ** later)
+    flat = np.zeros(len(depths), dtype=np.int64)
+    np.add.at(flat, slot, digits)
+    codes = flat.reshape(-1, len(STAGES))
+    for code, depth, stage in zip(codes.T, depths.reshape(-1, len(STAGES)).T, STAGES):
+        for less in stage.depths:
+            code += (depth > less) * len(stage.operations) ** less
+    return codes
 
 
 @lru_cache(maxsize=1)

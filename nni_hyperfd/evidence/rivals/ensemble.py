@@ -18,7 +18,7 @@ from nni_hyperfd.evidence.table import parameters_of
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.recommendation.gaussian.description import describe
-from nni_hyperfd.recommendation.gaussian.search import OWN, Eye, Finished, GaussianSearch
+from nni_hyperfd.recommendation.gaussian.search import OWN, Eye, GaussianSearch, Remembered
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space
 
@@ -115,7 +115,7 @@ class EnsembleGP(Rival):
                 looks = np.stack([_look(ensemble, profile) for profile in experience.profiles])
                 self._eyes.append(Eye(experience.aps, described, looks))
             self._experience = experience
-        self._past: list[list[Finished]] = [[] for _ in self._eyes]
+        self._past: list[list[Remembered]] = [[] for _ in self._eyes]
 
     def search(self, study: Study) -> None:
         looks = [_look(ensemble, study.profile) for ensemble in self._looks]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nni_hyperfd.ranker.encodings import Encodings, GraphBatch, JointBatch
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
-from nni_hyperfd.spaces.architecture import EXPANDS, Architecture, codes_of, flops_of_codes, networks_of
+from nni_hyperfd.spaces.architecture import EXPANDS, STAGE_CHOICES, Block, codes_of_graphs, flops_of_codes
 from nni_hyperfd.spaces.space import Space
 
 _STEP = EXPANDS[1] - EXPANDS[0]
@@ -25,23 +26,35 @@ def describe(space: Space, encodings: Encodings) -> FloatArray:
     if isinstance(encodings, JointBatch):
         return np.column_stack([describe(space, encodings.graphs), describe(space, encodings.rows)])
     if isinstance(encodings, GraphBatch):
-        return _network_columns(networks_of(encodings.nodes.numpy(), encodings.sizes.numpy()))
+        return _network_columns(codes_of_graphs(encodings.nodes.numpy(), encodings.sizes.numpy()))
     return space.steps(encodings.numpy())
 
 
-def _network_columns(networks: Sequence[Architecture]) -> FloatArray:
-    cost = np.log2(flops_of_codes(codes_of(networks)))
-    blocks = [[block for stage in each.stages for block in stage] for each in networks]
-    kernel = [sum(block.kernel for block in each) / len(each) for each in blocks]
-    expand = [sum(block.expand for block in each) / len(each) for each in blocks]
-    stages = [_expansions(each) for each in networks]
-    return np.column_stack([4 * cost, kernel, expand, stages])
+def _network_columns(codes: NDArray[np.int64]) -> FloatArray:
+    stages = np.stack([table[codes[:, number]] for number, table in enumerate(_stage_tables())], axis=1)
+    blocks, kernels, expands = stages[:, :, :3].sum(axis=1).T
+    first, others = stages[:, 1:, 3], stages[:, 1:-1, 4]
+    cost = np.log2(flops_of_codes(codes))
+    return np.column_stack([4 * cost, kernels / blocks, expands / blocks, first, others])
 
 
-def _expansions(network: Architecture) -> list[float]:
-    """Of the first block of stages 2 to 7, then the means of the others in stages 2 to 6, in steps."""
-    found = [stage[0].expand / _STEP for stage in network.stages[1:]]
-    for stage in network.stages[1:-1]:
-        others = [block.expand / _STEP for block in stage[1:]]
-        found.append(sum(others) / len(others) if others else _MEAN)
-    return found
+@lru_cache(maxsize=1)
+def _stage_tables() -> tuple[FloatArray, ...]:
+    """What a stage is described by, for every sequence of its blocks.
+
+    Their number, the sums of their kernel sizes and expansions, and in steps the expansion of the first one and the mean one of the
+    others, ``[choices, 5]``.
+    """
+    return tuple(np.array([_of_blocks(blocks) for blocks in choices]) for choices in STAGE_CHOICES)
+
+
+def _of_blocks(blocks: tuple[Block, ...]) -> list[float]:
+    expands = [block.expand for block in blocks]
+    others = np.mean(expands[1:]) / _STEP if expands[1:] else _MEAN
+    return [
+        len(blocks),
+        sum(block.kernel for block in blocks),
+        sum(expands),
+        expands[0] / _STEP,
+        float(others),
+    ]

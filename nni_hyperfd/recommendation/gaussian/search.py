@@ -9,14 +9,15 @@ for customers is another such question: several processes may be asked, one of w
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
-from scipy.special import softmax
-from scipy.stats import norm, qmc
+from scipy.special import ndtr, ndtri, softmax
+from scipy.stats import qmc
 
 from nni_hyperfd.recommendation.gaussian.factor import factor
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe
@@ -49,14 +50,6 @@ class Finished:
     customer: Expected
     values: FloatArray
 
-    def first(self, count: int) -> Finished:
-        """With the first ``count`` of these trials only."""
-        return (
-            self
-            if count >= len(self.values)
-            else Finished(self.customer.at(np.arange(count)), self.values[:count])
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class Sight:
@@ -73,6 +66,25 @@ class Sight:
     past: Sequence[Finished] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Remembered:
+    """What an eye keeps of a customer before: its n most telling trials, the most telling one first.
+
+    Args:
+        place: ``[D]`` where the eye saw it.
+        described: ``[n, P]`` the configurations.
+        values: ``[n]`` of :class:`~nni_hyperfd.recommendation.gaussian.observed.Observed`.
+    """
+
+    place: FloatArray
+    described: FloatArray
+    values: FloatArray
+
+    def first(self, count: int) -> Remembered:
+        """With the first ``count`` of these trials only."""
+        return Remembered(self.place, self.described[:count], self.values[:count])
+
+
 class Eye:
     """A process and where it sees data sets.
 
@@ -86,29 +98,32 @@ class Eye:
         self._places = Places(looks)
         self._process = TaskProcess.fit(aps, described, self._places.known)
 
-    def finished(self, looks: FloatArray, described: FloatArray, aps: FloatArray) -> Finished:
+    def finished(self, looks: FloatArray, described: FloatArray, aps: FloatArray) -> Remembered:
         """A customer that looks like ``[F]`` after trials of configurations ``[n, P]`` with these APs ``[n]``.
 
         The most telling :data:`ROWS_OF_ONE` of them are kept, in that order; all of them say what is usual for the customer.
         """
         kept = self.telling(described, ROWS_OF_ONE)
         values = observe(aps, self._process.spread).values
-        return Finished(self._customer(looks, described[kept]), values[kept])
+        return Remembered(self._places.of(looks), described[kept], values[kept])
 
-    def view(self, looks: FloatArray, described: FloatArray, past: Sequence[Finished]) -> Sight:
+    def view(self, looks: FloatArray, described: FloatArray, past: Sequence[Remembered]) -> Sight:
         """Of a customer that looks like ``[F]``, at candidates ``[K, P]``, after others.
 
         Where these have more than :data:`ROWS` trials together, each gives up its least telling ones, those with most of them first.
         """
         most = fair_share([len(each.values) for each in past], ROWS)
-        return Sight(self._process, self._customer(looks, described), [each.first(most) for each in past])
+        kept = [each.first(most) for each in past]
+        *before, customer = self._process.customers(
+            [*(each.place for each in kept), self._places.of(looks)],
+            [*(each.described for each in kept), described],
+        )
+        finished = [Finished(seen, each.values) for seen, each in zip(before, kept)]
+        return Sight(self._process, customer, finished)
 
     def telling(self, described: FloatArray, count: int, first: Sequence[int] = ()) -> NDArray[np.intp]:
         """See :meth:`~nni_hyperfd.recommendation.gaussian.task_process.TaskProcess.telling`."""
         return self._process.telling(described, count, first)
-
-    def _customer(self, looks: FloatArray, described: FloatArray) -> Expected:
-        return self._process.customer(self._places.of(looks), described)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,8 +207,8 @@ class _Belief:
             return gain_of_next(self.mean, self.covariance, tried)
         root = factor(self.covariance[np.ix_(awaited, awaited)] + self.process.noise * np.eye(len(awaited)))
         explained = solve_triangular(root, self.covariance[awaited], lower=True)
-        after = self.covariance - explained.T @ explained
-        return fantasized(self.mean + _normal(len(awaited)) @ explained, after, tried)
+        means = self.mean + _normal(len(awaited)) @ explained
+        return fantasized(means, self.covariance, explained, tried)
 
 
 @functools.lru_cache(maxsize=STEPS)
@@ -202,7 +217,7 @@ def _normal(dimensions: int) -> FloatArray:
     # A shift by hand: what scrambling is seeded by is named differently from release to release of SciPy.
     shift = np.random.default_rng(0).random(dimensions)
     even = (qmc.Sobol(dimensions, scramble=False).random(FANTASIES) + shift) % 1
-    return np.asarray(norm.ppf(np.clip(even, 1e-6, 1 - 1e-6)))
+    return np.asarray(ndtri(np.clip(even, 1e-6, 1 - 1e-6)))
 
 
 def _before_the_first_trial(view: Sight, own: Sequence[float]) -> list[_Belief]:
@@ -231,7 +246,7 @@ def expected_improvement(mean: FloatArray, deviation: FloatArray, best: float | 
     """E[max(f - best, 0)] for f ~ N(mean, deviation²), elementwise."""
     deviation = np.maximum(deviation, 1e-12)
     z = (mean - best) / deviation
-    return deviation * (z * norm.cdf(z) + norm.pdf(z))
+    return deviation * (z * ndtr(z) + np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi))
 
 
 def gain_of_next(mean: FloatArray, covariance: FloatArray, tried: NDArray[np.bool_]) -> FloatArray:
@@ -253,15 +268,22 @@ def gain_of_next(mean: FloatArray, covariance: FloatArray, tried: NDArray[np.boo
     return expected_improvement(mean, np.sqrt(np.maximum(variance, 0)), mean[best])
 
 
-def fantasized(means: FloatArray, covariance: FloatArray, tried: NDArray[np.bool_]) -> FloatArray:
+def fantasized(
+    means: FloatArray, covariance: FloatArray, explained: FloatArray, tried: NDArray[np.bool_]
+) -> FloatArray:
     """Mean over n fantasies of the expected improvement, ``[K]``, as :func:`gain_of_next` has it.
 
     Args:
         means: ``[n, K]`` posterior means, each after other results of the trials that run.
-        covariance: ``[K, K]`` of the posterior, which does not depend on what they are.
+        covariance: ``[K, K]`` before them.
+        explained: ``[m, K]``; ``explained.T @ explained`` is what m of them take from it, whatever they bring.
         tried: ``[K]``, with a result or without.
     """
     best = np.where(tried, means, -np.inf).argmax(axis=1)
-    variance = np.diag(covariance) + covariance[best, best][:, None] - 2 * covariance[best]
+    # Few rows of the covariance are asked for: the fantasies agree on most of their best ones.
+    few, each = np.unique(best, return_inverse=True)
+    left = np.diag(covariance) - np.square(explained).sum(axis=0)
+    rows = covariance[few] - explained[:, few].T @ explained
+    deviation = np.sqrt(np.maximum(left + left[few][:, None] - 2 * rows, 0))
     level = np.take_along_axis(means, best[:, None], axis=1)
-    return expected_improvement(means, np.sqrt(np.maximum(variance, 0)), level).mean(axis=0)
+    return expected_improvement(means, deviation[each], level).mean(axis=0)

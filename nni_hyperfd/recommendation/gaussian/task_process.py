@@ -181,10 +181,18 @@ class TaskProcess:
             place: ``[D]``.
             described: ``[n, P]`` configurations, whether or not they are in the table.
         """
-        common, looks, _ = self._kernels(self._described, described)[:, self._configurations]
-        cross = common + self._alike(self._places, place[None])[self._sets] * looks
+        return self.customers([place], [described])[0]
+
+    def customers(self, places: Sequence[FloatArray], described: Sequence[FloatArray]) -> list[Expected]:
+        """What :meth:`customer` says of each of them, in one go: the table's factor is large, and is read once."""
+        sizes = [len(each) for each in described]
+        common, looks, _ = self._kernels(self._described, np.concatenate(described))[:, self._configurations]
+        alike = np.repeat(self._alike(self._places, np.stack(places)), sizes, axis=1)[self._sets]
+        cross = common + alike * looks
         explained = solve_triangular(self._factor, cross, lower=True, check_finite=False)
-        return Expected(place, described, self._solved @ cross, explained)
+        mean, ends = self._solved @ cross, np.cumsum(sizes)[:-1]
+        parts = zip(places, described, np.split(mean, ends), np.split(explained, ends, axis=1))
+        return [Expected(*each) for each in parts]
 
     def filled(self, described: FloatArray) -> FloatArray:
         """``[S, n]`` what the table's own sets are expected to bring at configurations ``[n, P]``: g + m + h given all measurements."""
