@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -309,7 +310,8 @@ class Checkpoints:
             )
             return None
         for epoch in range(1, stage.begun):  # nobody goes back behind a checkpoint that was read
-            self._path(epoch).unlink(missing_ok=True)
+            with suppress(OSError):  # one that cannot be removed is in nobody's way
+                self._path(epoch).unlink()
         return found
 
     def leave(self, stopped: Stopped) -> None:

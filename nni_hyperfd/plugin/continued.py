@@ -16,7 +16,7 @@ from typing import Any
 
 from nni_hyperfd.customer.result import Result, read_metric
 from nni_hyperfd.detection.training.budgets import BUDGETS
-from nni_hyperfd.errors import PluginError
+from nni_hyperfd.errors import PluginError, SpaceError
 from nni_hyperfd.plugin.records import Attempt, Records
 from nni_hyperfd.plugin.trials import NO_RESULT
 from nni_hyperfd.spaces.stages import TRIAL_CHECKPOINTS, TRIAL_EPOCHS, Stage
@@ -87,30 +87,32 @@ class Training:
 
     def take(self, outcome: Attempt, stage: Stage, length: Length, alive: bool) -> None:
         """What became of one of its trials, in the order of the trials; ``alive``: a job runs that may have been swapped with its own."""
-        expected = (stage.stop - stage.begun) // length.step
+        expected, most = (stage.stop - stage.begun) // length.step, stage.stop // length.step
+        # What is reported more often than at validations, as in each batch, has not cost more than the validations.
+        price = max(1, min(len(outcome.curve), most))
         try:
             curve = [read_metric(value).ap for value in outcome.curve]
             result = None if outcome.value is None else read_metric(outcome.value)
-            if result is not None and not expected <= len(curve) <= stage.stop // length.step:
+            if result is not None and not expected <= len(curve) <= most:
                 raise PluginError(
                     f"it reported {len(curve)} intermediate results, and {expected} validations were wanted of it"
                 )
         except PluginError as error:
-            self.trouble, self.paid = str(error), self.paid + max(1, len(outcome.curve))
+            self.trouble, self.paid = str(error), self.paid + price
             return
         if result is not None:
             # The last validation is at the stop, wherever the first one was.
-            self._see(stage.stop // length.step - len(curve), curve)
+            self._see(most - len(curve), curve)
             self.stop, self.result, self.paid = stage.stop, result, self.paid + len(curve)
             return
         if stage.begun == 0:
-            self._see(0, curve)
+            self._see(0, curve[:most])
         if outcome.ended and not (outcome.reported and alive):
             # Whether it was this one that failed is certain only when nothing runs; until then it may still cost what was wanted of it.
             self.trouble = NO_RESULT
-            self.paid += max(expected if alive else 1, len(curve))
+            self.paid += max(expected, price) if alive else price
         else:
-            self.running, self.paid = stage, self.paid + max(expected, len(curve))
+            self.running, self.paid = stage, self.paid + max(expected, price)
 
     def _see(self, before: int, curve: Sequence[float]) -> None:
         self.aps[before : before + len(curve)] = curve
@@ -135,12 +137,20 @@ def trainings_of(outcomes: Iterable[Attempt], length: Length) -> list[Training]:
     outcomes = list(outcomes)
     alive = any(not outcome.ended for outcome in outcomes)
     for outcome in outcomes:
-        stage = outcome.stage
+        stage = _stage(outcome)
         if stage is not None and stage.full == length.epochs:
             configuration = outcome.configuration
             training = found.setdefault(_key(configuration), Training(configuration))
             training.take(outcome, stage, length, alive)
     return list(found.values())
+
+
+def _stage(outcome: Attempt) -> Stage | None:
+    """None also where somebody has written something else into a trial on NNI's page; such a trial ends with a sentence of its own."""
+    try:
+        return outcome.stage
+    except SpaceError:
+        return None
 
 
 def longest(records: Records) -> list[tuple[dict[str, Any], Result | None, int | None]]:

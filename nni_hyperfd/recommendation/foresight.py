@@ -192,7 +192,8 @@ class Foresight:
                 seen = np.stack([_seen(course, self.validations) for course in curves.values()])
                 customer = self._every_epoch.customer(carried.double().numpy(), described)
                 self._every_epoch.learn(customer, seen)
-        self._learnt = tasks
+            # One by one: what is learnt is not learnt again where the next one cannot be read.
+            self._learnt = (*self._learnt, task_id)
 
     def _candidates(
         self, space: Space, request: RecommendRequest, begun: Iterable[Configuration]

@@ -12,7 +12,9 @@ import pytest
 from nni_hyperfd.errors import PlatformAwayError
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.records import StoredTrial
+from nni_hyperfd.plugin.continued import Length, trainings_of
 from nni_hyperfd.plugin.experiment_end import finish_experiment
+from nni_hyperfd.plugin.records import Attempt
 from nni_hyperfd.plugin.tuner import HyperFDTuner
 from nni_hyperfd.protocol.messages import FindTask, Question, RecommendRequest
 from nni_hyperfd.spaces.stages import TRIAL_CHECKPOINTS, TRIAL_EPOCHS, Stage
@@ -194,3 +196,24 @@ def test_trainings_of_unknown_length_are_refused(nni_experiment: Make, command: 
     nni.begin(HyperFDTuner(data="faces", budget=2, method="hyperfd-mf"))
     nni.request()
     assert sentence in nni.errors()[0]
+
+
+@pytest.mark.parametrize("value", [None, 0.5, float("nan")])
+@pytest.mark.parametrize("ended", [False, True])
+def test_whoever_reports_in_each_batch_has_trained_no_more_than_was_wanted(
+    value: float | None, ended: bool
+) -> None:
+    """One trial with a thousand intermediate results would else pay the price of the whole experiment."""
+    attempt = Attempt(0, {"lr": 0.1, TRIAL_EPOCHS: "1-2/6"}, ended, value, value is not None, (0.5,) * 1000)
+    (training,) = trainings_of([attempt], Length(6, 1))
+    assert training.paid == 2
+    assert len(training.aps) <= 2
+    assert training.result is None
+    assert (training.trouble is not None) == (ended or value is not None)
+
+
+def test_a_part_that_somebody_wrote_on_the_page_and_that_is_none_is_nobodys_training() -> None:
+    """It ends with its own sentence; an error here would end the whole experiment."""
+    parts = ["1-2/6", "2-9/6", "all", 3, None, ["1-2/6"]]
+    attempts = [Attempt(i, {"lr": i, TRIAL_EPOCHS: part}, False, None, False) for i, part in enumerate(parts)]
+    assert [each.configuration for each in trainings_of(attempts, Length(6, 1))] == [{"lr": 0}]

@@ -12,8 +12,9 @@ from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.protocol.messages import BegunTraining, Progress, RecommendRequest, Subject
 from nni_hyperfd.ranker.encodings import encode
-from nni_hyperfd.ranker.offline import OfflineData
+from nni_hyperfd.ranker.offline import OfflineData, RankedList
 from nni_hyperfd.ranker.ranker import Ranker
+from nni_hyperfd.ranker.update import PastTask
 from nni_hyperfd.recommendation.foresight import Foresight, at_times
 from nni_hyperfd.recommendation.gaussian import every_epoch
 from nni_hyperfd.recommendation.gaussian.description import describe
@@ -161,3 +162,37 @@ def test_a_task_of_very_many_trainings_goes_on_with_a_good_one(foresight: Foresi
     begun[5] = BegunTraining(parameters=every[5], aps=(0.6,))
     progress = Progress(validations=4, left=3, trainings=tuple(begun))
     assert every[5] in named(foresight, progress)
+
+
+def test_a_customer_is_learnt_from_once_though_the_next_one_cannot_be_read(
+    world: OfflineData, first_ranker: Ranker
+) -> None:
+    """A disk that fails for a moment would else count a customer once more with each plan."""
+
+    class Passing(Nobody):
+        fails = True
+
+        def of_space(self, space_key):
+            return ["first", "second"]
+
+        def curves(self, task_id, most):
+            if task_id == "second" and self.fails:
+                raise OSError("the disk is away")
+            points = HPO.enumerate()[:6] if task_id == "first" else HPO.enumerate()[6:12]
+            return {each: ((0.25, 0.1 * i), (0.5, 0.1 * i), (1.0, 0.1 * i)) for i, each in enumerate(points)}
+
+        def read(self, task_id, most=None):
+            seen = untroubled._offline_phi
+            return PastTask(task_id, RankedList(HPO.key, torch.zeros(0, 1), torch.zeros(0)), seen[0], seen)
+
+    progress = Progress(validations=4, left=16)
+    request = RecommendRequest(task_id="a", budget=4, method="hyperfd-mf", progress=progress)
+    troubled, untroubled = (Foresight(first_ranker, 6, world, HPO, 4) for _ in range(2))
+    past = Passing()
+    for _ in range(3):
+        with pytest.raises(OSError, match="away"):
+            troubled.recommend(0, HPO, [0.0] * 64, request, past)
+    past.fails = False
+    plans = [each.recommend(0, HPO, [0.0] * 64, request, past) for each in (troubled, untroubled)]
+    assert plans[0] == plans[1]
+    assert troubled._every_epoch.trust == pytest.approx(untroubled._every_epoch.trust)

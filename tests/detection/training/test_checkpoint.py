@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from nni_hyperfd.detection.training.fine_tuning import CPUEngine, Engine, fine_t
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.hyperparameters import HyperParameters
+from nni_hyperfd.spaces.stages import Stage
+from nni_hyperfd.trial import Checkpoints
 
 SIX = Budget("six", 64, 96, 6, 16, 1, 1, 6, batch_size=8, anneal=True)
 """The rate falls by plan over the second half, and tenfold after each validation without gain: both have to go on."""
@@ -92,9 +95,14 @@ def test_what_is_no_checkpoint_of_this_training_is_refused(store: PixelStore, tm
         hyperparameters,
         SIX,
         0,
-        stop=1,
+        stop=2,
         on_stop=lambda stopped: stopped.save(path, "mine"),
     )
+    shutil.copy(path, tmp_path / "mine-2.safetensors")
+    (tmp_path / "mine-1.safetensors").mkdir()  # cannot be removed as a file can
+    found = Checkpoints(tmp_path, "mine").before(Stage(2, 3, 6))
+    assert found is not None
+    assert found.epoch == 2
     with pytest.raises(DataError, match="is of another training"):
         Stopped.load(path, "another")
     with pytest.raises(DataError, match="cannot be read"):
