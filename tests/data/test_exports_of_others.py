@@ -187,3 +187,49 @@ def test_a_key_that_stands_twice_is_refused(put: Put) -> None:
     )
     with pytest.raises(DataError, match="'bbox' stands twice"):
         load_dataset(put({"a.json": text}))
+
+
+def voc(name: str, box: Sequence[float], inside: str = "") -> str:
+    """One face; ``inside`` stands in its object."""
+    sides = "".join(f"<{side}>{value}</{side}>" for side, value in zip(("xmin", "ymin", "xmax", "ymax"), box))
+    return (
+        f"<annotation><filename>{name}</filename><size><width>{SIZE[0]}</width><height>{SIZE[1]}</height></size>"
+        f"<object><name>face</name>{inside}<bndbox>{sides}</bndbox></object></annotation>"
+    )
+
+
+TURNED_BY_CVAT = "<attributes><attribute><name>rotation</name><value>45.0</value></attribute></attributes>"
+
+
+def test_boxes_that_were_turned_in_cvat(put: Put) -> None:
+    # A square of 40 around (80, 70), turned by 45 degrees, reaches 20 * sqrt(2) to each side.
+    around = [51.7, 41.7, 108.3, 98.3]
+    files = {f"{name[:-4]}.xml": voc(name, (60, 50, 100, 90), TURNED_BY_CVAT) for name in NAMES}
+    assert first_box(load_dataset(put(files))) == around
+    document = json.loads(coco([(60, 50, 40, 40)] * 10))
+    for entry in document["annotations"]:
+        entry["attributes"] = {"occluded": False, "rotation": 45.0}
+    put({"a.json": json.dumps(document)})
+    assert first_box(load_dataset(put({}), format="coco")) == around
+
+
+def test_what_was_deleted_or_has_left_the_picture_is_no_face(put: Put) -> None:
+    files = {
+        f"{name[:-4]}.xml": voc(name, (60, 50, 120, 90), "<deleted>1</deleted>" if name == NAMES[0] else "")
+        for name in NAMES
+    }
+    assert load_dataset(put(files)).report.faces == 9
+    shapes = '<box label="face" outside="{}" xtl="60" ytl="50" xbr="120" ybr="90"/>'
+    images = "".join(
+        f'<image id="{number}" name="{name}" width="200" height="150">{shapes.format(int(number == 0))}</image>'
+        for number, name in enumerate(NAMES)
+    )
+    put({"annotations.xml": f"<annotations>{images}</annotations>"})
+    assert load_dataset(put({}), format="cvat").report.faces == 9
+
+
+def test_a_corner_that_stands_twice_is_not_read(put: Put) -> None:
+    files = {f"{name[:-4]}.xml": voc(name, (60, 50, 120, 90)) for name in NAMES}
+    files["p0.xml"] = files["p0.xml"].replace("<xmin>60</xmin>", "<xmin>60</xmin><xmin>20</xmin>")
+    dataset = load_dataset(put(files))
+    assert dataset.report.left_out == {"images/p0.jpg": Problem.MALFORMED_ENTRY}
