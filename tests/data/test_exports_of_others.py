@@ -233,3 +233,39 @@ def test_a_corner_that_stands_twice_is_not_read(put: Put) -> None:
     files["p0.xml"] = files["p0.xml"].replace("<xmin>60</xmin>", "<xmin>60</xmin><xmin>20</xmin>")
     dataset = load_dataset(put(files))
     assert dataset.report.left_out == {"images/p0.jpg": Problem.MALFORMED_ENTRY}
+
+
+LABELS = {f"labels/{name[:-4]}.txt": "0 0.4 0.5 0.2 0.3\n1 0.1 0.1 0.1 0.1\n" for name in NAMES}
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("names: [hand, face]\nnames: [face, hand]\n", "names"),
+        ("names:\n  0: face\n  1: hand\n  1: dog\n", "1"),
+        ("train: a\ntrain: b\nnames: [face, hand]\n", "train"),
+    ],
+)
+def test_a_key_that_stands_twice_in_data_yaml_is_asked_about(put: Put, text: str, key: str) -> None:
+    with pytest.raises(DataError, match=f"data.yaml has two values for the key '{key}'"):
+        load_dataset(put({**LABELS, "data.yaml": text}))
+
+
+def test_other_yaml_files_may_hold_what_they_like(put: Put) -> None:
+    dataset = load_dataset(put({**LABELS, "data.yaml": "names: [face, hand]\n", "x.yaml": "a: 1\na: 2\n"}))
+    assert dataset.report.faces == 10
+
+
+def test_lists_that_data_yaml_names_are_the_splits_whatever_they_are_called(put: Put) -> None:
+    lists = {
+        "first.txt": "".join(f"./images/{name}\n" for name in NAMES[:6]),
+        "lists/second.txt": "".join(f"/elsewhere/images/{name}\n" for name in NAMES[6:8]),
+        "third.txt": "".join(f"images/{name}\n" for name in NAMES[8:]),
+    }
+    text = "path: /elsewhere\ntrain: first.txt\nval: lists/second.txt\ntest: /elsewhere/third.txt\nnames: [face, hand]\n"
+    dataset = load_dataset(put({**LABELS, **lists, "data.yaml": text}))
+    assert [[image.path.name for image in dataset.split(word)] for word in ("train", "val", "test")] == [
+        NAMES[:6],
+        NAMES[6:8],
+        NAMES[8:],
+    ]
