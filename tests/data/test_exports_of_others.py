@@ -269,3 +269,36 @@ def test_lists_that_data_yaml_names_are_the_splits_whatever_they_are_called(put:
         NAMES[6:8],
         NAMES[8:],
     ]
+
+
+def test_rows_that_deny_a_face_are_none(put: Put) -> None:
+    rows = "".join(f"{name},60,50,120,90,{int(number > 2)}\n" for number, name in enumerate(NAMES))
+    dataset = load_dataset(put({"a.csv": "image,xmin,ymin,xmax,ymax,is_face\n" + rows}))
+    assert (dataset.report.images, dataset.report.faces) == (10, 7)
+
+
+def test_a_confidence_before_the_box_is_asked_about(put: Put) -> None:
+    with pytest.raises(DataError, match="none if the number behind the class is a confidence"):
+        load_dataset(put(dict.fromkeys(LABELS, "0 0.93 0.4 0.5 0.2 0.3\n")))
+
+
+def test_a_confidence_behind_the_box_is_told(put: Put) -> None:
+    dataset = load_dataset(put(dict.fromkeys(LABELS, "0 0.4 0.5 0.2 0.3 0.93\n")))
+    assert first_box(dataset) == [60.0, 52.5, 100.0, 97.5]
+    assert any("detections" in note for note in dataset.report.notes)
+
+
+@pytest.mark.parametrize("other", ["face_left_eye", "face part", "facial landmarks face", "surface"])
+def test_parts_of_a_face_are_no_faces(put: Put, other: str) -> None:
+    assert load_dataset(put({**LABELS, "data.yaml": f"names: [face, {other}]\n"})).report.faces == 10
+
+
+@pytest.mark.parametrize("other", ["face with closed eyes", "face without beard"])
+def test_states_of_a_face_are_faces(put: Put, other: str) -> None:
+    assert load_dataset(put({**LABELS, "data.yaml": f"names: [face, {other}]\n"})).report.faces == 20
+
+
+@pytest.mark.parametrize("other", ["watchface", "dog_face", "Dogface"])
+def test_faces_of_others_count_for_nothing(put: Put, other: str) -> None:
+    report = load_dataset(put({**LABELS, "data.yaml": f"names: [face, {other}]\n"})).report
+    assert (report.faces, report.ignored) == (10, 10)

@@ -36,6 +36,7 @@ NAME = "csv"
 TITLE = "boxes.csv"
 SUFFIXES = (".csv", ".tsv")
 HEADERLESS = ("corners", "corner and size")
+NO_FACE = "no face"  # the class of rows whose column is_face denies it
 NEEDED = "a header line such as image,xmin,ymin,xmax,ymax,label"
 
 
@@ -66,6 +67,10 @@ def _header(text: str) -> tuple[str, Header] | None:
                 0, (1, 2, 3, 4), None, label=5 if len(fields) > 5 else None, named=False, columns=len(fields)
             )
     return None
+
+
+def _is_false(text: str) -> bool:
+    return number(text) == 0 or plain(text) in ("false", "no")
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,9 @@ def _row(
         )  # a decimal comma or a comma in a name: no telling which column is which
         return None
     label = cell(header.label) or None
+    said = next((cell(column) for column, name in enumerate(header.names) if plain(name) == "isface"), "")
+    if said:
+        label = NO_FACE if _is_false(said) else label or "face"
     cells = [cell(position) for position in header.box]
     if not any(cells) and max(header.box) < len(fields):
         values: list[float] | None = []

@@ -43,6 +43,7 @@ MARKS: tuple[tuple[str, tuple[str, ...]], ...] = (
 LINES: tuple[tuple[str, str], ...] = (
     ("KITTI txt", rf"[^\d\s][^\n]*?(?:\s+{_NUMBER}){{14,15}}"),
     ("DOTA txt", rf"{_NUMBER}(?:\s+{_NUMBER}){{7}}\s+[^\d\s]\S*(?:\s+[0-2])?"),
+    ("text with names of classes (OIDv4, mAP)", rf"[^\W\d][^\n]*?(?:\s+{_NUMBER}){{4,5}}"),
     ("DOTA txt", r"(?:imagesource|gsd):.*"),
 )
 # First lines of text files that hold the annotations of many images.

@@ -17,6 +17,7 @@ BOX = {"x": 60, "y": 50, "w": 40, "h": 45}
 FOREIGN: list[tuple[str, Mapping[str, object]]] = [
     ("KITTI", {f"images/p{n}.txt": KITTI if n else "" for n in range(3)}),
     ("KITTI", {f"label_2/p{n}.txt": KITTI for n in range(3)}),
+    ("names of classes", {"labels/p0.txt": "Human face 60.1 50.2 100.3 95.4\n"}),
     ("DOTA", {"labels/p0.txt": "60.0 50.0 100.0 50.0 100.0 95.0 60.0 95.0 face 0\n"}),
     ("Darwin", {"p0.json": {"item": {"slots": []}, "annotations": [{"name": "face", "bounding_box": BOX}]}}),
     ("Datumaro", {"a/default.json": {"categories": {"label": {}}, "items": [{"id": "p0", "annotations": []}]}}),
