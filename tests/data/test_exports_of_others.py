@@ -302,3 +302,14 @@ def test_states_of_a_face_are_faces(put: Put, other: str) -> None:
 def test_faces_of_others_count_for_nothing(put: Put, other: str) -> None:
     report = load_dataset(put({**LABELS, "data.yaml": f"names: [face, {other}]\n"})).report
     assert (report.faces, report.ignored) == (10, 10)
+
+
+def test_scores_of_a_model_are_told(put: Put) -> None:
+    rows = "".join(f"{name},60,50,120,90,0.{number}\n" for number, name in enumerate(NAMES, start=1))
+    table = load_dataset(put({"a.csv": "image,xmin,ymin,xmax,ymax,confidence\n" + rows}))
+    assert any(note.startswith("a.csv: 10 boxes have a score") for note in table.report.notes)
+    document = json.loads(coco([(60, 50, 60, 40)] * 10))
+    for entry in document["annotations"]:
+        entry["score"] = 0.4
+    found = load_dataset(put({"a.json": json.dumps(document)}), format="coco")
+    assert any(note.startswith("a.json: 10 boxes have a score") for note in found.report.notes)

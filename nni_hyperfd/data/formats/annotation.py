@@ -221,6 +221,11 @@ def hull(points: Iterable[tuple[float, float]]) -> Box | None:
     return min(xs), min(ys), max(xs), max(ys)
 
 
+def scores_told(file: str, count: int) -> str:
+    """The sentence about boxes with a score, which a model writes and an annotator does not."""
+    return f"{file}: {count} boxes have a score, which is passed over, as a model writes it: check that they are annotations and no detections"
+
+
 def turned(box: Box, rotation: object) -> Box | None:
     """The box around ``box`` turned by ``rotation`` in degrees, CVAT's attribute of that name in other formats than its own.
 

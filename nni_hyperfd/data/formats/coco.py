@@ -20,6 +20,7 @@ from nni_hyperfd.data.formats.annotation import (
     RawFace,
     from_corner_and_size,
     hull,
+    scores_told,
     turned,
 )
 from nni_hyperfd.data.formats.folder import SPLITS_FILE, DataFolder
@@ -70,6 +71,9 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
         images = _read_images(parts[0], file, annotations)
         for place, entry in enumerate(parts[1]):
             _read_annotation(entry, f"{file} annotation {place}", file, images, names, annotations)
+        scored = sum(isinstance(entry, dict) and "score" in entry for entry in parts[1])
+        if scored:
+            annotations.findings.note(scores_told(file, scored))
         _as_corners([image for image in images.values() if image is not None], file, annotations)
 
 
