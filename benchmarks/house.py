@@ -28,7 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("trial", "metafeature", "pages"),
     ("detection", "synthetic", "protocol"),
     ("data", "spaces"),
-    ("location", "files"),
+    ("location", "files", "strict_json"),
     ("errors", "scalars"),
 )
 """Top to bottom: a room may import rooms of lower floors, and none of its own floor or above."""
