@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import yaml
 
 from nni_hyperfd.data.check import FaceImage
 from nni_hyperfd.data.draw import SPLITS, draw
 from nni_hyperfd.data.duplicates import copies
 from nni_hyperfd.data.formats.annotation import Annotations
 from nni_hyperfd.data.formats.folder import SPLITS_FILE, DataFolder
+from nni_hyperfd.data.formats.yolo_names import yaml_mapping
 from nni_hyperfd.data.names import SPLIT_WORDS, AmbiguousName, split_of_path, split_word
 from nni_hyperfd.data.report import Findings, Problem
 from nni_hyperfd.errors import DataError
@@ -193,12 +193,13 @@ def _image(folder: DataFolder, name: str, beside: str) -> str | None:
 
 
 def _lists(folder: DataFolder, annotation_files: set[str], findings: Findings) -> dict[str, str]:
-    """Text files called train, val or test whose lines are names of images."""
+    """Text files called train, val or test, or named for a split by a ``data.yaml``, whose lines are names of images."""
+    by_yaml = _yaml_lists(folder)
     lists: dict[str, list[tuple[str, str]]] = {word: [] for word in SPLITS}
     rest: list[tuple[str, str]] = []
     for file in folder.with_suffix(".txt"):
         last = os.path.basename(file)
-        word = split_word(last)
+        word = by_yaml.get(file) or split_word(last)
         if file in annotation_files or not (word or last.casefold() == "trainval.txt"):
             continue
         lines = [line.strip() for line in folder.head(file).splitlines() if line.strip()]
@@ -231,25 +232,43 @@ def _annotated(annotations: Annotations) -> dict[str, str]:
     return found
 
 
-def _yaml_folders(folder: DataFolder) -> dict[str, str]:
-    """Images below the folders that a ``data.yaml`` names for its splits."""
-    found: dict[str, str] = {}
+def _yaml_places(folder: DataFolder) -> Iterator[tuple[str, str, str]]:
+    """The split, the file, and a folder or a list of names for each that a ``data.yaml`` names for its splits."""
     for file in (name for suffix in YAML_FILES for name in folder.with_suffix(suffix)):
-        try:
-            document = yaml.load(folder.text(file).replace("\t", "  "), Loader=yaml.BaseLoader)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            continue
-        for key, value in document.items() if isinstance(document, dict) else ():
+        for key, value in yaml_mapping(folder, file).items():
             word = SPLIT_WORDS.get(str(key).casefold())
             for path in [value] if isinstance(value, str) else value if isinstance(value, list) else []:
                 place = str(path).replace("\\", "/").strip("/")
-                if word is None or place.endswith(".txt") or not place:
-                    continue
-                parts = [part for part in place.split("/") if part not in (".", "..", "")]
-                here = [part for part in os.path.dirname(file).split("/") if part]
-                below = [image for image in folder.images if _lies_below(image, here + parts, len(here))]
-                for image in below:
-                    found.setdefault(image, word)
+                if word is not None and place:
+                    yield word, file, place
+
+
+def _yaml_lists(folder: DataFolder) -> dict[str, str]:
+    """The text files of names that a ``data.yaml`` names for its splits, whatever they are called; each with its split."""
+    texts = folder.with_suffix(".txt")
+    found: dict[str, str] = {}
+    for word, file, place in _yaml_places(folder):
+        if place.endswith(".txt"):
+            parts = [part for part in place.split("/") if part not in (".", "..", "")]
+            here = [part for part in os.path.dirname(file).split("/") if part]
+            ways = ["/".join([*here, *parts[cut:]]) for cut in range(len(parts))]
+            named = next((way for way in ways if way in texts), None)
+            if named is not None:
+                found[named] = word
+    return found
+
+
+def _yaml_folders(folder: DataFolder) -> dict[str, str]:
+    """Images below the folders that a ``data.yaml`` names for its splits."""
+    found: dict[str, str] = {}
+    for word, file, place in _yaml_places(folder):
+        if place.endswith(".txt"):
+            continue
+        parts = [part for part in place.split("/") if part not in (".", "..", "")]
+        here = [part for part in os.path.dirname(file).split("/") if part]
+        for image in folder.images:
+            if _lies_below(image, here + parts, len(here)):
+                found.setdefault(image, word)
     return found
 
 

@@ -187,3 +187,129 @@ def test_a_key_that_stands_twice_is_refused(put: Put) -> None:
     )
     with pytest.raises(DataError, match="'bbox' stands twice"):
         load_dataset(put({"a.json": text}))
+
+
+def voc(name: str, box: Sequence[float], inside: str = "") -> str:
+    """One face; ``inside`` stands in its object."""
+    sides = "".join(f"<{side}>{value}</{side}>" for side, value in zip(("xmin", "ymin", "xmax", "ymax"), box))
+    return (
+        f"<annotation><filename>{name}</filename><size><width>{SIZE[0]}</width><height>{SIZE[1]}</height></size>"
+        f"<object><name>face</name>{inside}<bndbox>{sides}</bndbox></object></annotation>"
+    )
+
+
+TURNED_BY_CVAT = "<attributes><attribute><name>rotation</name><value>45.0</value></attribute></attributes>"
+
+
+def test_boxes_that_were_turned_in_cvat(put: Put) -> None:
+    # A square of 40 around (80, 70), turned by 45 degrees, reaches 20 * sqrt(2) to each side.
+    around = [51.7, 41.7, 108.3, 98.3]
+    files = {f"{name[:-4]}.xml": voc(name, (60, 50, 100, 90), TURNED_BY_CVAT) for name in NAMES}
+    assert first_box(load_dataset(put(files))) == around
+    document = json.loads(coco([(60, 50, 40, 40)] * 10))
+    for entry in document["annotations"]:
+        entry["attributes"] = {"occluded": False, "rotation": 45.0}
+    put({"a.json": json.dumps(document)})
+    assert first_box(load_dataset(put({}), format="coco")) == around
+
+
+def test_what_was_deleted_or_has_left_the_picture_is_no_face(put: Put) -> None:
+    files = {
+        f"{name[:-4]}.xml": voc(name, (60, 50, 120, 90), "<deleted>1</deleted>" if name == NAMES[0] else "")
+        for name in NAMES
+    }
+    assert load_dataset(put(files)).report.faces == 9
+    shapes = '<box label="face" outside="{}" xtl="60" ytl="50" xbr="120" ybr="90"/>'
+    images = "".join(
+        f'<image id="{number}" name="{name}" width="200" height="150">{shapes.format(int(number == 0))}</image>'
+        for number, name in enumerate(NAMES)
+    )
+    put({"annotations.xml": f"<annotations>{images}</annotations>"})
+    assert load_dataset(put({}), format="cvat").report.faces == 9
+
+
+def test_a_corner_that_stands_twice_is_not_read(put: Put) -> None:
+    files = {f"{name[:-4]}.xml": voc(name, (60, 50, 120, 90)) for name in NAMES}
+    files["p0.xml"] = files["p0.xml"].replace("<xmin>60</xmin>", "<xmin>60</xmin><xmin>20</xmin>")
+    dataset = load_dataset(put(files))
+    assert dataset.report.left_out == {"images/p0.jpg": Problem.MALFORMED_ENTRY}
+
+
+LABELS = {f"labels/{name[:-4]}.txt": "0 0.4 0.5 0.2 0.3\n1 0.1 0.1 0.1 0.1\n" for name in NAMES}
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("names: [hand, face]\nnames: [face, hand]\n", "names"),
+        ("names:\n  0: face\n  1: hand\n  1: dog\n", "1"),
+        ("train: a\ntrain: b\nnames: [face, hand]\n", "train"),
+    ],
+)
+def test_a_key_that_stands_twice_in_data_yaml_is_asked_about(put: Put, text: str, key: str) -> None:
+    with pytest.raises(DataError, match=f"data.yaml has two values for the key '{key}'"):
+        load_dataset(put({**LABELS, "data.yaml": text}))
+
+
+def test_other_yaml_files_may_hold_what_they_like(put: Put) -> None:
+    dataset = load_dataset(put({**LABELS, "data.yaml": "names: [face, hand]\n", "x.yaml": "a: 1\na: 2\n"}))
+    assert dataset.report.faces == 10
+
+
+def test_lists_that_data_yaml_names_are_the_splits_whatever_they_are_called(put: Put) -> None:
+    lists = {
+        "first.txt": "".join(f"./images/{name}\n" for name in NAMES[:6]),
+        "lists/second.txt": "".join(f"/elsewhere/images/{name}\n" for name in NAMES[6:8]),
+        "third.txt": "".join(f"images/{name}\n" for name in NAMES[8:]),
+    }
+    text = "path: /elsewhere\ntrain: first.txt\nval: lists/second.txt\ntest: /elsewhere/third.txt\nnames: [face, hand]\n"
+    dataset = load_dataset(put({**LABELS, **lists, "data.yaml": text}))
+    assert [[image.path.name for image in dataset.split(word)] for word in ("train", "val", "test")] == [
+        NAMES[:6],
+        NAMES[6:8],
+        NAMES[8:],
+    ]
+
+
+def test_rows_that_deny_a_face_are_none(put: Put) -> None:
+    rows = "".join(f"{name},60,50,120,90,{int(number > 2)}\n" for number, name in enumerate(NAMES))
+    dataset = load_dataset(put({"a.csv": "image,xmin,ymin,xmax,ymax,is_face\n" + rows}))
+    assert (dataset.report.images, dataset.report.faces) == (10, 7)
+
+
+def test_a_confidence_before_the_box_is_asked_about(put: Put) -> None:
+    with pytest.raises(DataError, match="none if the number behind the class is a confidence"):
+        load_dataset(put(dict.fromkeys(LABELS, "0 0.93 0.4 0.5 0.2 0.3\n")))
+
+
+def test_a_confidence_behind_the_box_is_told(put: Put) -> None:
+    dataset = load_dataset(put(dict.fromkeys(LABELS, "0 0.4 0.5 0.2 0.3 0.93\n")))
+    assert first_box(dataset) == [60.0, 52.5, 100.0, 97.5]
+    assert any("detections" in note for note in dataset.report.notes)
+
+
+@pytest.mark.parametrize("other", ["face_left_eye", "face part", "facial landmarks face", "surface"])
+def test_parts_of_a_face_are_no_faces(put: Put, other: str) -> None:
+    assert load_dataset(put({**LABELS, "data.yaml": f"names: [face, {other}]\n"})).report.faces == 10
+
+
+@pytest.mark.parametrize("other", ["face with closed eyes", "face without beard"])
+def test_states_of_a_face_are_faces(put: Put, other: str) -> None:
+    assert load_dataset(put({**LABELS, "data.yaml": f"names: [face, {other}]\n"})).report.faces == 20
+
+
+@pytest.mark.parametrize("other", ["watchface", "dog_face", "Dogface"])
+def test_faces_of_others_count_for_nothing(put: Put, other: str) -> None:
+    report = load_dataset(put({**LABELS, "data.yaml": f"names: [face, {other}]\n"})).report
+    assert (report.faces, report.ignored) == (10, 10)
+
+
+def test_scores_of_a_model_are_told(put: Put) -> None:
+    rows = "".join(f"{name},60,50,120,90,0.{number}\n" for number, name in enumerate(NAMES, start=1))
+    table = load_dataset(put({"a.csv": "image,xmin,ymin,xmax,ymax,confidence\n" + rows}))
+    assert any(note.startswith("a.csv: 10 boxes have a score") for note in table.report.notes)
+    document = json.loads(coco([(60, 50, 60, 40)] * 10))
+    for entry in document["annotations"]:
+        entry["score"] = 0.4
+    found = load_dataset(put({"a.json": json.dumps(document)}), format="coco")
+    assert any(note.startswith("a.json: 10 boxes have a score") for note in found.report.notes)

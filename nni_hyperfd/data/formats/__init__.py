@@ -18,6 +18,7 @@ from nni_hyperfd.data.formats import (
 )
 from nni_hyperfd.data.formats.annotation import Annotations, RawFace, Reader
 from nni_hyperfd.data.formats.folder import DataFolder
+from nni_hyperfd.data.formats.foreign import foreign_format, foreign_lines
 from nni_hyperfd.errors import DataError
 
 __all__ = ["READERS", "Annotations", "DataFolder", "RawFace", "Reader", "recognize"]
@@ -61,6 +62,13 @@ def recognize(folder: DataFolder, name: str | None = None) -> tuple[Reader, list
             )
         return READERS[name], files
     found = [(reader, files) for reader in READERS.values() if (files := reader.find(folder))]
+    foreign = foreign_format(folder) if not found else None
+    if [reader for reader, _ in found] == [yolo]:
+        foreign = foreign_lines(folder, found[0][1])
+    if foreign is not None:
+        raise DataError(
+            f"{folder.root / foreign[1]} looks like {foreign[0]}, which is not read: give the set as COCO json, Pascal VOC or YOLO txt."
+        )
     if not found:
         titles = ", ".join(f"{reader.TITLE} ({key})" for key, reader in READERS.items())
         tables = boxes_csv.misread(folder)

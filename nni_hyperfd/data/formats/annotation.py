@@ -11,7 +11,7 @@ from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.data.names import AmbiguousName, canonical
 from nni_hyperfd.data.report import Findings, Problem
 from nni_hyperfd.data.stated_split import stated_split
-from nni_hyperfd.data.tables import Size, numbers
+from nni_hyperfd.data.tables import Size, number, numbers
 
 __all__ = ["NO_POINT", "Annotations", "Box", "Entry", "Points", "RawFace", "Reader", "hull", "numbers"]
 
@@ -219,6 +219,27 @@ def hull(points: Iterable[tuple[float, float]]) -> Box | None:
         return None
     xs, ys = [x for x, _ in corners], [y for _, y in corners]
     return min(xs), min(ys), max(xs), max(ys)
+
+
+def scores_told(file: str, count: int) -> str:
+    """The sentence about boxes with a score, which a model writes and an annotator does not."""
+    return f"{file}: {count} boxes have a score, which is passed over, as a model writes it: check that they are annotations and no detections"
+
+
+def turned(box: Box, rotation: object) -> Box | None:
+    """The box around ``box`` turned by ``rotation`` in degrees, CVAT's attribute of that name in other formats than its own.
+
+    None where the rotation is no number; the box itself where there is none.
+    """
+    if rotation in (None, ""):
+        return box
+    degrees = number(str(rotation))
+    if degrees is None or not math.isfinite(degrees):
+        return None
+    left, top, right, bottom = box
+    if not degrees % 360 or not (right > left and bottom > top):
+        return box
+    return turned_hull((left + right) / 2, (top + bottom) / 2, right - left, bottom - top, degrees)
 
 
 def turned_hull(x: float, y: float, width: float, height: float, degrees: float) -> Box | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nni_hyperfd.data.formats.annotation import Annotations, RawFace
+from nni_hyperfd.data.formats.annotation import Annotations, RawFace, scores_told
 from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
 from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.report import Problem
@@ -35,7 +35,9 @@ from nni_hyperfd.errors import DataError
 NAME = "csv"
 TITLE = "boxes.csv"
 SUFFIXES = (".csv", ".tsv")
+SCORES = frozenset({"score", "confidence", "conf", "probability"})
 HEADERLESS = ("corners", "corner and size")
+NO_FACE = "no face"  # the class of rows whose column is_face denies it
 NEEDED = "a header line such as image,xmin,ymin,xmax,ymax,label"
 
 
@@ -68,6 +70,10 @@ def _header(text: str) -> tuple[str, Header] | None:
     return None
 
 
+def _is_false(text: str) -> bool:
+    return number(text) == 0 or plain(text) in ("false", "no")
+
+
 @dataclass(frozen=True)
 class _Row:
     place: str
@@ -92,6 +98,15 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
             for place, fields in list(rows_of(text, delimiter))[1 if header.named else 0 :]
             if (row := _row(fields, header, f"{file}:{place}", file, annotations)) is not None
         ]
+        scores = [place for place, name in enumerate(header.names) if plain(name) in SCORES]
+        scored = sum(
+            number(fields[place]) not in (None, 0, 1)  # Open Images writes 1 for what people have drawn
+            for _, fields in list(rows_of(text, delimiter))[1:]
+            for place in scores
+            if fields is not None and place < len(fields)
+        )
+        if scored:
+            annotations.findings.note(scores_told(file, scored))
         _add(rows, header, file, annotations)
 
 
@@ -117,6 +132,9 @@ def _row(
         )  # a decimal comma or a comma in a name: no telling which column is which
         return None
     label = cell(header.label) or None
+    said = next((cell(column) for column, name in enumerate(header.names) if plain(name) == "isface"), "")
+    if said:
+        label = NO_FACE if _is_false(said) else label or "face"
     cells = [cell(position) for position in header.box]
     if not any(cells) and max(header.box) < len(fields):
         values: list[float] | None = []

@@ -54,6 +54,11 @@ MOOD_WORDS = _words(
 )
 OBJECTS_AFTER_FACE = _words("shield shields guard guards recognition id book paint cream cloth towel")
 OTHER_FACES = _words("animal dog cat pet monkey horse statue doll toy mannequin dummy clock watch")
+PARTS_OF_FACES = _words(
+    "part parts eye eyes nose noses mouth lip lips ear ears brow eyebrow eyebrows chin cheek cheeks hair forehead jaw landmark "
+    "landmarks keypoint keypoints point points auge augen nase mund ohr ojo ojos nariz boca oreja oeil yeux nez bouche oreille"
+)
+STATES_OF_PARTS = _words("open closed shut with without visible covered mit ohne avec sans con sin")
 NOT_THE_WORD = re.compile(
     r"sur|inter|type|pre|bore|out|pro"
 )  # surface, interface, typeface, preface: no faces
@@ -163,7 +168,8 @@ def _kind(name: str) -> str:
             "something else" if not any(_is_mask_word(w) for w in words) else "mask"
         )  # fmt: skip
     if any(map(_is_face_word, words)):
-        if OBJECTS_AFTER_FACE & {*words}:
+        part = PARTS_OF_FACES & {*words} and not STATES_OF_PARTS & {*words}
+        if part or OBJECTS_AFTER_FACE & {*words}:
             return "something else"
         if any(map(_is_mask_word, words)) and {*words} <= {
             "face",
@@ -174,7 +180,8 @@ def _kind(name: str) -> str:
             "gesichtsmaske",
         }:
             return "face mask"
-        return "other face" if OTHER_FACES & {*words} else "face"
+        apart = {re.sub("(faces?|gesicht(er)?)$", "", word) for word in words}  # "watchface"
+        return "other face" if OTHER_FACES & {*words, *apart} else "face"
     if any(map(_is_mask_word, words)):
         return "mask"
     if any(map(_is_head_word, words)):

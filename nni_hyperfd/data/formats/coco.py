@@ -1,7 +1,8 @@
 """COCO json: ``images``, ``annotations`` with ``bbox`` (x, y, width, height), optional 5 ``keypoints``; crowds are ignored.
 
 Keypoints with visibility 0 are absent; sets with another number of keypoints than five are read without them. Where there is
-no box, the one around the polygons of ``segmentation`` is taken.
+no box, the one around the polygons of ``segmentation`` is taken. Of a box that CVAT has turned (its attribute ``rotation``, in
+degrees) the box around it is taken.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from nni_hyperfd.data.formats.annotation import (
     RawFace,
     from_corner_and_size,
     hull,
+    scores_told,
+    turned,
 )
 from nni_hyperfd.data.formats.folder import SPLITS_FILE, DataFolder
 from nni_hyperfd.data.formats.shapes import reals, size
@@ -68,6 +71,9 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
         images = _read_images(parts[0], file, annotations)
         for place, entry in enumerate(parts[1]):
             _read_annotation(entry, f"{file} annotation {place}", file, images, names, annotations)
+        scored = sum(isinstance(entry, dict) and "score" in entry for entry in parts[1])
+        if scored:
+            annotations.findings.note(scores_told(file, scored))
         _as_corners([image for image in images.values() if image is not None], file, annotations)
 
 
@@ -179,7 +185,9 @@ def _category_names(categories: Any, annotations: Annotations) -> dict[str, str]
 def _box(entry: Mapping[str, Any]) -> Box | None:
     sides = reals(entry.get("bbox"))
     if sides is not None and len(sides) == 4:
-        return from_corner_and_size(*sides)
+        attributes = entry.get("attributes")
+        rotation = attributes.get("rotation") if isinstance(attributes, dict) else None
+        return turned(from_corner_and_size(*sides), rotation)
     if entry.get("bbox") not in (None, []):
         return None
     polygons = entry.get("segmentation")

@@ -58,8 +58,8 @@ def _read_image(item: ElementTree.Element, file: str, annotations: Annotations) 
     entry.size = (sides[0], sides[1]) if sides and min(sides) > 0 else None
     entry.silent, entry.split = True, split_word(subset)
     for shape in item:
-        if shape.tag not in SHAPES:
-            continue
+        if shape.tag not in SHAPES or shape.get("outside") == "1":
+            continue  # what has left the picture is kept in tracks only to say so
         label = (shape.get("label") or "").strip() or None
         box = _box(shape)
         if box is None:

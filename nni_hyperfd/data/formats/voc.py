@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace, hull, numbers, turned_hull
+from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace, hull, numbers, turned, turned_hull
 from nni_hyperfd.data.formats.beside import image_beside
 from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.data.tables import Size
@@ -68,6 +68,8 @@ def _read_image(root: ElementTree.Element, file: str, annotations: Annotations) 
     entry = annotations.entry_of(image, file)
     entry.size = size
     for item in root.iter("object"):
+        if (item.findtext("deleted") or "0").strip() == "1":
+            continue  # LabelMe's web tool keeps what its users have deleted
         box = _box(item)
         if box is None:
             annotations.malformed(file, image)
@@ -87,13 +89,23 @@ def _size(root: ElementTree.Element) -> Size | None:
     return (values[0], values[1]) if values and min(values) > 0 else None
 
 
+def _rotation(item: ElementTree.Element) -> str | None:
+    """Degrees by which CVAT's users have turned the box, which VOC itself knows nothing of."""
+    for attribute in item.iterfind("attributes/attribute"):
+        if (attribute.findtext("name") or "").strip().casefold() == "rotation":
+            return (attribute.findtext("value") or "").strip()
+    return None
+
+
 def _box(item: ElementTree.Element) -> Box | None:
+    if any(len(item.findall(f"bndbox/{corner}")) > 1 for corner in CORNERS):
+        return None
     corners = numbers([item.findtext(f"bndbox/{corner}") or "" for corner in CORNERS])
     if corners is not None:
-        return corners[0], corners[1], corners[2], corners[3]
-    turned = numbers([item.findtext(f"robndbox/{name}") or "" for name in TURNED])
-    if turned is not None:
-        x, y, width, height, radians = turned
+        return turned((corners[0], corners[1], corners[2], corners[3]), _rotation(item))
+    middle = numbers([item.findtext(f"robndbox/{name}") or "" for name in TURNED])
+    if middle is not None:
+        x, y, width, height, radians = middle
         return turned_hull(x, y, width, height, radians * 57.29577951308232)
     polygon = item.find("polygon")
     if item.find("bndbox") is not None or polygon is None:

@@ -79,6 +79,7 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
     if any(shape is not None and shape.startswith("points") for shape in shapes.values()):
         # No tool mixes them: a polygon among landmarks is a line that lacks a number.
         shapes = {count: None if shape == "polygon" else shape for count, shape in shapes.items()}
+    _refuse_confidence_first([line for line in lines if len(line.values) == 5], annotations)
     _refuse_pixels([line for line in lines if shapes[len(line.values)] is not None], annotations)
     for line in lines:
         entry = annotations.entry_of(line.image, line.file)
@@ -180,6 +181,21 @@ def _same_direction(points: Points) -> bool:
     eyes = (points[1][0] - points[0][0], points[1][1] - points[0][1])
     mouth = (points[4][0] - points[3][0], points[4][1] - points[3][1])
     return eyes[0] * mouth[0] + eyes[1] * mouth[1] > 0
+
+
+def _refuse_confidence_first(lines: Sequence[_Line], annotations: Annotations) -> None:
+    """Some scripts write the confidence before the box; then boxes of lines as YOLO has them lead outside their pictures."""
+    outside = [line for line in lines if not _inside(line.values)]
+    if len(outside) > len(lines) / 4 and all(_inside(line.values[1:]) for line in lines):
+        raise DataError(
+            f"{len(outside)} of {len(lines)} boxes in the text files of {annotations.folder.root} lead outside their pictures "
+            f"({outside[0].place}), and none if the number behind the class is a confidence: write class x_center y_center width height."
+        )
+    if lines:
+        annotations.findings.note(
+            f"{len(lines)} boxes have a sixth number, taken as a confidence and passed over, as a model writes it: "
+            "check that they are annotations and no detections"
+        )
 
 
 def _refuse_pixels(lines: Sequence[_Line], annotations: Annotations) -> None:

@@ -30,6 +30,7 @@ LISTS = frozenset(
 LIST_SUFFIXES = (".names", ".labels")
 YAML_SUFFIXES = (".yaml", ".yml")
 NAMES_LINE = re.compile(r"^\s*names\s*:\s*\[(.*?)\]", re.MULTILINE | re.DOTALL)
+OURS_LINE = re.compile(r"^\s*['\"]?(?:names|train|val|valid|test)['\"]?\s*:", re.MULTILINE)
 
 
 def is_class_file(name: str) -> bool:
@@ -99,7 +100,7 @@ class ClassNames:
                 return {}
             return {str(number): line.strip() for number, line in enumerate(lines) if line.strip()}
         if last.endswith(YAML_SUFFIXES):
-            document = _yaml(folder.text(file))
+            document = yaml_mapping(folder, file)
             self.keypoints = _keypoints(document.get("kpt_shape")) or self.keypoints
             return _names(document.get("names"))
         if last == "notes.json":
@@ -107,11 +108,43 @@ class ClassNames:
         return {}
 
 
-def _yaml(text: str) -> dict[str, Any]:
-    """A mapping of texts: neither "no" nor "1" becomes anything else. Tabs, which YAML forbids, are blanks."""
+class _OnceLoader(yaml.BaseLoader):
+    """All texts: neither "no" nor "1" becomes anything else; a key that stands twice has no one meaning."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of ``node``.
+
+        Raises:
+            RepeatedKey: a key stands twice with different values.
+        """
+        pairs: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key, value = str(key_node.value), self.construct_object(value_node, deep=True)
+            if pairs.setdefault(key, value) != value:
+                raise RepeatedKey(key)
+        return super().construct_mapping(node, deep)
+
+
+class RepeatedKey(Exception):
+    """A key of a YAML file that has two values."""
+
+
+def yaml_mapping(folder: DataFolder, file: str) -> dict[str, Any]:
+    """A YAML file as a mapping of texts; empty where it is none. Tabs, which YAML forbids, are blanks.
+
+    Raises:
+        DataError: A key stands twice with different values, in a file of classes or splits.
+    """
+    text = folder.text(file)
     try:
-        document = yaml.load(text.expandtabs(2), Loader=yaml.BaseLoader)
+        document = yaml.load(text.expandtabs(2), Loader=_OnceLoader)
         return document if isinstance(document, dict) else {}
+    except RepeatedKey as error:
+        if not OURS_LINE.search(text):
+            return {}  # a file of another purpose
+        raise DataError(
+            f"{folder.root / file} has two values for the key {str(error)!r}: keep the one that is right."
+        ) from error
     except (yaml.YAMLError, ValueError, RecursionError):
         found = NAMES_LINE.search(text)
         return {"names": [word.strip().strip("'\"") for word in found.group(1).split(",")]} if found else {}
