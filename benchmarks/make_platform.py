@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,16 @@ def main() -> None:
     print(about)
 
 
-def offline_data(folder: Path, budget: str, images: int) -> tuple[OfflineData, dict[str, Any]]:
+def offline_data(
+    folder: Path, budget: str, images: int, without: Collection[str] = ()
+) -> tuple[OfflineData, dict[str, Any]]:
     """What a new platform knows: results on parts of the server's images, and on the real domains that were measured.
 
     Args:
         folder: Tables, offline sets and features.
         budget: Of the rows that count.
         images: Training images that stand for a real domain, at most, evenly over them.
+        without: Real domains to leave out.
 
     Returns:
         The data, and how many sets, domains and pairs they hold.
@@ -92,7 +96,7 @@ def offline_data(folder: Path, budget: str, images: int) -> tuple[OfflineData, d
     features = [server.subset(shipped)]
     names = [part.name for part in sets]
     for path in sorted((folder / "features").glob("*.safetensors")):
-        if path.stem == SERVER or path.stem not in measured:
+        if path.stem == SERVER or path.stem not in measured or path.stem in without:
             continue
         found = ImageFeatures.load(path)
         chosen = torch.linspace(0, len(found) - 1, min(images, len(found))).long()

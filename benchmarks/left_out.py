@@ -1,0 +1,154 @@
+"""What the shipped version 0 is worth to a domain that it does not know: it is made anew without each real domain, and asked for that one.
+
+    python benchmarks/left_out.py [--out benchmarks/results/left_out.md]
+
+Both methods choose among the configurations that were measured on every domain: `hyperfd` takes the best of one ranking, `hyperfd-gp`
+plans anew after each result. Beside them stand what never looks at an image: the order of the mean AP over the other domains, and the greedy
+portfolio on them. Chosen and ranked by the AP over val and test pooled; errors are the bootstrap's over domains, paired. Minutes on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from make_platform import offline_data
+from numpy.typing import NDArray
+
+from nni_hyperfd.evidence.bootstrap import bootstrap
+from nni_hyperfd.evidence.comparison import expected_at_random, normalized_ranks
+from nni_hyperfd.evidence.table import SERVER, DenseTable, LookupTable, parameters_of
+from nni_hyperfd.metafeature.extractor import dataset_statistics, image_inputs, sample_indices
+from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.ranker.encoders import EncoderShape
+from nni_hyperfd.ranker.encodings import encode
+from nni_hyperfd.ranker.ranker import Ranker
+from nni_hyperfd.ranker.settings import RankerSettings
+from nni_hyperfd.ranker.warmup import warm_up
+from nni_hyperfd.recommendation.expectation import Expectation
+from nni_hyperfd.recommendation.portfolio import greedy_portfolio
+from nni_hyperfd.spaces.configuration import Configuration
+from nni_hyperfd.spaces.space import Space, standard_space
+
+ROOT = Path(__file__).resolve().parents[1]
+TRIALS = 4
+IMAGES = 120
+FloatArray = NDArray[np.float64]
+Next = Callable[[Sequence[int]], int]
+"""From positions of the configurations tried so far to the next one."""
+
+
+class NoCustomers:
+    """A platform that nobody has used yet."""
+
+    def of_space(self, space_key: str) -> list[str]:
+        return []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tables", type=Path, default=ROOT / "benchmarks" / "tables")
+    parser.add_argument("--budget", default="table", help="of the rows that count (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "left_out.md")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    parts = [__doc__ or ""]
+    for kind in ("hpo", "nas"):
+        dense = measured(options.tables, kind, options.budget)
+        parts.append(
+            f"## {kind.upper()}: {len(dense.configurations)} configurations\n\n{judge(kind, dense, options)}"
+        )
+    options.out.write_text("# Version 0 without the domain that asks\n\n" + "\n\n".join(parts) + "\n")
+    print(options.out.read_text())
+
+
+def measured(folder: Path, kind: str, budget: str) -> DenseTable:
+    """Pooled AP of the configurations that every real domain has."""
+    rows = LookupTable.load(folder / f"{kind}.csv.gz").select(budget=budget).over_seeds()
+    domains = sorted({row.data_set for row in rows} - {SERVER})
+    dense = rows.dense("heldout_ap", domains)
+    whole = ~np.isnan(dense.values).any(axis=1)
+    texts = tuple(text for text, there in zip(dense.configurations, whole) if there)
+    return DenseTable(texts, tuple(domains), dense.values[whole])
+
+
+def judge(kind: str, dense: DenseTable, options: argparse.Namespace) -> str:
+    """The table of one space."""
+    space = standard_space(kind)  # type: ignore[arg-type]
+    points = [Configuration.from_parameters(parameters_of(text)) for text in dense.configurations]
+    ranks = normalized_ranks(dense.values)
+    found: dict[str, list[FloatArray]] = {"random, expected": []}
+    gains: dict[str, list[FloatArray]] = {"random, expected": []}
+    for column, domain in enumerate(dense.data_sets):
+        aps, others = dense.values[:, column], np.delete(dense.values, column, axis=1)
+        methods: dict[str, Next] = {
+            "mean order": in_order(np.argsort(-others.mean(axis=1))),
+            "portfolio": in_order(np.array(greedy_portfolio(-others.T, TRIALS))),
+            **shipped(space, points, domain, aps, options),
+        }
+        budgets = range(1, TRIALS + 1)
+        chance = np.array([expected_at_random(aps, aps, budget) for budget in budgets])
+        found["random, expected"].append(
+            np.array([expected_at_random(aps, ranks[:, column], budget) for budget in budgets])
+        )
+        gains["random, expected"].append(0 * chance)
+        for name, following in methods.items():
+            tried: list[int] = []
+            for _ in budgets:
+                tried.append(following(tried))
+            best = [max(tried[:budget], key=lambda k: aps[k]) for budget in budgets]
+            found.setdefault(name, []).append(ranks[best, column])
+            gains.setdefault(name, []).append(100 * (aps[best] - chance))
+        print(
+            kind, domain, {name: float(values[-1][-1].round(1)) for name, values in found.items()}, flush=True
+        )
+    head = "| method | rank % with 1 trial | 2 | 3 | 4 | 95 % over domains, at 4 | against the portfolio, at 4 | AP points above random, mean, at 4 |"
+    lines = [head, "|---|---|---|---|---|---|---|---|"]
+    for name, values in found.items():
+        table, gain = np.array(values), np.array(gains[name])
+        behind = bootstrap(table[:, -1] - np.array(found["portfolio"])[:, -1])
+        means = " | ".join(f"{mean:.1f}" for mean in table.mean(axis=0))
+        against = "–" if name == "portfolio" else f"{behind.mean:+.1f} {behind}"
+        lines.append(
+            f"| {name} | {means} | {bootstrap(table[:, -1])} | {against} | {gain[:, -1].mean():+.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def in_order(order: NDArray[np.integer]) -> Next:
+    return lambda tried: int(order[len(tried)])
+
+
+def shipped(
+    space: Space, points: Sequence[Configuration], domain: str, aps: FloatArray, options: argparse.Namespace
+) -> dict[str, Next]:
+    """Both methods of a version 0 that was made without ``domain``."""
+    offline, _ = offline_data(options.tables, options.budget, IMAGES, without=(domain,))
+    spaces = [standard_space(kind) for kind in ("hpo", "nas", "joint")]
+    ranker = Ranker.build({each.key: EncoderShape.of(each) for each in spaces}, 0)
+    warm_up(ranker, offline, RankerSettings(), 0)
+    features = ImageFeatures.load(options.tables / "features" / f"{domain}.safetensors")
+    sample = sample_indices(len(features), RankerSettings().images, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        phi = ranker.extractor.eval().forward_indexed(
+            image_inputs(features, ranker.extractor.variant),
+            sample[None],
+            dataset_statistics(features.boxes)[None],
+        )[0]
+        scores = ranker.predict(space.key, phi, encode(space, points)).numpy()
+    expectation = Expectation(ranker, RankerSettings().images, offline, space)
+
+    def planned(tried: Sequence[int]) -> int:
+        results = {points[k]: float(aps[k]) for k in tried}
+        return expectation.plan(space, points, phi.tolist(), 1, results, (), NoCustomers()).order[0]
+
+    return {"hyperfd, its ranking": in_order(np.argsort(-scores)), "hyperfd-gp": planned}
+
+
+if __name__ == "__main__":
+    main()
