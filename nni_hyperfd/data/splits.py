@@ -194,12 +194,12 @@ def _image(folder: DataFolder, name: str, beside: str) -> str | None:
 
 def _lists(folder: DataFolder, annotation_files: set[str], findings: Findings) -> dict[str, str]:
     """Text files called train, val or test, or named for a split by a ``data.yaml``, whose lines are names of images."""
-    by_yaml = _yaml_lists(folder)
+    by_settings = _named_lists(folder)
     lists: dict[str, list[tuple[str, str]]] = {word: [] for word in SPLITS}
     rest: list[tuple[str, str]] = []
     for file in folder.with_suffix(".txt"):
         last = os.path.basename(file)
-        word = by_yaml.get(file) or split_word(last)
+        word = by_settings.get(file) or split_word(last)
         if file in annotation_files or not (word or last.casefold() == "trainval.txt"):
             continue
         lines = [line.strip() for line in folder.head(file).splitlines() if line.strip()]
@@ -232,10 +232,16 @@ def _annotated(annotations: Annotations) -> dict[str, str]:
     return found
 
 
-def _yaml_places(folder: DataFolder) -> Iterator[tuple[str, str, str]]:
-    """The split, the file, and a folder or a list of names for each that a ``data.yaml`` names for its splits."""
-    for file in (name for suffix in YAML_FILES for name in folder.with_suffix(suffix)):
-        for key, value in yaml_mapping(folder, file).items():
+def _named_places(folder: DataFolder) -> Iterator[tuple[str, str, str]]:
+    """The split, the file, and a folder or a list of names for each that a ``data.yaml`` or Darknet's ``obj.data`` names for its splits."""
+    stated = [
+        (file, yaml_mapping(folder, file)) for suffix in YAML_FILES for file in folder.with_suffix(suffix)
+    ]
+    for file in folder.with_suffix(".data"):
+        lines = [line.partition("=") for line in folder.head(file).splitlines()]
+        stated.append((file, {key.strip(): value.strip() for key, _, value in lines}))
+    for file, settings in stated:
+        for key, value in settings.items():
             word = SPLIT_WORDS.get(str(key).casefold())
             for path in [value] if isinstance(value, str) else value if isinstance(value, list) else []:
                 place = str(path).replace("\\", "/").strip("/")
@@ -243,11 +249,11 @@ def _yaml_places(folder: DataFolder) -> Iterator[tuple[str, str, str]]:
                     yield word, file, place
 
 
-def _yaml_lists(folder: DataFolder) -> dict[str, str]:
-    """The text files of names that a ``data.yaml`` names for its splits, whatever they are called; each with its split."""
+def _named_lists(folder: DataFolder) -> dict[str, str]:
+    """The text files of names that a ``data.yaml`` or ``obj.data`` names for its splits, whatever they are called; each with its split."""
     texts = folder.with_suffix(".txt")
     found: dict[str, str] = {}
-    for word, file, place in _yaml_places(folder):
+    for word, file, place in _named_places(folder):
         if place.endswith(".txt"):
             parts = [part for part in place.split("/") if part not in (".", "..", "")]
             here = [part for part in os.path.dirname(file).split("/") if part]
@@ -261,7 +267,7 @@ def _yaml_lists(folder: DataFolder) -> dict[str, str]:
 def _yaml_folders(folder: DataFolder) -> dict[str, str]:
     """Images below the folders that a ``data.yaml`` names for its splits."""
     found: dict[str, str] = {}
-    for word, file, place in _yaml_places(folder):
+    for word, file, place in _named_places(folder):
         if place.endswith(".txt"):
             continue
         parts = [part for part in place.split("/") if part not in (".", "..", "")]

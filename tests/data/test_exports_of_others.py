@@ -313,3 +313,14 @@ def test_scores_of_a_model_are_told(put: Put) -> None:
         entry["score"] = 0.4
     found = load_dataset(put({"a.json": json.dumps(document)}), format="coco")
     assert any(note.startswith("a.json: 10 boxes have a score") for note in found.report.notes)
+
+
+def test_lists_that_obj_data_of_darknet_names_are_the_splits(put: Put) -> None:
+    lists = {
+        "tr.txt": "".join(f"data/images/{name}\n" for name in NAMES[:6]),
+        "va.txt": "".join(f"data/images/{name}\n" for name in NAMES[6:]),
+        "obj.data": "classes = 2\ntrain = data/tr.txt\nvalid = data/va.txt\nnames = data/obj.names\n",
+        "obj.names": "face\nhand\n",
+    }
+    dataset = load_dataset(put({**LABELS, **lists}))
+    assert [image.path.name for image in dataset.split("val")] == NAMES[6:]
