@@ -115,7 +115,7 @@ class _OnceLoader(yaml.BaseLoader):
         """The mapping of ``node``.
 
         Raises:
-            RepeatedKey: a key stands twice with different values.
+            RepeatedKey: A key stands twice with different values.
         """
         pairs: dict[str, Any] = {}
         for key_node, value_node in node.value:
