@@ -455,6 +455,7 @@ def explore(
             stateful_step_count=40,
             deadline=None,
             database=None,
+            derandomize=True,
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -79,7 +79,7 @@ def test_the_portfolio_rival_takes_full_rows_as_measured(scenario_of: Callable[.
 
 
 def brute_force(
-    fitted: Completion, weights: completion.Weights, scenario: Scenario, aps: np.ndarray
+    fitted: Completion, weights: completion.Shares, scenario: Scenario, aps: np.ndarray
 ) -> np.ndarray:
     """Posterior mean of g + h_s + o_s at all cells from one large covariance matrix."""
     encodings = scenario.experience.encodings
@@ -105,7 +105,7 @@ def test_completion_is_the_exact_posterior(
     small = scenario_of(
         offline=7, per_set=5, tasks=2, grid={"a": [1, 2, 3], "b": ["x", "y", "z"], "c": [0, 1]}
     )
-    weights = completion.Weights(0.5, 0.2, 0.3, 0.4, 0.3)
+    weights = completion.Shares(0.5, 0.2, 0.3, 0.4, 0.3)
     monkeypatch.setattr(completion, "_best_weights", lambda sets, differing: weights)
     fitted = Completion.fit(small.experience)
     aps = small.experience.aps
@@ -130,7 +130,7 @@ def test_the_marginal_likelihood_is_that_of_the_full_gaussian(scenario_of: Calla
     differing = completion._differing(small.experience.encodings)
     sets = [completion.observe(row, 0.02) for row in small.experience.aps]
 
-    def direct(weights: completion.Weights) -> float:
+    def direct(weights: completion.Shares) -> float:
         shape = completion._shape(differing, weights)
         rows = np.concatenate([np.full(len(each.indices), s) for s, each in enumerate(sets)])
         at = np.concatenate([each.indices for each in sets])
@@ -140,7 +140,7 @@ def test_the_marginal_likelihood_is_that_of_the_full_gaussian(scenario_of: Calla
         values = np.concatenate([each.values for each in sets])
         return float(-0.5 * values @ np.linalg.solve(total, values) - 0.5 * np.linalg.slogdet(total)[1])
 
-    first, second = completion.Weights(0.5, 0.2, 0.3, 0.4, 0.3), completion.Weights(0.1, 0.5, 0.4, 0.9, 0.5)
+    first, second = completion.Shares(0.5, 0.2, 0.3, 0.4, 0.3), completion.Shares(0.1, 0.5, 0.4, 0.9, 0.5)
     found = completion._likelihood(sets, differing, first) - completion._likelihood(sets, differing, second)
     assert found == pytest.approx(direct(first) - direct(second), abs=1e-5)
 
