@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.extractor import image_inputs
-from nni_hyperfd.protocol.messages import RankedConfiguration, Recommendation, RecommendRequest, build
+from nni_hyperfd.protocol.messages import Recommendation, RecommendRequest
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
@@ -21,7 +21,7 @@ from nni_hyperfd.ranker.update import PastTask
 from nni_hyperfd.recommendation.gaussian.description import describe
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
 from nni_hyperfd.recommendation.gaussian.search import Eye, GaussianSearch, Plan, Remembered, fair_share
-from nni_hyperfd.recommendation.ranking import SPARES
+from nni_hyperfd.recommendation.ranking import SPARES, in_order
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space
 
@@ -146,19 +146,8 @@ class Expectation:
             )
         count = request.budget + max(request.budget, SPARES)
         plan = self.plan(space, candidates, phi, count, results, running, past)
-        named = tuple(
-            build(
-                RankedConfiguration,
-                parameters=space.parameters(candidates[i]),
-                score=float(plan.expected[i]),
-            )
-            for i in plan.order
-        )
-        return build(
-            Recommendation,
-            version=version,
-            configurations=named[: request.budget],
-            spares=named[request.budget :],
+        return in_order(
+            version, space, candidates, plan.order.tolist(), plan.expected.tolist(), request.budget
         )
 
     def plan(

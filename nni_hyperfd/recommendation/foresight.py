@@ -14,10 +14,8 @@ from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.protocol.messages import (
     BegunTraining,
     Progress,
-    RankedConfiguration,
     Recommendation,
     RecommendRequest,
-    build,
 )
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import OfflineData
@@ -27,7 +25,7 @@ from nni_hyperfd.ranker.update import PastTask
 from nni_hyperfd.recommendation.gaussian.description import describe
 from nni_hyperfd.recommendation.gaussian.every_epoch import Curves, EveryEpoch, NextEpochs, Trainings
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
-from nni_hyperfd.recommendation.ranking import SPARES
+from nni_hyperfd.recommendation.ranking import SPARES, in_order
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space
 
@@ -139,22 +137,10 @@ class Foresight:
                 )
         plan = self.plan(space, candidates, phi, seen, failed, running, progress, past)
         count = request.budget + max(request.budget, SPARES)
-        named = tuple(
-            build(
-                RankedConfiguration,
-                parameters=space.parameters(candidates[i]),
-                score=float(plan.expected[i]),
-            )
-            for i in plan.order[:count]
-        )
-        if not named:
+        order = plan.order[:count].tolist()
+        if not order:
             raise PlatformError("no training can be brought to its end with what is left")
-        return build(
-            Recommendation,
-            version=version,
-            configurations=named[: request.budget],
-            spares=named[request.budget :],
-        )
+        return in_order(version, space, candidates, order, plan.expected.tolist(), request.budget)
 
     def plan(
         self,

@@ -83,19 +83,33 @@ def rank(
     chosen = recommend(scores, request.budget, request.exploration, generator).tolist()
     taken = set(chosen)
     rest = [i for i in scores.argsort(descending=True, stable=True).tolist() if i not in taken]
+    order = [*chosen, *rest[: max(request.budget, SPARES)]]
+    return in_order(version, space, candidates, order, scores.tolist(), request.budget)
 
-    def named(positions: Sequence[int]) -> tuple[RankedConfiguration, ...]:
-        return tuple(
-            build(RankedConfiguration, parameters=space.parameters(candidates[i]), score=float(scores[i]))
-            for i in positions
-        )
 
-    return build(
-        Recommendation,
-        version=version,
-        configurations=named(chosen),
-        spares=named(rest[: max(request.budget, SPARES)]),
+def in_order(
+    version: int,
+    space: Space,
+    candidates: Sequence[Configuration],
+    order: Sequence[int],
+    scores: Sequence[float],
+    budget: int,
+) -> Recommendation:
+    """The answer that names candidates: the first ``budget`` of ``order`` are to be tried, those behind them are spares.
+
+    Args:
+        version: Of the ranker.
+        space: That the candidates are points of.
+        candidates: K configurations.
+        order: Positions in ``candidates``, best first.
+        scores: ``[K]`` what each is said to be worth.
+        budget: Configurations to try.
+    """
+    named = tuple(
+        build(RankedConfiguration, parameters=space.parameters(candidates[i]), score=float(scores[i]))
+        for i in order
     )
+    return build(Recommendation, version=version, configurations=named[:budget], spares=named[budget:])
 
 
 def _score(
