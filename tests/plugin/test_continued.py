@@ -217,3 +217,20 @@ def test_a_part_that_somebody_wrote_on_the_page_and_that_is_none_is_nobodys_trai
     parts = ["1-2/6", "2-9/6", "all", 3, None, ["1-2/6"]]
     attempts = [Attempt(i, {"lr": i, TRIAL_EPOCHS: part}, False, None, False) for i, part in enumerate(parts)]
     assert [each.configuration for each in trainings_of(attempts, Length(6, 1))] == [{"lr": 0}]
+
+
+def test_a_part_that_a_stop_cut_off_is_trained_and_paid_again(nni_experiment: Make) -> None:
+    """A resumed experiment begins it anew, in the same job: its curve is that of the second run, its price that of both."""
+    nni = nni_experiment()
+    nni.begin(HyperFDTuner(data="faces", budget=3, method="hyperfd-mf"))
+    (first,) = nni.request()
+    nni.report_intermediate(first, 0.1, 0.2)
+    again = HyperFDTuner(data="faces", budget=3, method="hyperfd-mf")
+    nni.begin(again)
+    nni.begin_again(first)
+    nni.report_intermediate(first, 0.1, 0.2, 0.3, 0.4)
+    nni.report(first, 0.4)
+    nni.end(first)
+    (training,) = again._continued.trainings
+    assert training.trouble is None
+    assert (training.stop, training.aps, training.paid) == (4, [0.1, 0.2, 0.3, 0.4], 6)
