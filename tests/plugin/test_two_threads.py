@@ -311,22 +311,32 @@ class TwoThreads(RuleBasedStateMachine):
         forms = [form["parameters"] for form in self.manager.proposals()]
         assert len({json.dumps(form, sort_keys=True) for form in forms}) == len(forms), "tried twice"
         # A job that ran what a failed one of another rung left behind brought nothing to its own rung.
-        for allowed, epochs in self.rungs():
-            jobs = [job for job in self.manager.trials if length(job.form) == epochs]
-            waiting = [form for form in self.manager.waiting if length(form) == epochs]
-            able = [job for job in jobs if (not job.ended if job.ap is None else length(job.ran) == epochs)]
+        for allowed, rung in self.rungs():
+            jobs = [job for job in self.manager.trials if self.rung(job.form) == rung]
+            waiting = [form for form in self.manager.waiting if self.rung(form) == rung]
+            able = [job for job in jobs if (not job.ended if job.ap is None else self.rung(job.ran) == rung)]
             assert len(able) + len(waiting) <= allowed, "a superfluous trial"
         assert self.manager.errors() == []
 
-    def rungs(self) -> list[tuple[int, int | None]]:
-        """How many results are wanted of trainings of how many epochs."""
+    def rungs(self) -> list[tuple[int, tuple[int, int] | None]]:
+        """How many results are wanted of each rung; a tuner has one, which is None."""
         advisor = getattr(self.manager, "advisor", None)
         if advisor is None:
             return [(self.budget, None)]
-        wanted: Counter[int] = Counter()
-        for bracket in advisor._brackets:
-            wanted.update({rung.epochs: rung.count for rung in bracket.rungs})
-        return [(count, epochs) for epochs, count in wanted.items()]
+        return [
+            (rung.count, (bracket.number, rung.epochs))
+            for bracket in advisor._brackets
+            for rung in bracket.rungs
+        ]
+
+    def rung(self, form: dict[str, Any]) -> tuple[int, int] | None:
+        """Number of the bracket and epochs of a trial."""
+        advisor = getattr(self.manager, "advisor", None)
+        if advisor is None:
+            return None
+        place = advisor._experiment.place(configuration(form))
+        (number,) = (each.number for each in advisor._brackets if place in each.trained[0].population)
+        return number, length(form)
 
     def teardown(self) -> None:
         if self.manager is None:
@@ -455,6 +465,7 @@ def explore(
             stateful_step_count=40,
             deadline=None,
             database=None,
+            # A run that fails is to fail for everybody and until it is mended; who looks for other orders leaves this out.
             derandomize=True,
             suppress_health_check=list(HealthCheck),
         ),
@@ -477,6 +488,34 @@ def test_the_advisor(
         manager.begin_advisor(HyperFDAdvisor(data="faces", budget=budget, brackets=brackets, share=0.5))
 
     explore(world(begin), monkeypatch, EXAMPLES)
+
+
+def test_what_a_failed_job_left_behind_runs_in_another_rung_and_bracket(
+    world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From then on each job runs what the one before was listed with, so the last of a rung comes to those of the next one."""
+
+    def begin(manager: Manager, budget: int) -> None:
+        manager.begin_advisor(HyperFDAdvisor(data="faces", budget=budget, brackets="all", share=0.5))
+
+    machine = TwoThreads(world(begin), monkeypatch)
+    machine.begin(concurrency=1, budget=4, limit=None)
+    machine.the_first_thread_hears()
+    machine.a_job_starts()
+    machine.a_job_fails(0)
+    machine.teardown()
+    brackets = machine.manager.advisor._brackets
+    assert [[rung.epochs for rung in bracket.rungs] for bracket in brackets] == [[2, 4], [4]]
+    trials = machine.manager.trials
+    assert {machine.rung(job.form) for job in trials if job.ran and job.form != job.ran} == {
+        (1, 2),
+        (1, 4),
+        (2, 4),
+    }
+    for bracket in brackets:
+        for rung, trained in zip(bracket.rungs, bracket.trained, strict=True):
+            # One that was left behind comes on top.
+            assert rung.count <= len(trained.trials.results) <= rung.count + 1
 
 
 def test_the_tuner_goes_on_with_trainings(
