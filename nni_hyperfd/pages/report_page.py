@@ -10,6 +10,7 @@ from nni_hyperfd.data.decode import decode
 from nni_hyperfd.detection.evaluation.bootstrap import DRAWS, LEVEL
 from nni_hyperfd.detection.evaluation.held_out import HeldOut, ImageMarks, marks_by_image
 from nni_hyperfd.detection.network.weights import BEST
+from nni_hyperfd.detection.training.drawn_back import SHARE
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.pages.charts import front, lines
 from nni_hyperfd.pages.handed_out import CARD, ONNX, HandedOut
@@ -83,6 +84,15 @@ def _detector(facts: ReportFacts, handed: HandedOut | None) -> list[Markup]:
                 "No training beat the shipped base detector on val, so the best detector is that base as it was. More images, or a longer "
                 "budget, may change that.",
                 _class="warning",
+            )
+        )
+    if best.training and best.training.drawn_back:
+        parts.append(
+            element(
+                "p",
+                f"Its weights are those that training reached, {1 - SHARE:.0%} of the way back to the base, which holds better on new pictures; "
+                "their AP may differ a little from the one that the trial reported.",
+                _class="soft",
             )
         )
     if facts.measured and best.training:
