@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from pathlib import Path
 
 from nni_hyperfd.cli.options import add_state
@@ -42,10 +43,9 @@ def restore(options: argparse.Namespace) -> None:
     from nni_hyperfd.platform.state.store import Store
 
     backup.restore(options.file, options.platform, options.force)
-    store = Store(options.platform)
-    counts = store.counts()
+    with closing(Store(options.platform)) as store:
+        version, counts = store.newest().number, store.counts()
     print(
-        f"The platform is at version {store.newest().number}, with {counts.done_tasks + counts.open_tasks + counts.closed_tasks} "
+        f"The platform is at version {version}, with {counts.done_tasks + counts.open_tasks + counts.closed_tasks} "
         f"tasks and {counts.usable_trials} results."
     )
-    store.close()

@@ -10,10 +10,10 @@ import pytest
 
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.comparison import Scenario, expected_rank_at_random, run
-from nni_hyperfd.evidence.rivals.base import Study
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.spaces.space import standard_space
+from tests.fixtures.studies import tried
 
 QUICK = RankerSettings(batches=4, images=8, warmup_epochs=3, learning_rate=1e-3)
 
@@ -23,25 +23,17 @@ def scenario(scenario_of: Callable[..., Scenario]) -> Scenario:
     return scenario_of(tasks=3, offline=30)
 
 
-def searched(rival: HyperFD, scenario: Scenario, values: np.ndarray) -> list[list[int]]:
-    rival.reset(scenario.experience, 0)
-    tasks = [Study(profile, 4, column) for profile, column in zip(scenario.profiles, values.T)]
-    for study in tasks:
-        rival.search(study)
-    return [[trial.index for trial in study.trials] for study in tasks]
-
-
 def test_it_sees_only_what_was_paid_for_and_learns_from_that(scenario: Scenario) -> None:
     rival = HyperFD(standard_space("hpo"), QUICK)
-    tried = searched(rival, scenario, scenario.choose)
+    first = tried(rival, scenario, scenario.choose)
     unseen = np.random.default_rng(1).random(scenario.choose.shape)
-    for d, indices in enumerate(tried):
+    for d, indices in enumerate(first):
         unseen[indices, d] = scenario.choose[indices, d]
-    assert searched(rival, scenario, unseen) == tried
+    assert tried(rival, scenario, unseen) == first
     # Other results of the first task move the ranker, so the later ones are searched elsewhere.
     unseen[:, 0] = unseen[::-1, 0]
     strong = HyperFD(standard_space("hpo"), replace(QUICK, learning_rate=0.03, batches=12))
-    assert searched(strong, scenario, unseen) != searched(strong, scenario, scenario.choose)
+    assert tried(strong, scenario, unseen) != tried(strong, scenario, scenario.choose)
 
 
 def test_runs_repeat_and_share_a_warm_up(scenario_of: Callable[..., Scenario]) -> None:

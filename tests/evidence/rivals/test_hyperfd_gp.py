@@ -11,7 +11,7 @@ import pytest
 
 from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.evidence.comparison import Scenario, run
-from nni_hyperfd.evidence.rivals.base import Profile, Study
+from nni_hyperfd.evidence.rivals.base import Profile
 from nni_hyperfd.evidence.rivals.hyperfd import features_of
 from nni_hyperfd.evidence.rivals.hyperfd_gp import HyperFDGP
 from nni_hyperfd.evidence.table import parameters_of
@@ -19,6 +19,7 @@ from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.recommendation.expectation import Expectation
 from nni_hyperfd.spaces.space import standard_search_space, standard_space
+from tests.fixtures.studies import tried
 
 SPACE = standard_space("hpo")
 QUICK = RankerSettings(batches=4, images=8, warmup_epochs=3, learning_rate=1e-3)
@@ -34,14 +35,6 @@ def small(scenario_of: Callable[..., Scenario]) -> Scenario:
         return replace(profile, members=profile.members[: QUICK.images])
 
     return replace(found, profiles=tuple(few(each) for each in found.profiles))
-
-
-def tried(rival: HyperFDGP, scenario: Scenario, values: np.ndarray) -> list[list[int]]:
-    rival.reset(scenario.experience, 0)
-    studies = [Study(profile, 4, column) for profile, column in zip(scenario.profiles, values.T)]
-    for study in studies:
-        rival.search(study)
-    return [[each.index for each in study.trials] for study in studies]
 
 
 def test_rival_and_platform_try_the_same(small: Scenario, tmp_path: Path) -> None:
