@@ -25,7 +25,7 @@ from sqlalchemy import func, select
 
 from nni_hyperfd.platform.first import read_assets
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.state.checking import check
+from nni_hyperfd.platform.state.checking import check_state
 from nni_hyperfd.platform.state.pruning import AT_ONCE, Keeping, prune
 from nni_hyperfd.platform.state.records import NewTask, NewVersion, StoredTrial
 from nni_hyperfd.platform.state.schema import LOCAL, OwnEncoderRow
@@ -277,7 +277,7 @@ def opening() -> list[Measured]:
             _live(store, versions, keep_all=True)
             size = (Path(folder) / FILE_NAME).stat().st_size
             opened = alone(lambda: Store(folder).close())
-            checked = alone(lambda: check(folder) and None)
+            checked = alone(lambda: check_state(folder) and None)
             found.append(
                 {
                     "mb": round(size / MB),

@@ -153,7 +153,7 @@ def run_show(options: argparse.Namespace) -> None:
     """Print what a table holds."""
     from nni_hyperfd.evidence.job import load_tables
 
-    print(summary(load_tables(options.tables)))
+    print(table_summary(load_tables(options.tables)))
 
 
 def run_judge(options: argparse.Namespace) -> None:
@@ -187,7 +187,7 @@ def run_judge(options: argparse.Namespace) -> None:
 
 
 def _judge_by_trials(inputs: Inputs, space: str, names: list[str], trials: int, seeds: range) -> None:
-    from nni_hyperfd.evidence.comparison import run
+    from nni_hyperfd.evidence.comparison import run_rival
     from nni_hyperfd.evidence.judge import said_of, verdict
     from nni_hyperfd.evidence.methods import methods
     from nni_hyperfd.evidence.scenario import PAPER, POOLED
@@ -200,7 +200,7 @@ def _judge_by_trials(inputs: Inputs, space: str, names: list[str], trials: int, 
         print(f"\n{scenario.name}, {trials} trials: {said_of(scenario, there)}\n")
 
         def find(name: str, scenario: Scenario = scenario) -> Callable[[], Outcome]:
-            return lambda: run(known[name].make(kind), scenario, (trials,), seeds)
+            return lambda: run_rival(known[name].make(kind), scenario, (trials,), seeds)
 
         found = _said(find, names, there)
         if found:
@@ -249,7 +249,7 @@ def _said(
     return found
 
 
-def summary(rows: LookupTable) -> str:
+def table_summary(rows: LookupTable) -> str:
     """One line for each data set, budget and seed: how many rows, how many failed, how far their APs spread, seconds."""
     groups: dict[tuple[str, str, str, int], list[Row]] = {}
     for row in rows:

@@ -170,7 +170,7 @@ def paired_over_customers(first: Outcome, second: Outcome, budget: int) -> tuple
     return bootstrap((one.rank[a] - two.rank[b]).mean(axis=0)), bootstrap(gain).scaled(len(gain))
 
 
-def run(
+def run_rival(
     rival: Rival,
     scenario: Scenario,
     budgets: Sequence[int] = BUDGETS,

@@ -23,7 +23,7 @@ from nni_hyperfd.evidence.comparison import (
     over_customers,
     task_order,
 )
-from nni_hyperfd.evidence.page import OVER, lines, number
+from nni_hyperfd.evidence.page import OVER, markdown_table, two_digits
 from nni_hyperfd.evidence.rivals.portfolio import greedy_portfolio
 from nni_hyperfd.evidence.table import LookupTable
 from nni_hyperfd.recommendation.gaussian.every_epoch import Curves, EveryEpoch
@@ -285,6 +285,10 @@ def by_price(outcomes: Sequence[Outcome], prices: Sequence[int], at: int = 4) ->
         cells = [f"{means[price]:.1f}" if price in means else "–" for price in prices]
         error = mean_and_errors(outcome.rank[outcome.budgets.index(at)])[1]
         seeds = str(outcome.rank.shape[1])
-        rows.append([outcome.method, *cells, number(error), str(over), f"{gain.mean:+.2f}", str(gain), seeds])
+        rows.append(
+            [outcome.method, *cells, two_digits(error), str(over), f"{gain.mean:+.2f}", str(gain), seeds]
+        )
     head = [f"price {price}" for price in prices]
-    return lines(["rank % of", *head, f"± orders, at {at}", OVER, f"ΔAP at {at}", OVER, "seeds"], rows)
+    return markdown_table(
+        ["rank % of", *head, f"± orders, at {at}", OVER, f"ΔAP at {at}", OVER, "seeds"], rows
+    )

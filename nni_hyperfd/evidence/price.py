@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.comparison import Outcome, Scenario, run
+from nni_hyperfd.evidence.comparison import Outcome, Scenario, run_rival
 from nni_hyperfd.evidence.curves import (
     CurveMethod,
     CurveScenario,
@@ -140,7 +140,7 @@ class Player:
     def play(self, rival: Rival | CurveMethod, prices: Sequence[int], seeds: Sequence[int]) -> Outcome:
         """One method at each price, with each seed."""
         if isinstance(rival, Rival):
-            return run(rival, self.priced.scenario, prices, seeds)
+            return run_rival(rival, self.priced.scenario, prices, seeds)
         each = [play(rival, self._seen_by(seed % WARM_UPS), prices, (seed,)) for seed in seeds]
         rank, ap = (np.concatenate([getattr(one, name) for one in each], axis=1) for name in ("rank", "ap"))
         return replace(each[0], rank=rank, ap=ap)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from nni_hyperfd.data.formats.folder import DataFolder
-from nni_hyperfd.data.names import AmbiguousName, canonical
+from nni_hyperfd.data.names import AmbiguousName, normalized_name
 from nni_hyperfd.data.report import Findings, Problem
 from nni_hyperfd.data.stated_split import stated_split
 from nni_hyperfd.data.tables import Four, Size, layout_by_evidence, number, numbers
@@ -131,7 +131,7 @@ class Annotations:
         found = self.resolve(name, file)
         if found is None:
             return None
-        return self.entry_of(found, file, canonical(name) if key is None else key)
+        return self.entry_of(found, file, normalized_name(name) if key is None else key)
 
     def entry_of(self, image: str, file: str, key: str = "") -> Entry:
         """The entry of an image that is known."""

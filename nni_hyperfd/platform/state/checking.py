@@ -16,7 +16,7 @@ from nni_hyperfd.platform.state.schema import Base
 from nni_hyperfd.platform.state.store import Store
 
 
-def check(location: str | Path) -> int:
+def check_state(location: str | Path) -> int:
     """Read the whole state of a platform, which may be at work; returns how many blobs were held against their checksums.
 
     Raises:

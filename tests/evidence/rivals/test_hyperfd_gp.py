@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nni_hyperfd.customer.client import TaskClient
-from nni_hyperfd.evidence.comparison import Scenario, run
+from nni_hyperfd.evidence.comparison import Scenario, run_rival
 from nni_hyperfd.evidence.rivals.base import Profile
 from nni_hyperfd.evidence.rivals.hyperfd import features_of
 from nni_hyperfd.evidence.rivals.hyperfd_gp import HyperFDGP
@@ -67,14 +67,14 @@ def test_the_ranker_goes_on_learning(small: Scenario, monkeypatch: pytest.Monkey
     begin = Expectation.__init__
     monkeypatch.setattr(Expectation, "__init__", lambda self, *rest: made.append(self) or begin(self, *rest))
     rival = HyperFDGP(SPACE, QUICK, warm_ups=1)
-    first = run(rival, small, budgets=(3,), seeds=(0, 1)).rank
+    first = run_rival(rival, small, budgets=(3,), seeds=(0, 1)).rank
     assert len(made) == 6
     assert np.isfinite(first).all()
     moved = [task.offline_phi for task in rival._past]
     assert not np.allclose(moved[0], moved[-1])
-    np.testing.assert_array_equal(run(rival, small, budgets=(3,), seeds=(1,)).rank[0, 0], first[0, 1])
+    np.testing.assert_array_equal(run_rival(rival, small, budgets=(3,), seeds=(1,)).rank[0, 0], first[0, 1])
     made.clear()
-    run(HyperFDGP(SPACE, FROZEN), small, budgets=(3,), seeds=(0,))
+    run_rival(HyperFDGP(SPACE, FROZEN), small, budgets=(3,), seeds=(0,))
     assert len(made) == 1
 
 
