@@ -20,6 +20,7 @@ from nni_hyperfd.evidence.comparison import Outcome, Scenario, run_rival
 from nni_hyperfd.evidence.curves import (
     CurveMethod,
     CurveScenario,
+    CurveTable,
     HyperFDMF,
     Probes,
     curves_of,
@@ -37,7 +38,6 @@ from nni_hyperfd.evidence.runs import Laboratory
 from nni_hyperfd.evidence.scenario import Measure
 from nni_hyperfd.evidence.table import LookupTable
 from nni_hyperfd.ranker.settings import RankerSettings
-from nni_hyperfd.recommendation.gaussian.every_epoch import Curves
 from nni_hyperfd.spaces.space import Space
 
 FloatArray = NDArray[np.float64]
@@ -96,7 +96,7 @@ class Priced:
             np.stack([ranker.meta_features(each, 1)[0].double().numpy() for each in profiles])
             for profiles in (known.profiles, scenario.profiles)
         )
-        offline = Curves(self.offline, describe_texts(space, known.configurations), looks, order)
+        offline = CurveTable(self.offline, describe_texts(space, known.configurations), looks, order)
         return CurveScenario(
             scenario.name, offline, self.curves, theirs, scenario.judge.T.copy(), scenario.tasks
         )
