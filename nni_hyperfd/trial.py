@@ -9,8 +9,8 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -139,9 +139,20 @@ def run_trial(trial: Trial) -> TrialOutcome:
     """
     reporter = Reporter()
     out = trial.out or reporter.output_folder()
+    with writing_into(out):
+        return _run(trial, reporter, out)
+
+
+@contextmanager
+def writing_into(out: Path) -> Iterator[None]:
+    """The output folder, made where it is missing.
+
+    Raises:
+        DataError: The disk refuses.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        return _run(trial, reporter, out)
+        yield
     except OSError as error:
         raise DataError(
             f"cannot write to the output folder {out} ({error.strerror or error}): free some disk space or name "
