@@ -101,6 +101,8 @@ def test_a_sample_of_a_space_of_many_keys_is_bounded_by_its_values(client: TaskC
     assert client.preview(space, 4, candidates=20_000) == few
     assert client.preview(space, 4, candidates=256) != few
     assert len(client.preview(space, 600, candidates=700).configurations) == 600
+    listable = {**own_space("two", 12, 2), **own_space("one", KEYS_LIMIT - 12, 1)}
+    assert client.preview(listable, 4, candidates=20_000) == client.preview(listable, 4, candidates=512)
 
 
 def test_a_listable_space_of_many_keys_is_ranked(client: TaskClient) -> None:
