@@ -134,6 +134,9 @@ def run_trial(trial: Trial) -> TrialOutcome:
     them are those of the base: training that does not beat them on val changes nothing. What is *reported*, to NNI and as
     ``val_ap``, is what training with this configuration reached, since configurations are compared by it; what the base
     reaches stands beside it. It is no point of NNI's curve, whose points multi-fidelity advisors count as epochs.
+
+    Raises:
+        HyperFDError: It cannot go on; one sentence says why.
     """
     reporter = Reporter()
     out = trial.out or reporter.output_folder()

@@ -51,7 +51,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the files and say what to do next."""
+    """Write the files and say what to do next.
+
+    Raises:
+        PluginError: An option is out of range, the folder is there already or cannot be written, or NNI could not start this Python.
+    """
     from nni_hyperfd.data.dataset import load_dataset
     from nni_hyperfd.detection.training.budgets import get_budget
     from nni_hyperfd.files import write_file

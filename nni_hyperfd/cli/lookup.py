@@ -109,7 +109,11 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def run_build(options: argparse.Namespace) -> None:
-    """Measure this worker's pairs."""
+    """Measure this worker's pairs.
+
+    Raises:
+        DataError: The options or the tables cannot be used.
+    """
     from nni_hyperfd.errors import DataError
     from nni_hyperfd.evidence.job import job_of, load_tables
     from nni_hyperfd.evidence.table import shard
@@ -138,7 +142,11 @@ def _say(row: Row) -> None:
 
 
 def run_merge(options: argparse.Namespace) -> None:
-    """Write one table."""
+    """Write one table.
+
+    Raises:
+        DataError: The options or the tables cannot be used.
+    """
     from nni_hyperfd.errors import DataError
     from nni_hyperfd.evidence.job import load_tables
 
@@ -157,7 +165,11 @@ def run_show(options: argparse.Namespace) -> None:
 
 
 def run_judge(options: argparse.Namespace) -> None:
-    """Print a table for each search space and each way to choose and judge, by trials and, with curves, by price."""
+    """Print a table for each search space and each way to choose and judge, by trials and, with curves, by price.
+
+    Raises:
+        DataError: The options, the tables or the data cannot be used.
+    """
     from nni_hyperfd.data.dataset import load_dataset
     from nni_hyperfd.errors import DataError
     from nni_hyperfd.evidence.inputs import Inputs

@@ -78,7 +78,7 @@ class HTTPPlatform:
         self._session.close()
 
     def ask(self, question: Question[A]) -> A:
-        """The answer to one question; sent again while nobody answers."""
+        """The answer to one question; sent again while nobody answers. See `PlatformAPI.ask`."""
         call = CALLS[type(question)]
         fields = question.model_dump(exclude_none=True) if call.method == "GET" else {}
         path = call.route.format(**{name: quote(str(value), safe="") for name, value in fields.items()})

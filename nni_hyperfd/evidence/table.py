@@ -85,6 +85,9 @@ class Row:
     ``heldout_ap`` is the AP over the val and test splits pooled; ``version`` names code and base weights. ``curve`` is the AP on
     val after each validation: pairs (share of a full training's epochs, AP), shares rising in (0, 1]; empty in rows
     that were measured without it.
+
+    Raises:
+        DataError: An AP is no share, or is missing without a failure, or the curve does not rise in its shares.
     """
 
     space: str
@@ -280,6 +283,9 @@ class TableFile:
     """An append-only ``*.jsonl`` file of rows. One process writes a file; several processes write several files.
 
     Opening cuts a last line that was torn by an interruption. Use as a context manager.
+
+    Raises:
+        DataError: The file is there and holds something else than rows.
     """
 
     def __init__(self, path: Path) -> None:
@@ -447,7 +453,11 @@ def _deal(deck: list[str], texts: Sequence[str], taken: set[str], rng: np.random
 
 
 def shard(pairs: Sequence[Pair], index: int, count: int) -> list[Pair]:
-    """Worker ``index`` of ``count`` (0-based): every ``count``-th pair, so that all workers get the same mixture."""
+    """Worker ``index`` of ``count`` (0-based): every ``count``-th pair, so that all workers get the same mixture.
+
+    Raises:
+        DataError: There is no such worker.
+    """
     if not 0 <= index < count:
         raise DataError(f"shard {index} of {count}: the index counts from 0 to {count - 1}.")
     return list(pairs[index::count])

@@ -510,7 +510,11 @@ M = TypeVar("M", bound=Message)
 
 
 def build(kind: type[M], **fields: Any) -> M:
-    """``kind(**fields)``, with a PlatformError of one sentence in place of pydantic's report."""
+    """``kind(**fields)``, with a PlatformError of one sentence in place of pydantic's report.
+
+    Raises:
+        PlatformError: They do not make one.
+    """
     try:
         return kind(**fields)
     except ValidationError as report:
@@ -518,7 +522,11 @@ def build(kind: type[M], **fields: Any) -> M:
 
 
 def parse(kind: type[M], text: str | bytes) -> M:
-    """Read a message from JSON text; raises PlatformError where it does not fit."""
+    """Read a message from JSON text.
+
+    Raises:
+        PlatformError: It does not fit.
+    """
     try:
         return kind.model_validate_json(text)
     except ValidationError as report:
@@ -526,7 +534,11 @@ def parse(kind: type[M], text: str | bytes) -> M:
 
 
 def parse_words(kind: type[M], words: Mapping[str, str]) -> M:
-    """Read a message from what an address says of its fields; raises PlatformError where it does not fit."""
+    """Read a message from what an address says of its fields.
+
+    Raises:
+        PlatformError: They do not fit.
+    """
     try:
         return kind.model_validate_strings(words, strict=False)
     except ValidationError as report:

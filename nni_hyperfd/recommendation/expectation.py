@@ -136,6 +136,7 @@ class Expectation:
 
         Raises:
             SpaceError: The space has fewer configurations than candidates are asked for.
+            PlatformError: There is no configuration that could be recommended.
         """
         begun = list(begun)
         running = [each for each in begun if each not in results]

@@ -187,7 +187,11 @@ class Space:
         return self._configurations(rows)
 
     def sample_up_to(self, n: int, rng: np.random.Generator) -> list[Configuration]:
-        """As :meth:`sample`, or as many as there are where limits leave fewer."""
+        """As :meth:`sample`, or as many as there are where limits leave fewer.
+
+        Raises:
+            SpaceError: There is none under the limits, or the limits leave so few that drawing does not find them.
+        """
         return self._configurations(self._some_rows(n, rng)[0])
 
     def admits(self, configuration: Configuration) -> bool:
