@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
     from nni_hyperfd.data.dataset import load_dataset
     from nni_hyperfd.detection.training.budgets import get_budget
     from nni_hyperfd.files import write_file
-    from nni_hyperfd.spaces.space import standard_search_space
+    from nni_hyperfd.spaces.standard import standard_search_space
 
     if any(letter.isspace() for letter in sys.executable):
         raise PluginError(

@@ -116,7 +116,7 @@ def run_build(options: argparse.Namespace) -> None:
     """
     from nni_hyperfd.errors import DataError
     from nni_hyperfd.evidence.job import job_of, load_tables
-    from nni_hyperfd.evidence.table import shard
+    from nni_hyperfd.evidence.measuring import shard
 
     if options.out.suffix != ".jsonl":
         raise DataError(f"--out is {options.out}: rows are appended to a file that ends with .jsonl")
@@ -203,7 +203,7 @@ def _judge_by_trials(inputs: Inputs, space: str, names: list[str], trials: int, 
     from nni_hyperfd.evidence.judge import said_of, verdict
     from nni_hyperfd.evidence.methods import methods
     from nni_hyperfd.evidence.scenario import PAPER, POOLED
-    from nni_hyperfd.spaces.space import standard_space
+    from nni_hyperfd.spaces.standard import standard_space
 
     kind, known = standard_space(space), methods()  # type: ignore[arg-type]
     for measure in (POOLED, PAPER):
@@ -226,7 +226,7 @@ def _judge_by_price(inputs: Inputs, space: str, names: list[str], most: int, see
     from nni_hyperfd.evidence.methods import methods
     from nni_hyperfd.evidence.price import BY_PRICE, Player, Priced, stopping_methods
     from nni_hyperfd.ranker.settings import RankerSettings
-    from nni_hyperfd.spaces.space import standard_space
+    from nni_hyperfd.spaces.standard import standard_space
 
     kind = standard_space(space)  # type: ignore[arg-type]
     known: dict[str, Line] = {**methods(), **stopping_methods()}

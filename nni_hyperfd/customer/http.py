@@ -27,7 +27,8 @@ from nni_hyperfd.errors import (
     UpdateLostError,
 )
 from nni_hyperfd.protocol.calls import CALLS, PROTOCOL, read_answer
-from nni_hyperfd.protocol.messages import RANKER_BYTES_LIMIT, Question
+from nni_hyperfd.protocol.fields import RANKER_BYTES_LIMIT
+from nni_hyperfd.protocol.messages import Question
 
 logger = logging.getLogger(__name__)
 

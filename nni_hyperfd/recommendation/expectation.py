@@ -70,7 +70,7 @@ class Expectation:
 
     Example:
         >>> from nni_hyperfd.platform.first import read_assets
-        >>> from nni_hyperfd.spaces.space import standard_space
+        >>> from nni_hyperfd.spaces.standard import standard_space
         >>> shipped = read_assets()
         >>> ranker, offline = Ranker.from_bytes(shipped.ranker), OfflineData.from_bytes(shipped.offline)
         >>> space = standard_space("nas")

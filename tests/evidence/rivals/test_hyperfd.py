@@ -13,7 +13,7 @@ from nni_hyperfd.evidence.comparison import Scenario, expected_rank_at_random, r
 from nni_hyperfd.evidence.rivals.base import Study
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
 from nni_hyperfd.ranker.settings import RankerSettings
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 
 QUICK = RankerSettings(batches=4, images=8, warmup_epochs=3, learning_rate=1e-3)
 

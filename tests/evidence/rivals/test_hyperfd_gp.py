@@ -18,7 +18,7 @@ from nni_hyperfd.evidence.table import parameters_of
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.recommendation.expectation import Expectation
-from nni_hyperfd.spaces.space import standard_search_space, standard_space
+from nni_hyperfd.spaces.standard import standard_search_space, standard_space
 
 SPACE = standard_space("hpo")
 QUICK = RankerSettings(batches=4, images=8, warmup_epochs=3, learning_rate=1e-3)
