@@ -52,9 +52,10 @@ def of_scripts(patch: pytest.MonkeyPatch) -> Iterator[str]:
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        with patch.context() as inner, pytest.raises(Parsed) as stopped:
+        with patch.context() as inner:
             inner.setattr(argparse.ArgumentParser, "parse_args", stop)
-            module.main()
+            with pytest.raises(Parsed) as stopped:
+                module.main()
         yield from of_parser(stopped.value.parser, f"{name}.py")
 
 
