@@ -15,7 +15,7 @@ import numpy as np
 
 from nni_hyperfd.evidence.comparison import Scenario
 from nni_hyperfd.evidence.inputs import Inputs
-from nni_hyperfd.evidence.rivals.hyperfd_gp import describe_texts
+from nni_hyperfd.evidence.rivals.ensemble import describe_texts
 from nni_hyperfd.evidence.scenario import POOLED
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
 from nni_hyperfd.recommendation.gaussian.search import Eye, GaussianSearch, Remembered
