@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.measuring import build, plan_offline_pairs, plan_pairs, shard
+from nni_hyperfd.evidence.measuring import measure_pairs, plan_offline_pairs, plan_pairs, shard
 from nni_hyperfd.evidence.table import SERVER, LookupTable, Pair, Row
 from nni_hyperfd.spaces.standard import standard_space
 
@@ -151,7 +151,7 @@ class TableJob:
         end = time.monotonic() + 60 * minutes
         rest = iter(missing)
         due = iter(lambda: next(rest, None) if time.monotonic() < end else None, None)
-        appended = build(due, self.runner(), path, "cpu", f"base-{base_id()}", known, progress)
+        appended = measure_pairs(due, self.runner(), path, "cpu", f"base-{base_id()}", known, progress)
         table = LookupTable.load(path)
         return appended, sum(pair not in table for pair in missing)
 
