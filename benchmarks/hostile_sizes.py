@@ -30,7 +30,8 @@ from nni_hyperfd.platform.state.pruning import AT_ONCE, Keeping, prune
 from nni_hyperfd.platform.state.records import NewTask, NewVersion, StoredTrial
 from nni_hyperfd.platform.state.schema import LOCAL, OwnEncoderRow
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
-from nni_hyperfd.protocol.messages import KEYS_LIMIT, VALUES_LIMIT, RecommendRequest
+from nni_hyperfd.protocol.fields import KEYS_LIMIT, VALUES_LIMIT
+from nni_hyperfd.protocol.messages import RecommendRequest
 from nni_hyperfd.protocol.tensors import to_blob
 from nni_hyperfd.ranker.batch import list_loss
 from nni_hyperfd.ranker.encoders import EncoderShape
@@ -44,7 +45,8 @@ from nni_hyperfd.recommendation.expectation import TRIALS as READ_OF_ONE
 from nni_hyperfd.recommendation.expectation import Expectation
 from nni_hyperfd.recommendation.ranking import rank
 from nni_hyperfd.server.customer_view import TRIALS
-from nni_hyperfd.spaces.space import Space, standard_space
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_space
 
 MB = 2**20
 Measured = dict[str, Any]

@@ -80,7 +80,7 @@ class SteadyPlatform:
         self._refusal: str | None = None
 
     def ask(self, question: Question[A]) -> A:
-        """The answer to one question, from here where it can be while the platform is away."""
+        """The answer to one question, from here where it can be while the platform is away. See `PlatformAPI.ask`."""
         if (own := _KINDS_OF_ITS_OWN.get(type(question))) is not None:
             return cast(A, own(self, question))
         return self._settled(self._remote.ask(self._addressed(question)))

@@ -181,7 +181,11 @@ class Records:
         return self.folder.name
 
     def config(self) -> dict[str, Any]:
-        """The experiment's config as NNI runs it now: paths absolute, changes made on the page included."""
+        """The experiment's config as NNI runs it now: paths absolute, changes made on the page included.
+
+        Raises:
+            PluginError: NNI's database cannot be read.
+        """
         rows = self._query("select params from ExperimentProfile order by revision desc limit 1")
         return json.loads(rows[0][0]) if rows else {}
 
@@ -190,7 +194,11 @@ class Records:
         return Regime.from_command(str(self.config().get("trialCommand", "")))
 
     def started(self) -> int:
-        """Trial jobs that NNI has started, whoever asked for them."""
+        """Trial jobs that NNI has started, whoever asked for them.
+
+        Raises:
+            PluginError: NNI's database cannot be read.
+        """
         return self._query("select count(distinct trialJobId) from TrialJobEvent where trialJobId != ''")[0][
             0
         ]
@@ -200,6 +208,9 @@ class Records:
 
         A result is attached to the configuration that the trial says it ran, which need not be the one that NNI
         lists for its job (see ``trials.py``).  Trials added by hand on the page are left out.
+
+        Raises:
+            PluginError: NNI's database cannot be read.
         """
         # The jobs first: where one has ended by then, its metric is there by now.
         jobs = self._jobs()
@@ -224,7 +235,11 @@ class Records:
         ]
 
     def trial_jobs(self) -> list[TrialJob]:
-        """All trial jobs with configurations of the tuner, in their order, each with what it itself reported."""
+        """All trial jobs with configurations of the tuner, in their order, each with what it itself reported.
+
+        Raises:
+            PluginError: NNI's database cannot be read.
+        """
         jobs = self._jobs()
         ran: dict[str, dict[str, Any]] = {}
         reports: dict[str, _Reports] = {}
@@ -251,12 +266,20 @@ class Records:
         return next(iter(sorted(self.folder.glob(f"environments/*/trials/{glob.escape(job_id)}"))), None)
 
     def seconds(self) -> float:
-        """How long NNI says that the experiment has run."""
+        """How long NNI says that the experiment has run.
+
+        Raises:
+            PluginError: NNI's database cannot be read.
+        """
         rows = self._query("select execDuration from ExperimentProfile order by revision desc limit 1")
         return float(rows[0][0] or 0) if rows else 0.0
 
     def no_trial_left(self) -> bool:
-        """NNI will start no further trial of its own accord, because of ``maxTrialNumber``, and none is running."""
+        """NNI will start no further trial of its own accord, because of ``maxTrialNumber``, and none is running.
+
+        Raises:
+            PluginError: NNI's database cannot be read.
+        """
         limit = self.config().get("maxTrialNumber")
         if limit is None or self.started() < limit:
             return False

@@ -21,7 +21,7 @@ from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.protocol.calls import PlatformAPI
 from nni_hyperfd.protocol.messages import FindTask, Question, ReadExtractor, TrialRecord
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 HPO = standard_search_space("hpo")
 BASE_ID = "base0"

@@ -17,20 +17,14 @@ from nni_hyperfd.metafeature.sending import received_extractor
 from nni_hyperfd.metafeature.view import ExactView
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
-from nni_hyperfd.protocol.messages import (
-    KEYS_LIMIT,
-    VALUES_LIMIT,
-    FindTask,
-    ReadExtractor,
-    ReadRanker,
-    RecommendRequest,
-)
+from nni_hyperfd.protocol.fields import KEYS_LIMIT, VALUES_LIMIT
+from nni_hyperfd.protocol.messages import FindTask, ReadExtractor, ReadRanker, RecommendRequest
 from nni_hyperfd.protocol.tensors import from_blob
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.recommendation.ranking import rank, read_space
 from nni_hyperfd.spaces.architecture import FLOPS_LIMIT
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 BASE_ID = "base0"
 ASSET = Path(__file__).parents[1] / "assets" / "own_space_v2.sqlite"

@@ -18,7 +18,7 @@ from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.plugin.experiment_end import finish_experiment
 from nni_hyperfd.plugin.tuner import HyperFDTuner
 from nni_hyperfd.protocol.messages import FindTask, Question, RecommendRequest
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 Make = Callable[..., Any]
 

@@ -23,7 +23,8 @@ from nni_hyperfd.recommendation.gaussian.places import Places
 from nni_hyperfd.recommendation.gaussian.search import GaussianSearch, Sight
 from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess
 from nni_hyperfd.spaces.configuration import Configuration
-from nni_hyperfd.spaces.space import Space, standard_search_space, standard_space
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_search_space, standard_space
 
 BASE_ID, IMAGES = "base0", 6  # of the small platform
 HPO = standard_search_space("hpo")

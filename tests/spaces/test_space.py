@@ -23,13 +23,8 @@ from nni_hyperfd.errors import SpaceError
 from nni_hyperfd.spaces.architecture import NETWORKS, backbone_flops, largest, mobilenet_v2
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS, GRID, HyperParameters
-from nni_hyperfd.spaces.space import (
-    ENUMERATION_LIMIT,
-    Space,
-    load_space,
-    standard_search_space,
-    standard_space,
-)
+from nni_hyperfd.spaces.space import ENUMERATION_LIMIT, Space
+from nni_hyperfd.spaces.standard import load_space, standard_search_space, standard_space
 
 FOLDER = Path(__file__).parents[2] / "search_spaces"
 KINDS = ("hpo", "nas", "joint")
@@ -45,15 +40,6 @@ USER_SPACE: dict[str, Any] = {
 }
 
 SPACES = {kind: standard_space(kind) for kind in KINDS} | {"flat": Space.from_search_space(USER_SPACE)}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_shipped_files_are_the_standard_spaces(kind: str) -> None:
-    shipped = load_space(FOLDER / f"{kind}.json")
-    assert json.loads((FOLDER / f"{kind}.json").read_text()) == standard_search_space(kind)
-    assert shipped.kind == kind
-    assert shipped.key == SPACES[kind].key
-    assert shipped.key.startswith(f"{kind}-")
 
 
 def test_the_counts_of_dynamic_assignment_are_a_flat_space() -> None:
@@ -477,18 +463,6 @@ BLOCK = {"_type": "choice", "_value": ["k3e6"]}
 def test_search_spaces_that_do_not_fit_are_refused(search_space: Any, message: str) -> None:
     with pytest.raises(SpaceError, match=message):
         Space.from_search_space(search_space)
-
-
-def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    with pytest.raises(SpaceError, match=r"none\.json cannot be read .*; check the path"):
-        load_space(tmp_path / "none.json")
-    broken = tmp_path / "broken.json"
-    broken.write_text("{")
-    with pytest.raises(SpaceError, match=r"broken\.json is not JSON .*; mend the file"):
-        load_space(broken)
-    broken.write_text("{}")
-    with pytest.raises(SpaceError, match=r"broken\.json: The search space is empty"):
-        load_space(broken)
 
 
 def test_the_given_search_space_is_not_shared() -> None:
