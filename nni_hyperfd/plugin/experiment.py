@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
 
-from nni_hyperfd.customer.result import Result, read_metric
+from nni_hyperfd.customer.result import Result
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PluginError, RefusedError
+from nni_hyperfd.plugin.continued import Length
+from nni_hyperfd.plugin.curve import known_length, read_result
 from nni_hyperfd.plugin.memo import Memo, Presence, write_receipt
 from nni_hyperfd.plugin.page import Page
-from nni_hyperfd.plugin.records import Records
+from nni_hyperfd.plugin.records import Attempt, Records
 from nni_hyperfd.plugin.trials import Job
 from nni_hyperfd.spaces.unread import refuse_unread_space
 
@@ -104,7 +106,7 @@ class Experiment:
         Presence(folder).announce()
         self._folder, self._memo = folder, memo
         self._reported = False
-        self._training = self.records.training()
+        self._training, self._length = self.records.training(), known_length(self.records)
         self._ended = self._task.status == "done"
         if self._ended:
             logger.info("This experiment has updated the platform already; it will not do so again.")
@@ -148,7 +150,7 @@ class Experiment:
         self,
         validations: int,
         left: int,
-        trainings: Sequence[tuple[Mapping[str, Any], Sequence[float], str]],
+        trainings: Sequence[tuple[Mapping[str, Any], Sequence[float], str, int | None]],
     ) -> list[dict[str, Any]]:
         """Configurations to begin or to go on with, best first; the ranking gets those that it does not have yet.
 
@@ -157,7 +159,7 @@ class Experiment:
         Args:
             validations: Of a full training.
             left: How many can still be paid for.
-            trainings: Configuration, APs so far, and state, of each that was begun.
+            trainings: Of each that was begun as :meth:`~nni_hyperfd.customer.customer.Customer.progress` has it.
         """
         try:
             found = self._customer.next_epochs(
@@ -196,7 +198,7 @@ class Experiment:
         for outcome in self.records.outcomes():
             place = self.place(outcome.configuration)
             if place is not None and outcome.epochs == epochs:
-                result, trouble = _read(outcome.value)
+                result, trouble = _read(outcome, self._length)
                 found.append(Job(place, outcome.ended, outcome.reported, result, trouble))
         return found
 
@@ -337,10 +339,10 @@ def _rearranged(
     return tuple(each if place in fixed else rest.pop(0) for place, each in enumerate(ranking))
 
 
-def _read(value: Any) -> tuple[Result | None, str | None]:
-    """A final metric, if there is one, as a result, or why it is none."""
+def _read(outcome: Attempt, length: Length | None) -> tuple[Result | None, str | None]:
+    """What a trial brought, if anything, or why it is no result."""
     try:
-        return None if value is None else read_metric(value), None
+        return read_result(outcome, length), None
     except PluginError as error:
         return None, str(error)
 
