@@ -26,7 +26,7 @@ from nni_hyperfd.evidence.price import Priced
 from nni_hyperfd.evidence.rivals.completion import Completion
 from nni_hyperfd.evidence.rivals.ensemble import describe_texts
 from nni_hyperfd.evidence.scenario import POOLED
-from nni_hyperfd.recommendation.gaussian.every_epoch import Curves, EveryEpoch, Finished, Trainings
+from nni_hyperfd.recommendation.gaussian.every_epoch import Curves, EveryEpoch, Forerunner, Trainings
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
 from nni_hyperfd.recommendation.gaussian.search import Eye, GaussianSearch, Remembered
 from nni_hyperfd.spaces.space import standard_space
@@ -92,7 +92,7 @@ class PartsOfTrainings:
 
     def ranks(self, order: Sequence[int], budget: int, at_a_time: int) -> list[float]:
         """Normalized rank in % for each customer, in the table's order."""
-        past: list[Finished] = []
+        past: list[Forerunner] = []
         found = np.zeros(len(order))
         for each in order:
             customer = self._fitted.customer(NOT_LOOKED_AT, self._candidates, past)

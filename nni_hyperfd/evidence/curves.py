@@ -26,7 +26,7 @@ from nni_hyperfd.evidence.comparison import (
 from nni_hyperfd.evidence.page import OVER, lines, number
 from nni_hyperfd.evidence.rivals.portfolio import greedy_portfolio
 from nni_hyperfd.evidence.table import LookupTable
-from nni_hyperfd.recommendation.gaussian.every_epoch import Curves, EveryEpoch, Finished
+from nni_hyperfd.recommendation.gaussian.every_epoch import Curves, EveryEpoch, Forerunner
 
 FloatArray = NDArray[np.float64]
 
@@ -200,7 +200,7 @@ class HyperFDMF(CurveMethod):
 
     def __init__(self) -> None:
         self._fitted: tuple[Curves, EveryEpoch] | None = None
-        self._past: list[Finished] = []
+        self._past: list[Forerunner] = []
 
     def reset(self, offline: Curves, seed: int) -> None:
         if self._fitted is None or self._fitted[0] is not offline:

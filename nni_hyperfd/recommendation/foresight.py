@@ -26,7 +26,7 @@ from nni_hyperfd.recommendation.gaussian.description import describe
 from nni_hyperfd.recommendation.gaussian.every_epoch import (
     Curves,
     EveryEpoch,
-    Finished,
+    Forerunner,
     NextEpochs,
     Trainings,
 )
@@ -43,7 +43,7 @@ left out evenly."""
 OWN_TRAININGS = 128
 """Trainings of the task itself that are looked at."""
 PAST, PAST_TRAININGS = 32, 24
-"""Finished tasks that take part, the latest ones, and trainings of each."""
+"""Forerunner tasks that take part, the latest ones, and trainings of each."""
 
 Share = float
 CurvePoints = Sequence[tuple[Share, float]]
@@ -51,7 +51,7 @@ CurvePoints = Sequence[tuple[Share, float]]
 
 
 class PastCurves(Protocol):
-    """Finished tasks and their learning curves, fetched from where they are kept."""
+    """Forerunner tasks and their learning curves, fetched from where they are kept."""
 
     def of_space(self, space_key: str) -> list[str]:
         """Ids of those of one search space, oldest first."""
@@ -104,7 +104,7 @@ class Foresight:
         described = describe(space, experience.encodings[torch.from_numpy(columns)])
         phi = self._offline_phi[torch.from_numpy(sets)].double().numpy()
         self._every_epoch = EveryEpoch(Curves(curves[np.ix_(sets, columns)], described, phi))
-        self._finished: dict[str, Finished | None] = {}
+        self._finished: dict[str, Forerunner | None] = {}
         self._current: tuple[object, Trainings] | None = None
 
     def recommend(
@@ -122,7 +122,7 @@ class Foresight:
             space: The customer's.
             phi: ``[64]`` of the data, under this version.
             request: With the progress of the task.
-            past: Finished tasks.
+            past: Forerunner tasks.
 
         Raises:
             PlatformError: No training can be brought to its end with what is left.
@@ -167,7 +167,7 @@ class Foresight:
             self._current = about, self._every_epoch.customer(np.array(phi), described, finished)
         return self._current[1].plan(seen, failed, progress.left, until)
 
-    def _learnt(self, space: Space, past: PastCurves) -> list[Finished]:
+    def _learnt(self, space: Space, past: PastCurves) -> list[Forerunner]:
         """The finished tasks that take part; those that do not any more are forgotten."""
         tasks = past.of_space(space.key)[-PAST:]
         self._finished = {task: self._finished[task] for task in tasks if task in self._finished}
@@ -176,7 +176,7 @@ class Foresight:
                 self._finished[task] = self._learn(space, task, past)
         return [each for each in self._finished.values() if each is not None]
 
-    def _learn(self, space: Space, task_id: str, past: PastCurves) -> Finished | None:
+    def _learn(self, space: Space, task_id: str, past: PastCurves) -> Forerunner | None:
         """None where no training of a task brought anything."""
         curves = past.curves(task_id, PAST_TRAININGS)
         if not curves:

@@ -52,7 +52,7 @@ class Curves:
 
 
 @dataclass(frozen=True, eq=False)
-class Finished:
+class Forerunner:
     """A customer before, and his n trainings; those that say most about a training come first.
 
     Args:
@@ -67,10 +67,10 @@ class Finished:
     values: FloatArray
     orders: tuple[FloatArray, ...]
 
-    def first(self, count: int) -> Finished:
+    def first(self, count: int) -> Forerunner:
         """With the first ``count`` of these trainings only."""
         orders = tuple(each[:count] for each in self.orders)
-        return Finished(self.places, self.described[:count], self.values[:count], orders)
+        return Forerunner(self.places, self.described[:count], self.values[:count], orders)
 
     def telling(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Trainings and times of the validations that take part: of each training the newest, and the first, which says most of its course."""
@@ -99,7 +99,9 @@ class EveryEpoch:
             self._sights.append((places, ends, still))
         self._orders = _tabled_orders(offline) if len(offline.portfolio) else None
 
-    def finished(self, looks: FloatArray, seen: FloatArray, described: FloatArray | None = None) -> Finished:
+    def finished(
+        self, looks: FloatArray, seen: FloatArray, described: FloatArray | None = None
+    ) -> Forerunner:
         """A customer is done; ``looks`` and ``described`` are as for :meth:`customer`.
 
         The longest of his trainings, and of equally long ones the most telling, are kept, up to :data:`ROWS_OF_ONE`; all of them say what is
@@ -118,10 +120,10 @@ class EveryEpoch:
         reached = seen.shape[1] - (~np.isnan(seen))[begun, ::-1].argmax(axis=1)
         kept = begun[np.argsort(-reached, kind="stable")][:ROWS_OF_ONE]
         expected = tuple(each[kept] for each in orders.values)
-        return Finished(self._places(looks), described[kept], values[kept], expected)
+        return Forerunner(self._places(looks), described[kept], values[kept], expected)
 
     def customer(
-        self, looks: FloatArray, described: FloatArray | None = None, past: Sequence[Finished] = ()
+        self, looks: FloatArray, described: FloatArray | None = None, past: Sequence[Forerunner] = ()
     ) -> Trainings:
         """The next customer, who looks like ``[F]``.
 
