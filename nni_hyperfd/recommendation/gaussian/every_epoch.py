@@ -79,7 +79,8 @@ class Forerunner:
         ends = np.zeros_like(known)
         for when in (known.argmax(axis=1), newest):
             ends[np.arange(len(known)), when] = True
-        return np.nonzero(ends & known)
+        which, when = np.nonzero(ends & known)
+        return which, when
 
 
 class EveryEpoch:
