@@ -19,11 +19,9 @@ import numpy as np
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.bootstrap import bootstrap
 from nni_hyperfd.evidence.comparison import Scenario
-from nni_hyperfd.evidence.curves import portfolio_order
 from nni_hyperfd.evidence.inputs import Inputs
-from nni_hyperfd.evidence.page import lines
+from nni_hyperfd.evidence.page import markdown_table
 from nni_hyperfd.evidence.price import Priced
-from nni_hyperfd.evidence.rivals.completion import Completion
 from nni_hyperfd.evidence.rivals.ensemble import describe_texts
 from nni_hyperfd.evidence.scenario import POOLED
 from nni_hyperfd.recommendation.gaussian.every_epoch import Curves, EveryEpoch, Forerunner, Trainings
@@ -83,11 +81,7 @@ class PartsOfTrainings:
     def __init__(self, priced: Priced) -> None:
         self._priced, known = priced, priced.scenario.experience
         described = _described(priced.scenario)
-        behind = np.arange(known.candidates, len(described))
-        order = np.concatenate([portfolio_order(Completion.of(known).complete(known.aps)), behind])
-        self._fitted = EveryEpoch(
-            Curves(priced.offline, described, np.zeros((len(known.aps), 0)), order.astype(np.intp))
-        )
+        self._fitted = EveryEpoch(Curves(priced.offline, described, np.zeros((len(known.aps), 0))))
         self._candidates = described[: known.candidates]
 
     def ranks(self, order: Sequence[int], budget: int, at_a_time: int) -> list[float]:
@@ -98,7 +92,7 @@ class PartsOfTrainings:
             customer = self._fitted.customer(NOT_LOOKED_AT, self._candidates, past)
             seen = experiment(customer, self._priced.curves[each], budget, at_a_time)
             found[each] = _rank(self._priced.curves[each, :, -1], seen[:, -1])
-            past.append(self._fitted.finished(NOT_LOOKED_AT, seen, self._candidates))
+            past.append(self._fitted.finished(NOT_LOOKED_AT, self._candidates, seen))
         return found.tolist()
 
 
@@ -179,7 +173,7 @@ def main() -> None:
         "2 loses",
         "4 lose",
     ]
-    text = f"{lines(head, rows)}\n{options.orders} orders of customers; intervals are 95 % over customers, paired.\n"
+    text = f"{markdown_table(head, rows)}\n{options.orders} orders of customers; intervals are 95 % over customers, paired.\n"
     if options.out:
         options.out.write_text(text, encoding="utf-8")
 

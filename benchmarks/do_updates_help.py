@@ -27,7 +27,7 @@ from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.bootstrap import bootstrap
 from nni_hyperfd.evidence.comparison import Scenario, best_found, normalized_ranks, task_order
 from nni_hyperfd.evidence.inputs import Inputs
-from nni_hyperfd.evidence.page import lines
+from nni_hyperfd.evidence.page import markdown_table
 from nni_hyperfd.evidence.pseudo import in_a_row
 from nni_hyperfd.evidence.rivals.base import Study
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
@@ -168,7 +168,7 @@ def page(space: str, runs: Mapping[str, Mapping[str, Any]]) -> str:
         head = ["what learns", "start, first third", "last third", "start, all", "best of four"]
         head += ["start − none", "best − none", "seeds", "processor minutes"]
         title = f"{space.upper()}, {count} {kind} customers in a row"
-        text += f"### {title}\n\n{lines(head, rows)}\n"
+        text += f"### {title}\n\n{markdown_table(head, rows)}\n"
     return text
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nni_hyperfd.evidence.page import lines
+from nni_hyperfd.evidence.page import markdown_table
 from nni_hyperfd.platform.first import read_assets
 from nni_hyperfd.protocol.messages import BegunTraining, Progress, RecommendRequest
 from nni_hyperfd.ranker.encodings import encode
@@ -150,7 +150,7 @@ def main() -> None:
     if options.out:
         options.out.write_text(
             "Made by `python benchmarks/next_epochs.py`; processor seconds of one thread.\n\n"
-            + lines(head, rows)
+            + markdown_table(head, rows)
         )
 
 

@@ -28,7 +28,7 @@ import yaml
 
 from nni_hyperfd.customer.result import read_metric
 from nni_hyperfd.detection.training.budgets import BUDGETS
-from nni_hyperfd.evidence.page import lines
+from nni_hyperfd.evidence.page import markdown_table
 from nni_hyperfd.spaces.space import standard_search_space
 from nni_hyperfd.spaces.unread import TRIAL_BUDGET, configuration_of
 from nni_hyperfd.synthetic import generate
@@ -188,7 +188,7 @@ def main() -> None:
     head += ["with", "seconds by the clock, busy machine"]
     options.out.write_text(
         f"Made by `python benchmarks/nni_rivals.py`: {options.images} generated cartoon images, HPO space, `--budget smoke`, one trial at a time.\n\n"
-        + lines(head, rows),
+        + markdown_table(head, rows),
         encoding="utf-8",
     )
 

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.protocol.messages import (
     BegunTraining,
     Progress,
@@ -87,12 +86,7 @@ class Foresight:
                 f"({space.kind}) this platform has none; write method: hyperfd-gp, or ask for a platform of a newer version"
             )
         self.validations = validations
-        with torch.no_grad():
-            self._offline_phi = ranker.extractor.eval().forward_indexed(
-                image_inputs(offline.features, ranker.extractor.variant),
-                offline.reference(images),
-                offline.statistics,
-            )
+        self._offline_phi = offline.meta_features(ranker.extractor, images)
         rows = experience.curves.double().numpy()
         curves = np.full((len(offline), len(experience.encodings), validations), np.nan)
         curves[experience.sets.numpy(), experience.configurations.numpy()] = at_times(rows, validations)
@@ -185,7 +179,7 @@ class Foresight:
         carried = ExactTransform.factor(task.offline_phi).refresh(self._offline_phi) @ task.phi
         described = describe(space, encode(space, list(curves)))
         seen = np.stack([_seen(course, self.validations) for course in curves.values()])
-        return self._every_epoch.finished(carried.double().numpy(), seen, described)
+        return self._every_epoch.finished(carried.double().numpy(), described, seen)
 
     def _candidates(
         self, space: Space, request: RecommendRequest, begun: Iterable[Configuration]

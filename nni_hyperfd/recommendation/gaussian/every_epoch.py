@@ -10,7 +10,7 @@ a price of 1 on there is a detector in hand that a portfolio would have found as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from scipy.special import softmax
 from scipy.stats import norm, rankdata
 
 from nni_hyperfd.recommendation.gaussian.learning_curves import Ends, StillToCome, in_units
-from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe, typical_spread
+from nni_hyperfd.recommendation.gaussian.observed import FloatArray
 from nni_hyperfd.recommendation.gaussian.places import Places
 from nni_hyperfd.recommendation.gaussian.search import OWN, expected_improvement, fair_share, normals
 from nni_hyperfd.recommendation.gaussian.task_process import OFFSET_VARIANCE, TaskProcess
@@ -40,15 +40,13 @@ class Curves:
 
     Args:
         aps: ``[S, K, T]`` in [0, 1], NaN where not measured; T validations of a full training, the last at its end.
-        described: ``[K, P]`` the configurations; unless candidates of his own are named, those that a customer can try.
+        described: ``[K, P]`` the configurations.
         looks: ``[S, F]`` what the data sets look like.
-        portfolio: ``[K]`` the configurations in the order in which a portfolio has them; needed where a customer can try these.
     """
 
     aps: FloatArray
     described: FloatArray
     looks: FloatArray
-    portfolio: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,11 +96,8 @@ class EveryEpoch:
             ends = TaskProcess.fit(offline.aps[..., -1], offline.described, places.known)
             still = StillToCome.fit(offline.aps, offline.described, places.known)
             self._sights.append((places, ends, still))
-        self._orders = _tabled_orders(offline) if len(offline.portfolio) else None
 
-    def finished(
-        self, looks: FloatArray, seen: FloatArray, described: FloatArray | None = None
-    ) -> Forerunner:
+    def finished(self, looks: FloatArray, described: FloatArray, seen: FloatArray) -> Forerunner:
         """A customer is done; ``looks`` and ``described`` are as for :meth:`customer`.
 
         The longest of his trainings, and of equally long ones the most telling, are kept, up to :data:`ROWS_OF_ONE`; all of them say what is
@@ -110,10 +105,10 @@ class EveryEpoch:
 
         Args:
             looks: ``[F]`` of the data set.
-            seen: ``[K, T]`` AP in [0, 1] of his validations, NaN where there was none.
             described: ``[K, P]`` what could be tried.
+            seen: ``[K, T]`` AP in [0, 1] of his validations, NaN where there was none.
         """
-        described, orders = self._tried(described)
+        orders = self._orders_of(described)
         _, process, still = self._sights[-1]
         values = in_units(seen, still.course, process.spread)
         begun = np.flatnonzero(~np.isnan(seen).all(axis=1))
@@ -124,7 +119,7 @@ class EveryEpoch:
         return Forerunner(self._places(looks), described[kept], values[kept], expected)
 
     def customer(
-        self, looks: FloatArray, described: FloatArray | None = None, past: Sequence[Forerunner] = ()
+        self, looks: FloatArray, described: FloatArray, past: Sequence[Forerunner] = ()
     ) -> Trainings:
         """The next customer, who looks like ``[F]``.
 
@@ -132,12 +127,12 @@ class EveryEpoch:
 
         Args:
             looks: Of the data set.
-            described: ``[K, P]`` what can be tried; the configurations of the table unless given. For others, what the offline sets would
-                have brought is read off the process that knows no looks, and the portfolio is made of that.
+            described: ``[K, P]`` what can be tried. What the offline sets would have brought with it is read off the process that knows
+                no looks, and the portfolio is made of that.
             past: Customers before. Where these have more than :data:`ROWS` trainings together, each gives up the last ones, those with most
                 of them first.
         """
-        described, orders = self._tried(described)
+        orders = self._orders_of(described)
         most = fair_share([len(each.described) for each in past], ROWS)
         past = [each.first(most) for each in past]
         sizes = [len(each.described) for each in past]
@@ -177,12 +172,6 @@ class EveryEpoch:
             places.of(looks[: len(looks) if places.known.shape[1] else 0]) for places, _, _ in self._sights
         )
 
-    def _tried(self, described: FloatArray | None) -> tuple[FloatArray, _Orders]:
-        if described is None:
-            assert self._orders is not None, "the table has no portfolio"
-            return self.offline.described, self._orders
-        return described, self._orders_of(described)
-
     def _orders_of(self, described: FloatArray) -> _Orders:
         filled = self._sights[-1][1].filled(described)
         ranks = rankdata(-filled, axis=1)
@@ -204,18 +193,6 @@ class _Orders:
         promise = np.empty(len(mean))
         promise[portfolio] = norm.isf((np.arange(len(mean)) + 0.5) / len(mean))
         return cls((mean, promise * mean.std()), int(portfolio[0]))
-
-
-def _tabled_orders(offline: Curves) -> _Orders:
-    spread = typical_spread(offline.aps[..., -1])
-    scaled = np.full(offline.aps.shape[:2], np.nan)
-    for row, aps in enumerate(offline.aps[..., -1]):
-        seen = observe(aps, spread)
-        scaled[row, seen.indices] = seen.values
-    # A configuration that no set has tried is expected to be an average one.
-    known = ~np.isnan(scaled)
-    mean = np.where(known, scaled, 0.0).sum(axis=0) / np.maximum(1, known.sum(axis=0))
-    return _Orders.of(mean, offline.portfolio)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,9 @@ from nni_hyperfd.recommendation.gaussian.search import normals
 @pytest.fixture(scope="module")
 def customer() -> tuple[Trainings, FloatArray]:
     scenario = make(WORLDS["φ is worthless"], 0, customers=1)
-    return EveryEpoch(scenario.offline).customer(scenario.looks[0]), scenario.curves[0]
+    return EveryEpoch(scenario.offline).customer(
+        scenario.looks[0], scenario.offline.described
+    ), scenario.curves[0]
 
 
 def begun(curves: FloatArray, *lengths: int) -> FloatArray:
@@ -107,14 +109,17 @@ def test_customers_before_are_data_sets(ends_alone: bool) -> None:
     seen, truth = scenario.curves[0].copy(), scenario.curves[0][:, -1]
     if ends_alone:
         seen[:, :-1] = np.nan
-    twin = method.finished(scenario.looks[0], seen)
+    twin = method.finished(scenario.looks[0], scenario.offline.described, seen)
     assert len(twin.described) == 24
     assert len(twin.telling()[0]) == (24 if ends_alone else 48)
     nothing, failed = begun(seen), np.zeros(len(seen), dtype=bool)
     likeness = [
-        np.corrcoef(method.customer(scenario.looks[0], past=past).plan(nothing, failed, 24).expected, truth)[
-            0, 1
-        ]
+        np.corrcoef(
+            method.customer(scenario.looks[0], scenario.offline.described, past)
+            .plan(nothing, failed, 24)
+            .expected,
+            truth,
+        )[0, 1]
         for past in ([], [twin, twin])
     ]
     assert likeness[1] > max(0.7, likeness[0])
@@ -125,8 +130,11 @@ def test_of_very_many_customers_each_gives_up_trainings(customer: tuple[Training
     scenario = make(WORLDS["φ is worthless"], 0, customers=1)
     method = EveryEpoch(scenario.offline)
     _, curves = customer
-    past = [method.finished(scenario.looks[0], begun(curves, 6, 6, *(1,) * number)) for number in range(20)]
+    past = [
+        method.finished(scenario.looks[0], scenario.offline.described, begun(curves, 6, 6, *(1,) * number))
+        for number in range(20)
+    ]
     assert all(np.isfinite(each.first(2).values[:, -1]).all() for each in past), "the longest come first"
-    trainings = method.customer(scenario.looks[0], past=past * 3)
+    trainings = method.customer(scenario.looks[0], scenario.offline.described, past * 3)
     gain = trainings.plan(begun(curves), np.zeros(len(curves), dtype=bool), 24).gain
     assert np.isfinite(gain).sum() == len(curves) - 1
