@@ -18,7 +18,7 @@ def known_length(records: Records) -> Length | None:
         return None
 
 
-def read_result(outcome: Attempt, length: Length | None) -> Result | None:
+def result_of(outcome: Attempt, length: Length | None) -> Result | None:
     """What a trial brought, None where it has no final metric; with its curve where it is of full length and made each validation once.
 
     Raises:

@@ -17,7 +17,7 @@ from nni_hyperfd.customer.result import Result
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PluginError, RefusedError
 from nni_hyperfd.plugin.continued import Length
-from nni_hyperfd.plugin.curve import known_length, read_result
+from nni_hyperfd.plugin.curve import known_length, result_of
 from nni_hyperfd.plugin.memo import Memo, Presence, write_receipt
 from nni_hyperfd.plugin.page import Page
 from nni_hyperfd.plugin.records import Attempt, Records
@@ -342,7 +342,7 @@ def _rearranged(
 def _read(outcome: Attempt, length: Length | None) -> tuple[Result | None, str | None]:
     """What a trial brought, if anything, or why it is no result."""
     try:
-        return read_result(outcome, length), None
+        return result_of(outcome, length), None
     except PluginError as error:
         return None, str(error)
 

@@ -17,7 +17,7 @@ from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.customer.steady import SteadyPlatform
 from nni_hyperfd.errors import PluginError
 from nni_hyperfd.plugin.continued import Length, longest
-from nni_hyperfd.plugin.curve import known_length, read_result
+from nni_hyperfd.plugin.curve import known_length, result_of
 from nni_hyperfd.plugin.memo import Memo, Presence, write_receipt
 from nni_hyperfd.plugin.opening import platform_of
 from nni_hyperfd.plugin.records import Attempt, Records
@@ -157,7 +157,7 @@ def _longest_trainings(records: Records) -> list[tuple[Mapping[str, Any], Result
 
 def _read(outcome: Attempt, length: Length | None) -> Result | None:
     try:
-        return read_result(outcome, length)
+        return result_of(outcome, length)
     except PluginError as error:
         logger.warning("A trial counts as failed: %s.", error)
         return None

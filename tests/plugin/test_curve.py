@@ -15,7 +15,7 @@ from nni_hyperfd.detection.network.weights import base_id
 from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.plugin.continued import Length
-from nni_hyperfd.plugin.curve import read_result
+from nni_hyperfd.plugin.curve import result_of
 from nni_hyperfd.plugin.experiment_end import finish_experiment
 from nni_hyperfd.plugin.records import Attempt
 from nni_hyperfd.plugin.tuner import HyperFDTuner
@@ -33,7 +33,7 @@ def attempt(*curve: Any, **parameters: Any) -> Attempt:
 
 
 def test_a_curve_has_each_validation_once() -> None:
-    whole = read_result(attempt(0.1, {"default": 0.2}, 0.3, 0.4), FOUR)
+    whole = result_of(attempt(0.1, {"default": 0.2}, 0.3, 0.4), FOUR)
     assert whole is not None
     assert whole.curve == ((0.25, 0.1), (0.5, 0.2), (0.75, 0.3), (1.0, 0.4))
     assert not whole.begun
@@ -53,7 +53,7 @@ def test_a_curve_has_each_validation_once() -> None:
     ],
 )
 def test_where_times_are_not_known_the_end_alone_is_told(trial: Attempt, length: Length | None) -> None:
-    result = read_result(trial, length)
+    result = result_of(trial, length)
     assert result is not None
     assert (result.ap, result.curve) == (0.4, ())
 
