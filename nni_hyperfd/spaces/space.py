@@ -201,6 +201,10 @@ class Space:
     def _some_rows(self, n: int, rng: np.random.Generator) -> tuple[Rows, int]:
         """Up to n distinct rows in random order, and how many were drawn for that."""
         if self.size <= ENUMERATION_LIMIT:
+            if (
+                self.networks is None
+            ):  # no limit leaves out anything, so those that are not chosen need not be written out
+                return self._rows_at(rng.permutation(int(self.size))[:n]), 0
             rows = self._all_rows()
             return rows[rng.permutation(len(rows))[:n]], 0
         # Nothing is turned away but networks over the second of two limits, so only a space that is smaller than it looks repeats itself.
@@ -372,10 +376,18 @@ class Space:
             raise SpaceError(
                 f"The space has {self.size:.4g} configurations and can be listed up to {ENUMERATION_LIMIT}; sample it."
             )
+        return self._admitted(self._rows_at(np.arange(int(self.size))))
+
+    def _rows_at(self, places: NDArray[np.int64]) -> Rows:
+        """Those at places in the fixed order, in which the last column turns fastest; limits are not looked at."""
         axes: list[NDArray[Any]] = [domain.all() for domain in self.domains]
         axes += [np.zeros(1)] * _NETWORK_COLUMNS if self.networks is None else self.networks.allowed
-        grid = np.meshgrid(*axes, indexing="ij")
-        return self._admitted(np.stack([axis.ravel() for axis in grid], axis=1).astype(float))
+        rows = np.empty((len(places), len(axes)))
+        # By division: NumPy's grids and unravelled indices end at 32 or 64 dimensions, and a space may have more keys.
+        for column in range(len(axes) - 1, -1, -1):
+            places, turn = np.divmod(places, len(axes[column]))
+            rows[:, column] = axes[column][turn]
+        return rows
 
     def _admitted(self, rows: Rows) -> Rows:
         """Those under the limits."""

@@ -37,7 +37,9 @@ TRIAL = {"task_id": "t", "trial_key": "k", "parameters": {"lr": 0.1}, "status": 
 
 
 def every_message() -> list[type[Message]]:
-    return [kind for kind in vars(messages).values() if isinstance(kind, type) and issubclass(kind, Message)]
+    classes = [kind for kind in vars(messages).values() if isinstance(kind, type)]
+    # To Python 3.10 tuple[float, ...] is a type as well.
+    return [kind for kind in classes if typing.get_origin(kind) is None and issubclass(kind, Message)]
 
 
 # ------------------------------------------------------------------------------------- what the types can hold

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +185,24 @@ def test_enumeration_lists_each_point_once() -> None:
     for kind in ("nas", "joint", "flat"):
         with pytest.raises(SpaceError, match=rf"can be listed up to {ENUMERATION_LIMIT}; sample it"):
             SPACES[kind].enumerate()
+
+
+def test_a_space_may_have_more_keys_than_numpy_has_dimensions() -> None:
+    """256 keys, most of them with one value only; what is not chosen is not written out, which would take 140 MB."""
+    entry = {"_type": "choice", "_value": [0, 1]}
+    keys = {f"k{i:03}": entry if i % 16 == 0 else {"_type": "choice", "_value": [7]} for i in range(256)}
+    space = Space.from_search_space(keys)
+    tracemalloc.start()
+    some = space.sample(200, np.random.default_rng(0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert space.size == 2**16
+    assert len(set(some)) == 200
+    assert peak < 20e6
+    del keys["k000"], keys["k016"], keys["k032"]
+    few = Space.from_search_space({key: keys[key] for key in list(keys)[:90]})
+    listed = [tuple(each.values.values()) for each in few.enumerate()]
+    assert listed == list(itertools.product(*(entry["_value"] for entry in list(keys.values())[:90])))
 
 
 def test_a_space_that_is_smaller_than_it_looks_is_given_up_soon(pace: float) -> None:
