@@ -27,7 +27,7 @@ from nni_hyperfd.evidence.scenario import POOLED
 from nni_hyperfd.recommendation.gaussian.every_epoch import Curves, EveryEpoch, Forerunner, Trainings
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
 from nni_hyperfd.recommendation.gaussian.search import Eye, GaussianSearch, Remembered
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 
 TABLES = Path(__file__).parent / "tables"
 NOT_LOOKED_AT = np.zeros(0)
