@@ -1,6 +1,6 @@
 """Dynamic assignment beside IoU matching (HPS-Det): counts that DYCORS found on a sampled subset, on the same and on another data set.
 
-    python benchmarks/hps_det.py --data FOLDER --sets thermal oldphoto [--searched thermal] [--budget table] [--trials 60] [--seeds 1 2]
+    python benchmarks/hps_det.py --data FOLDER --sets thermal oldphoto [--searched thermal] [--budget table] [--trials 60 [--stop 36]] [--seeds 1 2]
 
 Each set of ``--searched`` is searched once on a random part of its training split, for the AP@50 on val. Then the whole training split of
 every set is trained with IoU matching at its default and at the configuration that is best on val in a lookup table (whose trainings had
@@ -78,11 +78,11 @@ class Ledger:
 
 
 def search(
-    name: str, store: PixelStore, budget: Budget, trials: int, share: float, ledger: Ledger
+    name: str, store: PixelStore, budget: Budget, trials: int, stop: int, share: float, ledger: Ledger
 ) -> dict[str, Any]:
-    """The counts with the highest AP@50 on val of ``trials`` trainings on a part of the training split.
+    """The counts with the highest AP@50 on val of ``stop`` trainings on a part of the training split, of a search planned for ``trials``.
 
-    Test images are not looked at: val stands in their place, which also halves the price.
+    Test images are not looked at: val stands in their place, which also saves a fifth of the price.
     """
     train, val = store.splits["train"], store.splits["val"]
     order = np.random.default_rng(SEARCH_SEED).permutation(len(train))
@@ -90,7 +90,7 @@ def search(
     sampled = replace(store, splits={"train": part, "val": val, "test": val})
     dycors = NumericSearch(standard_search_space("assignment"), trials, SEARCH_SEED)
     tried = []
-    for number in range(trials):
+    for number in range(stop):
         counts = dict(dycors.ask(number))
         result = ledger.train(
             trial_key(budget.name, name, share, number), sampled, counts, budget, SEARCH_SEED
@@ -124,9 +124,8 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["thermal", "oldphoto"])
     parser.add_argument("--searched", nargs="+", help="sets to search on; all by default")
     parser.add_argument("--budget", default="table")
-    parser.add_argument(
-        "--trials", type=int, nargs="+", default=[60], help="trainings of each search, or of each in turn"
-    )
+    parser.add_argument("--trials", type=int, default=60, help="that a search is planned for")
+    parser.add_argument("--stop", type=int, help="trainings after which a search ends before its plan does")
     parser.add_argument(
         "--share", type=float, default=0.5, help="part of the training split that is searched on"
     )
@@ -135,8 +134,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, without their suffix")
     options = parser.parse_args()
     options.searched = options.searched or options.sets
-    if len(options.trials) == 1:
-        options.trials *= len(options.searched)
+    options.stop = options.stop or options.trials
     torch.set_num_threads(1)
     budget, ledger = get_budget(options.budget), Ledger(options.out.with_suffix(".json"))
     side = 2 * max(budget.image_size, budget.evaluation_size)
@@ -148,9 +146,9 @@ def main() -> None:
         f"IoU, best of {min(known for _, known in best.values())}": None,
         TENS: {"assign": "dynamic"},
     }
-    for name, trials in zip(options.searched, options.trials, strict=True):
+    for name in options.searched:
         ways[f"dynamic, found on {name}"] = search(
-            name, stores[name], budget, trials, options.share, ledger
+            name, stores[name], budget, options.trials, options.stop, options.share, ledger
         )
     for name, store in stores.items():
         for way, parameters in ways.items():
@@ -177,9 +175,8 @@ def page(
     lines = [
         "# Dynamic assignment (HPS-Det) beside IoU matching",
         "",
-        f"`benchmarks/hps_det.py`: budget `{options.budget}`, seeds {', '.join(map(str, options.seeds))}; the searches had "
-        + ", ".join(f"{trials} ({name})" for name, trials in zip(options.searched, options.trials))
-        + f" trainings of DYCORS on {options.share:.0%} of the training split. AP@50 on val / test"
+        f"`benchmarks/hps_det.py`: budget `{options.budget}`, seeds {', '.join(map(str, options.seeds))}; every search had {options.stop} "
+        f"trainings of DYCORS, planned for {options.trials}, on {options.share:.0%} of the training split. AP@50 on val / test"
         + (", means of the seeds." if len(options.seeds) > 1 else "."),
         "",
         *results(ledger, ways, options, "standard"),
@@ -205,24 +202,25 @@ def page(
         "",
     ]
     design = 2 * (len(COUNT_KEYS) + 1)
-    for name, trials in zip(options.searched, options.trials):
+    for name in options.searched:
         found = ways[f"dynamic, found on {name}"] or {}
         rows = [
-            ledger.done[trial_key(options.budget, name, options.share, number)] for number in range(trials)
+            ledger.done[trial_key(options.budget, name, options.share, number)]
+            for number in range(options.stop)
         ]
         aps = [row["val_ap"] for row in rows]
         seconds = sum(row["processor_seconds"] for row in rows)
         lines += [
-            f"* {name}: {' '.join(str(found[key]) for key in COUNT_KEYS)}, training {int(np.argmax(aps)) + 1} of {trials}, "
-            f"{seconds / 60:.0f} processor minutes together. Best of the design's first {min(design, trials)}: {max(aps[:design]):.3f}; "
+            f"* {name}: {' '.join(str(found[key]) for key in COUNT_KEYS)}, training {int(np.argmax(aps)) + 1} of {options.stop}, "
+            f"{seconds / 60:.0f} processor minutes together. Best of the first {min(design, options.stop)}, its design: {max(aps[:design]):.3f}; "
             f"of all: {max(aps):.3f}. In turn: {' '.join(f'{ap:.3f}' for ap in aps)}"
         ]
-        if trials <= design:
-            lines += [
-                "",
-                f"**{trials} trainings are no search by DYCORS**: its first {design} are a symmetric Latin hypercube, of which these are "
-                "the first. They are the same for every set, so that sets may find the same counts; then nothing is said about reuse.",
-            ]
+    if options.stop <= design:
+        lines += [
+            "",
+            f"**{options.stop} trainings are no search by DYCORS**: its first {design} are a symmetric Latin hypercube, of which these are "
+            "the first. They are the same for every set, so that sets may find the same counts; then nothing is said about reuse.",
+        ]
     lines += ["", "One seed or few, and small splits: differences of a few points are noise."]
     return "\n".join(lines) + "\n"
 
@@ -236,8 +234,7 @@ def results(
         cells = []
         for way in ways:
             rows = [
-                ledger.done[training_key(options.budget, name, way, seed, backbone)]
-                for seed in options.seeds
+                ledger.done[training_key(options.budget, name, way, seed, backbone)] for seed in options.seeds
             ]
             cells.append(
                 " / ".join(f"{np.mean([row[split] for row in rows]):.3f}" for split in ("val_ap", "test_ap"))
