@@ -25,7 +25,7 @@ from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.bootstrap import bootstrap
 from nni_hyperfd.evidence.comparison import best_found, normalized_ranks
 from nni_hyperfd.evidence.inputs import Inputs
-from nni_hyperfd.evidence.page import lines
+from nni_hyperfd.evidence.page import markdown_table
 from nni_hyperfd.evidence.pseudo import in_a_row
 from nni_hyperfd.evidence.rivals.base import Study
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
@@ -119,7 +119,7 @@ def page(space: str, runs: Mapping[str, Mapping[str, Any]], image: str) -> str:
             "start − frozen",
             "best − frozen",
         ]
-        text += f"### {space.upper()}, {count} customers in a row\n\n{lines([*head, 'seeds', 'processor minutes'], rows)}\n"
+        text += f"### {space.upper()}, {count} customers in a row\n\n{markdown_table([*head, 'seeds', 'processor minutes'], rows)}\n"
     return f"{text}![start of the n-th customer]({image})\n"
 
 

@@ -37,7 +37,7 @@ from nni_hyperfd.detection.training.fine_tuning import (
     better,
     cpu_autocast,
     fine_tune,
-    start_candidate,
+    measured,
 )
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS
 
@@ -161,7 +161,7 @@ def tuned(graph: bytes, budget: Budget, seed: int, store: PixelStore) -> dict:
     model = pretrained(graph, crop_pixels(store, plan, budget.image_size))
     started = time.process_time()
     engine = CPUEngine(model, store, DEFAULT_HYPERPARAMETERS, budget)
-    start = start_candidate(engine, store, budget)
+    start = measured(engine, store, budget)
     outcome = fine_tune(engine, store, DEFAULT_HYPERPARAMETERS, budget, seed)
     chosen = better(start, outcome)
     return {
@@ -177,7 +177,7 @@ def markdown(rows: dict[str, dict], ours: dict[str, dict]) -> str:
     heads = [*FREE, "our base", "ours, fine-tuned", "mnet0.25, fine-tuned in our loop"]
     lines = ["| set, test AP@50 | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     own = grouped(ours)
-    ahead = measured = 0
+    ahead = compared = 0
     for name in dict.fromkeys(key.split("/")[0] for key in rows):
         free = [rows.get(f"{name}/{column}") for column in (*FREE.values(), "base")]
         cells = [row and row["test"] for row in free]
@@ -188,10 +188,10 @@ def markdown(rows: dict[str, dict], ours: dict[str, dict]) -> str:
         lines.append(f"| {name} | " + " | ".join(written) + " |")
         rivals = [x for x in (*cells[: len(FREE)], cells[-1]) if x is not None]
         if cells[-2] is not None and rivals:
-            measured += 1
+            compared += 1
             ahead += cells[-2] > max(rivals)
     lines.append(
-        f"\nOurs, fine-tuned, is ahead of every other column but our base on {ahead} of {measured} sets."
+        f"\nOurs, fine-tuned, is ahead of every other column but our base on {ahead} of {compared} sets."
     )
     return "\n".join(lines) + "\n"
 

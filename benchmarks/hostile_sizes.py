@@ -23,10 +23,9 @@ import torch
 from fault_injection import ended, fork
 from sqlalchemy import func, select
 
-from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.platform.first import read_assets
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.state.checking import check
+from nni_hyperfd.platform.state.checking import check_state
 from nni_hyperfd.platform.state.pruning import AT_ONCE, Keeping, prune
 from nni_hyperfd.platform.state.records import NewTask, NewVersion, StoredTrial
 from nni_hyperfd.platform.state.schema import LOCAL, OwnEncoderRow
@@ -134,10 +133,7 @@ def plan() -> list[Measured]:
     """Plans of hyperfd-gp: fitting, the first plan, which meets all tasks before, and the next."""
     state = read_assets()
     ranker, offline = Ranker.from_bytes(state.ranker).eval(), OfflineData.from_bytes(state.offline)
-    with torch.no_grad():
-        phi = ranker.extractor.forward_indexed(
-            image_inputs(offline.features), offline.reference(32), offline.statistics
-        )
+    phi = offline.meta_features(ranker.extractor, 32)
     found = []
     for kind, tasks, trials, own in (
         ("hpo", 0, 0, 0),
@@ -281,7 +277,7 @@ def opening() -> list[Measured]:
             _live(store, versions, keep_all=True)
             size = (Path(folder) / FILE_NAME).stat().st_size
             opened = alone(lambda: Store(folder).close())
-            checked = alone(lambda: check(folder) and None)
+            checked = alone(lambda: check_state(folder) and None)
             found.append(
                 {
                     "mb": round(size / MB),

@@ -29,7 +29,6 @@ from small_platform import PUBLISH_ALL
 
 from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.customer.http import HTTPPlatform
-from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.first import read_assets
 from nni_hyperfd.platform.past import OFFLINE_FEATURES
@@ -228,10 +227,7 @@ def fill(store: Store, offline: OfflineData, tasks: int) -> None:
     known = len(store.learnt_tasks())
     platform = Platform(store)
     first = platform.ranker(0)
-    with torch.no_grad():
-        phi = first.extractor.forward_indexed(
-            image_inputs(offline.features), offline.reference(32), offline.statistics
-        )
+    phi = offline.meta_features(first.extractor, 32)
     ranker, omega = store.ranker(0), store.omega(0)
     points = HPO.enumerate()
     last = store.newest().number

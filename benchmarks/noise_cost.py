@@ -27,7 +27,7 @@ from nni_hyperfd.evidence.comparison import (
     expected_rank_at_random,
     mean_and_errors,
     paired_difference,
-    run,
+    run_rival,
 )
 from nni_hyperfd.evidence.inputs import Inputs
 from nni_hyperfd.evidence.rivals.base import Known, Study
@@ -123,7 +123,7 @@ def measure(
     ]
     exact: Outcome | None = None
     for rival in rivals:
-        outcome = run(rival, scenario, (BUDGET,), range(seeds))
+        outcome = run_rival(rival, scenario, (BUDGET,), range(seeds))
         exact = exact or outcome
         answers = float(np.mean(rival.answers)) if isinstance(rival, NoisyHyperFD) else None
         noisy = isinstance(rival, NoisyHyperFD) and rival.multiplier > HARDLY_ANY

@@ -339,12 +339,12 @@ def variant(bench: Bench) -> str:
                 ours, seeds, _ = page.mean_and_errors(customers.rank[0])
                 gain = page.mean_and_errors(customers.delta_ap()[0][:, None])[0]
                 over = str(over_customers(customers, 4)[0])
-                cells += [f"**{mean}**", f"{ours:.2f} ± {page.number(seeds)}", over, f"{gain:+.2f}"]
+                cells += [f"**{mean}**", f"{ours:.2f} ± {page.two_digits(seeds)}", over, f"{gain:+.2f}"]
             rows.append(cells)
             logging.info("%s, pseudo-customers: %s", space, name)
         names = [each.scenario.name for each in laboratories]
         head = ["step", *names, "mean rank %, offline", "rank %, customers", page.OVER, "ΔAP, customers"]
-        text += f"### {space.upper()}\n\n{page.lines(head, rows)}\n"
+        text += f"### {space.upper()}\n\n{page.markdown_table(head, rows)}\n"
     return text
 
 
@@ -377,7 +377,7 @@ def figure3(bench: Bench) -> str:
         for each in outcomes
     ]
     rows += [[space, "random (exact)", *(f"{value:.1f}" for value in chance[space])] for space in panels]
-    table = page.lines(["space", "method", *(f"B = {b}" for b in BUDGETS)], rows)
+    table = page.markdown_table(["space", "method", *(f"B = {b}" for b in BUDGETS)], rows)
     return f"![rank against budget]({link(bench, 'figure3')})\n\n{table}\nMethods that train have {CURVE_SEEDS} seeds here, the others up to {bench.methods['random'].seeds}.\n"
 
 
@@ -415,7 +415,7 @@ def figure4(bench: Bench) -> str:
         "worst",
         "better than random's expectation",
     ]
-    return f"![distribution over orders]({link(bench, 'figure4')})\n\n{page.lines(head, rows)}"
+    return f"![distribution over orders]({link(bench, 'figure4')})\n\n{page.markdown_table(head, rows)}"
 
 
 def figure5(bench: Bench) -> str:
@@ -582,9 +582,7 @@ def halves_and_duels(found: Sequence[Outcome]) -> str:
         ]
         rows.append([each.method, *cells])
     head = [f"{half} ({len(names)}), price {p}" for half, names in parts.items() for p in CURVE_PRICES[:3]]
-    text = (
-        f"By half of the customers, with 95 % over customers:\n\n{page.lines(['rank % of', *head], rows)}\n"
-    )
+    text = f"By half of the customers, with 95 % over customers:\n\n{page.markdown_table(['rank % of', *head], rows)}\n"
     for name in PRICE_OURS:
         ours = next((each for each in found if each.method == name), None)
         if ours is None:

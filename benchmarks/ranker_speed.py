@@ -113,7 +113,7 @@ def transforming(ranker: Ranker, offline: OfflineData) -> None:
     old = torch.stack([task.offline_phi for task in past_tasks(ranker, offline, 10)])
     changed = Ranker.from_bytes(ranker.to_bytes())
     update(changed, offline, [], offline.features.subset(torch.arange(100)))
-    new = offline_meta_features(changed, offline)
+    new = offline.meta_features(changed.extractor, RankerSettings().images)
 
     def exact() -> Tensor:
         transform = ExactTransform.factor(old)
@@ -168,16 +168,9 @@ def trials(seed: int) -> RankedList:
     return RankedList(HPO.key, encodings, torch.rand(BUDGET, generator=generator))
 
 
-@torch.no_grad()
-def offline_meta_features(ranker: Ranker, offline: OfflineData) -> Tensor:
-    return ranker.extractor.forward_indexed(
-        image_inputs(offline.features), offline.reference(RankerSettings().images), offline.statistics
-    )
-
-
 def past_tasks(ranker: Ranker, offline: OfflineData, count: int) -> list[PastTask]:
     """Finished tasks whose versions are small turns of the newest one."""
-    newest, tasks = offline_meta_features(ranker, offline), []
+    newest, tasks = offline.meta_features(ranker.extractor, RankerSettings().images), []
     first = PastTask("", trials(0), torch.zeros(64), newest)
     for t in range(count):
         generator = torch.Generator().manual_seed(t)

@@ -9,8 +9,8 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +32,7 @@ from nni_hyperfd.detection.network.retinaface import RetinaFace
 from nni_hyperfd.detection.network.weights import BEST, base_detector, load_detector, save_detector
 from nni_hyperfd.detection.training.budgets import Budget, get_budget
 from nni_hyperfd.detection.training.checkpoint import Stopped, name_of
+from nni_hyperfd.detection.training.drawn_back import draw_back
 from nni_hyperfd.detection.training.fine_tuning import (
     Candidate,
     CPUEngine,
@@ -41,7 +42,7 @@ from nni_hyperfd.detection.training.fine_tuning import (
     better,
     fine_tune,
     heldout_truth,
-    start_candidate,
+    measured,
 )
 from nni_hyperfd.errors import DataError, HyperFDError, TrainingError
 from nni_hyperfd.files import write_file
@@ -105,7 +106,7 @@ class Reporter:
             import nni
 
             nni.report_final_result({"default": result["val_ap"], **numbers})
-        beside = {key: result[key] for key in ("base", "compared", "kept") if key in result}
+        beside = {key: result[key] for key in ("base", "compared", "kept", "handed_out") if key in result}
         print(json.dumps({"val_ap": result["val_ap"], **numbers, **beside}))
 
 
@@ -131,15 +132,27 @@ def run_trial(trial: Trial) -> TrialOutcome:
     """Runs one trial; raises an error of this package with one clear sentence when it cannot go on.
 
     The weights that are best so far are on disk since the validation that found them, whatever ends the trial. The first of
-    them are those of the base: training that does not beat them on val changes nothing. What is *reported*, to NNI and as
-    ``val_ap``, is what training with this configuration reached, since configurations are compared by it; what the base
-    reaches stands beside it. It is no point of NNI's curve, whose points multi-fidelity advisors count as epochs.
+    them are those of the base: training that does not beat them on val changes nothing. At the end they are drawn back a little
+    towards the base (:mod:`~nni_hyperfd.detection.training.drawn_back`). What is *reported*, to NNI and as
+    ``val_ap``, is what training with this configuration reached, since configurations are compared by it; what the base and
+    the detector that is handed out reach stands beside it. It is no point of NNI's curve, whose points multi-fidelity advisors count as epochs.
     """
     reporter = Reporter()
     out = trial.out or reporter.output_folder()
+    with writing_into(out):
+        return _run(trial, reporter, out)
+
+
+@contextmanager
+def writing_into(out: Path) -> Iterator[None]:
+    """The output folder, made where it is missing.
+
+    Raises:
+        DataError: The disk refuses.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        return _run(trial, reporter, out)
+        yield
     except OSError as error:
         raise DataError(
             f"cannot write to the output folder {out} ({error.strerror or error}): free some disk space or name "
@@ -169,7 +182,7 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
     with ScalarLog(out / "tensorboard") as board, progress_bar(budget, store, reporter) as bar:
         show_on_page(out / "tensorboard")
         engine = make_engine(model, store, hyperparameters, budget, trial.device, bar)
-        start = start_candidate(engine, store, budget)
+        start = measured(engine, store, budget)
         checkpoints = Checkpoints.of(parameters, trial, budget, dataset)
         begun = None if stage is None else checkpoints.before(stage)
 
@@ -204,7 +217,10 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
             None if stage is None else stage.stop,
             None if stage is None or stage.stop == stage.full else checkpoints.leave,
         )
-    chosen = better(start, outcome)
+        drawn = draw_back(engine, start.state, outcome, store, budget)
+    chosen = better(start, drawn)
+    kept = "base" if chosen is start else "trained" if drawn is outcome else "drawn back"
+    keep(chosen.state, chosen.val_ap)
     if find_spec("onnx"):
         try:
             export_onnx(load_detector(out / BEST), (out / BEST).with_suffix(".onnx"))
@@ -215,7 +231,8 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
         "test_ap": outcome.test_ap,
         "heldout_ap": outcome.heldout_ap,
         "base": {"val_ap": start.val_ap, "test_ap": start.test_ap},
-        "kept": "base" if chosen is start else "trained",
+        "kept": kept,
+        "handed_out": {"val_ap": chosen.val_ap, "test_ap": chosen.test_ap},
         "seconds": round(outcome.seconds, 2),
         "budget": dataclasses.asdict(budget),
         "seed": trial.seed,
@@ -360,6 +377,10 @@ def summary(result: Mapping[str, Any]) -> str:
     if "compared" in result:
         rival = result["compared"]
         parts.append(f"{_pair(rival)} {rival['detector']} (at {rival['size']} pixels)")
+    if result["kept"] == "drawn back":
+        parts.append(
+            f"{_pair(result['handed_out'])} in {BEST}: trained, and drawn back a little towards the base"
+        )
     if result["kept"] == "base":
         parts.append(f"training did not beat the base on val, so {BEST} is the base as it was")
     return "; ".join(parts)

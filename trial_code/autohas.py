@@ -26,10 +26,9 @@ from nni_hyperfd.data.reading import Reading, add_reading_options
 from nni_hyperfd.detection.autohas.search import Search, SearchState
 from nni_hyperfd.detection.network.weights import base_detector
 from nni_hyperfd.detection.training.budgets import get_budget
-from nni_hyperfd.errors import DataError
 from nni_hyperfd.files import write_file
 from nni_hyperfd.spaces.architecture import largest
-from nni_hyperfd.trial import Reporter, Trial, as_script, run_trial
+from nni_hyperfd.trial import Reporter, Trial, as_script, run_trial, writing_into
 
 REPORTS = 20
 """Points of the search on NNI's page."""
@@ -72,14 +71,8 @@ def run(options: argparse.Namespace) -> None:
         "configuration": configuration.parameters(),
         "curve": curve,
     }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
+    with writing_into(out):
         write_file(out / "search.json", json.dumps(record, indent=1))
-    except OSError as error:
-        raise DataError(
-            f"cannot write to the output folder {out} ({error.strerror or error}): free some disk space or name "
-            "another one"
-        ) from error
     run_trial(
         Trial(
             options.data, options.budget, configuration.parameters(), reading, options.seed, out=options.out

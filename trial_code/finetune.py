@@ -4,8 +4,8 @@ NNI starts it (``trialCommand: python finetune.py --data FOLDER --budget short``
 
     python trial_code/finetune.py --data FOLDER --config '{"optimizer": "adam", "lr": 0.001}' --budget smoke
 
-Into the output folder go best.safetensors (the weights that are best on val; the base itself where training does not beat
-it), the same network as best.onnx where the package onnx is installed, result.json, detections.png and TensorBoard scalars.
+Into the output folder go best.safetensors (the weights that are best on val, drawn back a little towards the base; the base itself
+where they do not beat it), the same network as best.onnx where the package onnx is installed, result.json, detections.png and TensorBoard scalars.
 Beside the result stands what the base reaches without training and, with --compare, what another ONNX detector does.
 """
 

@@ -34,6 +34,7 @@ from nni_hyperfd.detection.training.budgets import get_budget
 from nni_hyperfd.detection.training.inheritance import inherit_backbone, inherit_neck
 from nni_hyperfd.detection.training.pretraining import Layout, Pretraining, Schedule, make_batch
 from nni_hyperfd.errors import TrainingError
+from nni_hyperfd.files import write_file
 from nni_hyperfd.trial import as_script
 
 MAX_SIDE = 1024
@@ -98,7 +99,7 @@ def run(options: argparse.Namespace) -> None:
             split: round(evaluate(model, pixels, split, options.device), 4) for split in ("val", "test")
         }
         print(f"{folder.name:14} AP@50 {report[folder.name]}")
-    target.with_suffix(".json").write_text(json.dumps(report, indent=1))
+    write_file(target.with_suffix(".json"), json.dumps(report, indent=1))
 
 
 def start(model: RetinaFace, store: PixelStore, teacher, options: argparse.Namespace) -> str:  # type: ignore[no-untyped-def]

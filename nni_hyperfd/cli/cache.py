@@ -28,12 +28,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(options: argparse.Namespace) -> None:
     """Prune if that is asked for, and list what there is."""
-    from nni_hyperfd.data.cache import KINDS, entries, prune
+    from nni_hyperfd.data.cache import KINDS, entries, evict
     from nni_hyperfd.data.pixels import default_cache_dir
 
     folder = options.cache or default_cache_dir()
     if options.prune is not None:
-        gone = prune(folder, max(0.0, options.prune) * 1e9)
+        gone = evict(folder, max(0.0, options.prune) * 1e9)
         print(f"Removed {len(gone)} entries with {_size(sum(entry.size for entry in gone))}.")
     found = entries(folder)
     rows = [(entry.path.name, KINDS[entry.kind], _size(entry.size), _day(entry.used)) for entry in found]

@@ -20,7 +20,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(options: argparse.Namespace) -> None:
     """Check and say so."""
-    from nni_hyperfd.platform.state.checking import check
+    from nni_hyperfd.platform.state.checking import check_state
 
-    blobs = check(options.platform)
+    blobs = check_state(options.platform)
     print(f"The platform's state is sound: {blobs} blobs are what their checksums say.")

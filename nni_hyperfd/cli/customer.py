@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing
 from typing import TYPE_CHECKING
 
 from nni_hyperfd.cli.options import add_state
@@ -64,17 +63,12 @@ def revoke(options: argparse.Namespace) -> None:
     print(f"{options.name} is turned away from now on; what the platform has learnt stays.")
 
 
-@contextmanager
-def _store(location: str, make: bool = False) -> Iterator[Store]:
+def _store(location: str, make: bool = False) -> AbstractContextManager[Store]:
     from nni_hyperfd.platform.state.store import Store
 
-    if make:  # customers may be let in before the first server runs
-        from nni_hyperfd.platform.first import read_assets
+    if not make:
+        return closing(Store(location))
+    from nni_hyperfd.platform.first import read_assets
 
-        store = Store(location, read_assets)
-    else:
-        store = Store(location)
-    try:
-        yield store
-    finally:
-        store.close()
+    # Customers may be let in before the first server runs.
+    return closing(Store(location, read_assets))

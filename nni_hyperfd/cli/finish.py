@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from nni_hyperfd.cli.options import add_experiments
 from nni_hyperfd.plugin.records import find_experiment
 
 
@@ -16,9 +16,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description="Reads NNI's own records of an experiment, hands all results to the platform and updates it. An experiment updates the platform once, however often this is called.",
     )
     parser.add_argument("experiment", metavar="EXPERIMENT_ID")
-    parser.add_argument(
-        "--experiments", type=Path, metavar="FOLDER", help="NNI's experimentWorkingDirectory, if it has moved"
-    )
+    add_experiments(parser)
     parser.set_defaults(run=run)
 
 

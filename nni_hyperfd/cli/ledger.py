@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nni_hyperfd.cli.table import table
-from nni_hyperfd.customer.ledger import FILE_NAME, LedgerEntry, read
+from nni_hyperfd.customer.ledger import FILE_NAME, LedgerEntry, read_ledger
 from nni_hyperfd.plugin.records import find_experiment
 
 
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
         folder = find_experiment(options.experiment, options.experiments)
     else:
         folder = options.cache or default_cache_dir()
-    entries = read(folder / FILE_NAME)
+    entries = read_ledger(folder / FILE_NAME)
     if options.json:
         for entry in entries:
             print(json.dumps(dataclasses.asdict(entry)))

@@ -25,14 +25,25 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description="Lookup tables hold the AP of configurations on data sets, each measured by one training, so that ways to choose configurations can be compared without training anything again.",
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
+    _add_build(actions)
+    merge = actions.add_parser("merge", help="put the files of several workers together")
+    merge.add_argument("tables", nargs="+", type=Path, metavar="FILE", help="*.jsonl or *.csv.gz")
+    merge.add_argument("--out", type=Path, required=True, metavar="FILE.csv.gz")
+    merge.set_defaults(run=run_merge)
+    show = actions.add_parser("show", help="sum a table up, a line for each data set")
+    show.add_argument("tables", nargs="+", type=Path, metavar="FILE", help="*.jsonl or *.csv.gz")
+    show.set_defaults(run=run_show)
+    _add_judge(actions)
+
+
+def _add_build(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from nni_hyperfd.evidence.job import add_arguments
 
     build = actions.add_parser(
         "build",
         help="fine-tune pairs and append their rows to a file",
         description="Fine-tunes the detector on (configuration, data set) pairs and appends a row for each to FILE.jsonl. Stop it at any moment; the same command goes on where it stopped.",
     )
-    from nni_hyperfd.evidence.job import add_arguments
-
     add_arguments(build)
     build.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl", help="this worker's own file")
     build.add_argument(
@@ -49,15 +60,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     build.add_argument("--dry-run", action="store_true", help="count the pairs and train nothing")
     build.set_defaults(run=run_build)
 
-    merge = actions.add_parser("merge", help="put the files of several workers together")
-    merge.add_argument("tables", nargs="+", type=Path, metavar="FILE", help="*.jsonl or *.csv.gz")
-    merge.add_argument("--out", type=Path, required=True, metavar="FILE.csv.gz")
-    merge.set_defaults(run=run_merge)
 
-    show = actions.add_parser("show", help="sum a table up, a line for each data set")
-    show.add_argument("tables", nargs="+", type=Path, metavar="FILE", help="*.jsonl or *.csv.gz")
-    show.set_defaults(run=run_show)
-
+def _add_judge(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     judge = actions.add_parser(
         "judge",
         help="see how every method would have fared on data sets of your own",
@@ -153,7 +157,7 @@ def run_show(options: argparse.Namespace) -> None:
     """Print what a table holds."""
     from nni_hyperfd.evidence.job import load_tables
 
-    print(summary(load_tables(options.tables)))
+    print(table_summary(load_tables(options.tables)))
 
 
 def run_judge(options: argparse.Namespace) -> None:
@@ -187,7 +191,7 @@ def run_judge(options: argparse.Namespace) -> None:
 
 
 def _judge_by_trials(inputs: Inputs, space: str, names: list[str], trials: int, seeds: range) -> None:
-    from nni_hyperfd.evidence.comparison import run
+    from nni_hyperfd.evidence.comparison import run_rival
     from nni_hyperfd.evidence.judge import said_of, verdict
     from nni_hyperfd.evidence.methods import methods
     from nni_hyperfd.evidence.scenario import PAPER, POOLED
@@ -200,7 +204,7 @@ def _judge_by_trials(inputs: Inputs, space: str, names: list[str], trials: int, 
         print(f"\n{scenario.name}, {trials} trials: {said_of(scenario, there)}\n")
 
         def find(name: str, scenario: Scenario = scenario) -> Callable[[], Outcome]:
-            return lambda: run(known[name].make(kind), scenario, (trials,), seeds)
+            return lambda: run_rival(known[name].make(kind), scenario, (trials,), seeds)
 
         found = _said(find, names, there)
         if found:
@@ -249,7 +253,7 @@ def _said(
     return found
 
 
-def summary(rows: LookupTable) -> str:
+def table_summary(rows: LookupTable) -> str:
     """One line for each data set, budget and seed: how many rows, how many failed, how far their APs spread, seconds."""
     groups: dict[tuple[str, str, str, int], list[Row]] = {}
     for row in rows:

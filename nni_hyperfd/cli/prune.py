@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 
 from nni_hyperfd.cli.options import add_state
 
@@ -24,12 +25,9 @@ def run(options: argparse.Namespace) -> None:
     from nni_hyperfd.platform.state.pruning import prune
     from nni_hyperfd.platform.state.store import Store
 
-    store = Store(options.platform)
-    try:
+    with closing(Store(options.platform)) as store:
         gone = prune(store)
         store.compact()
-    finally:
-        store.close()
     print(
         f"{gone.versions} old rankers, what carried {gone.tasks} old tasks over, and {gone.encoders} encoders of customers' own spaces are gone."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 
 from nni_hyperfd.cli.options import add_state
 
@@ -24,9 +25,6 @@ def run(options: argparse.Namespace) -> None:
     # Not through the platform itself, which would load torch.
     from nni_hyperfd.platform.state.store import Store
 
-    store = Store(options.platform)
-    try:
+    with closing(Store(options.platform)) as store:
         store.publish(options.version)
         print(f"The platform's newest version is {store.newest().number}.")
-    finally:
-        store.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +17,7 @@ from nni_hyperfd.data.reading import add_reading_options
 
 if TYPE_CHECKING:
     from nni_hyperfd.customer.customer import Customer
+    from nni_hyperfd.protocol.messages import RankedConfiguration
 
 STANDARD = ("hpo", "nas", "joint", "assignment")
 FEW = 300
@@ -90,25 +92,7 @@ def run(options: argparse.Namespace) -> None:
     from nni_hyperfd.platform.platform import Platform
     from nni_hyperfd.plugin.opening import platform_of
 
-    settings = Settings.from_class_args(
-        {
-            "data": options.data,
-            "platform": options.platform,
-            "budget": options.budget,
-            "method": options.method,
-            "exploration": options.exploration,
-            "candidates": options.candidates,
-            "seed": options.seed,
-            "format": options.format,
-            "faces": options.faces,
-            "ignore": options.ignore,
-            "exif": options.exif,
-            "cache_dir": options.cache,
-            "privacy_noise": options.privacy_noise,
-            "max_madds": options.max_madds,
-            "max_ms": options.max_ms,
-        }
-    ).resolved(Path.cwd())
+    settings = _settings(options)
     platform = platform_of(settings)
     customer = Customer(settings, _search_space(options.space), platform)
     if options.dry_run:
@@ -118,35 +102,52 @@ def run(options: argparse.Namespace) -> None:
     provisional = recommendation.reason if isinstance(recommendation, Provisional) else None
     # A server does not say how much it knows of a space.
     known = platform.experience(customer.space) if isinstance(platform, Platform) else None
-    ranked = [(number, "", each) for number, each in enumerate(recommendation.configurations, start=1)]
-    if options.spares:
-        ranked += [
-            (number, "spare", each)
-            for number, each in enumerate(recommendation.spares, start=len(ranked) + 1)
-        ]
     if options.json:
         content = {
             "version": recommendation.version,
             "provisional": provisional,
             "experience": known and {"results": known[0], "experiments": known[1]},
-            "configurations": [
-                {"parameters": each.parameters, "score": each.score} for each in recommendation.configurations
-            ],
-            "spares": [
-                {"parameters": each.parameters, "score": each.score} for each in recommendation.spares
-            ],
+            "configurations": _scored(recommendation.configurations),
+            "spares": _scored(recommendation.spares),
         }
         print(json.dumps(content, indent=1))
         return
+    shown = [("", each) for each in recommendation.configurations]
+    shown += [("spare", each) for each in recommendation.spares if options.spares]
     by = "here, with the ranker of" if provisional else "by"
     print(f"Recommended for {settings.data.name} {by} platform version {recommendation.version}:\n")
     rows = [
         (number, round(each.score, 4), str(customer.space.parse(each.parameters)), role)
-        for number, role, each in ranked
+        for number, (role, each) in enumerate(shown, start=1)
     ]
     print(table(("", "score", "configuration", ""), rows))
     if known:
         print("\n" + rests_on(*known))
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    same = (
+        "data",
+        "platform",
+        "budget",
+        "method",
+        "exploration",
+        "candidates",
+        "seed",
+        "format",
+        "faces",
+        "ignore",
+        "exif",
+        "privacy_noise",
+        "max_madds",
+        "max_ms",
+    )
+    arguments = {name: getattr(options, name) for name in same} | {"cache_dir": options.cache}
+    return Settings.from_class_args(arguments).resolved(Path.cwd())
+
+
+def _scored(candidates: Iterable[RankedConfiguration]) -> list[dict[str, Any]]:
+    return [{"parameters": each.parameters, "score": each.score} for each in candidates]
 
 
 def rests_on(results: int, experiments: int) -> str:

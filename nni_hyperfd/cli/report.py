@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from nni_hyperfd.cli.options import add_experiments
 from nni_hyperfd.plugin.records import find_experiment
 
 
@@ -16,13 +17,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description="Writes one page on an experiment (what was recommended and what came of it, learning curves, AP with intervals, pictures, the price, what left this machine) and copies its best detector out: safetensors, ONNX and a model card. Nothing is sent, and the experiment is left as it is.",
     )
     parser.add_argument("experiment", metavar="EXPERIMENT_ID")
-    parser.add_argument(
-        "--experiments",
-        "--experiment_dir",
-        type=Path,
-        metavar="FOLDER",
-        help="NNI's experimentWorkingDirectory, if it has moved",
-    )
+    add_experiments(parser, "--experiment_dir")
     parser.add_argument(
         "--out",
         type=Path,

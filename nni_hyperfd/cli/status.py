@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING
 
+from nni_hyperfd.cli.options import add_platform
 from nni_hyperfd.cli.table import table
 from nni_hyperfd.customer.http import HTTPPlatform, is_url
-from nni_hyperfd.customer.settings import default_platform, default_token
+from nni_hyperfd.customer.settings import default_token
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.location import platform_location
 from nni_hyperfd.protocol.messages import ReadExtractor
 
 if TYPE_CHECKING:
@@ -25,12 +26,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="show a platform's versions, tasks and experience",
         description="Shows what a platform knows.",
     )
-    parser.add_argument(
-        "--platform",
-        type=platform_location,
-        default=default_platform(),
-        help="folder of the platform's state, or https://host:port of a server, which tells its version (default: %(default)s)",
-    )
+    add_platform(parser, "https://host:port of a server, which tells its version")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -44,11 +40,8 @@ def run(options: argparse.Namespace) -> None:
     from nni_hyperfd.platform.state.store import Store
     from nni_hyperfd.platform.status import history_of, status_of
 
-    store = Store(options.platform)
-    try:
+    with closing(Store(options.platform)) as store:
         status, history = status_of(store), history_of(store)
-    finally:
-        store.close()
     if options.json:
         content = dataclasses.asdict(status) | {"versions": [dataclasses.asdict(entry) for entry in history]}
         print(json.dumps(content, indent=1, default=str))

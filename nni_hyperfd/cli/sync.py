@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from nni_hyperfd.cli.options import add_experiments
 from nni_hyperfd.errors import HyperFDError, PluginError
 from nni_hyperfd.plugin.records import all_experiments, find_experiment
 
@@ -19,9 +19,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "experiment", metavar="EXPERIMENT_ID", nargs="?", help="by default all that something waits for"
     )
-    parser.add_argument(
-        "--experiments", type=Path, metavar="FOLDER", help="NNI's experimentWorkingDirectory, if it has moved"
-    )
+    add_experiments(parser)
     parser.set_defaults(run=run)
 
 

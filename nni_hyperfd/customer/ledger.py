@@ -75,7 +75,7 @@ class Ledger:
 
     def entries(self) -> list[LedgerEntry]:
         """All messages, oldest first."""
-        return read(self._path)
+        return read_ledger(self._path)
 
 
 def entry_of(question: Question[Any], body: bytes) -> LedgerEntry:
@@ -85,7 +85,7 @@ def entry_of(question: Question[Any], body: bytes) -> LedgerEntry:
     return LedgerEntry(moment, name, len(body), sha256(body).hexdigest(), _summary(question))
 
 
-def read(path: Path) -> list[LedgerEntry]:
+def read_ledger(path: Path) -> list[LedgerEntry]:
     """Entries of a ledger, oldest first; none where there is no file.
 
     Raises:

@@ -73,7 +73,7 @@ def opened(path: Path) -> None:
         os.utime(file)
 
 
-def prune(cache: Path, limit: float | None = None) -> list[CacheEntry]:
+def evict(cache: Path, limit: float | None = None) -> list[CacheEntry]:
     """Take away what was opened longest ago until the rest has at most ``limit`` bytes; returns what has gone.
 
     By default the limit is ``HYPERFD_CACHE_GB`` or :data:`DEFAULT_LIMIT` gigabytes, and the entry that was opened last stays

@@ -104,7 +104,7 @@ def spellings(name: str) -> Iterator[str]:
             yield prefix.sub("", last)
 
 
-def canonical(name: str) -> str:
+def normalized_name(name: str) -> str:
     """What different spellings of one name have in common, to tell two names from one name written twice."""
     return composed(os.path.normpath([*spellings(name)][-1].lstrip("/"))).casefold()
 

@@ -110,7 +110,7 @@ def open_pixels(dataset: FaceDataset, max_side: int, cache_dir: Path | None = No
             sizes = _read_index(index, pixels)
             if sizes is None:
                 sizes = _write(dataset, max_side, pixels, index)
-                cache.prune(cache_folder)
+                cache.evict(cache_folder)
             cache.opened(stem)
             flat = np.memmap(pixels, dtype=np.uint8, mode="c")
     except OSError as error:

@@ -21,6 +21,7 @@ from scipy.stats import rankdata, spearmanr
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.bootstrap import Interval, bootstrap
 from nni_hyperfd.evidence.rivals.base import Known, Profile, Rival, Study
+from nni_hyperfd.files import replacing
 
 FloatArray = NDArray[np.float64]
 
@@ -170,7 +171,7 @@ def paired_over_customers(first: Outcome, second: Outcome, budget: int) -> tuple
     return bootstrap((one.rank[a] - two.rank[b]).mean(axis=0)), bootstrap(gain).scaled(len(gain))
 
 
-def run(
+def run_rival(
     rival: Rival,
     scenario: Scenario,
     budgets: Sequence[int] = BUDGETS,
@@ -299,7 +300,7 @@ def markdown(
 
 def save(outcomes: Iterable[Outcome], path: Path) -> None:
     """Writes every single result as csv: scenario, method, budget, seed position, task, rank, ap, random_ap."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["scenario", "method", "budget", "seed", "task", "rank", "ap", "random_ap"])
         for outcome in outcomes:

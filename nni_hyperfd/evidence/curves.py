@@ -23,7 +23,7 @@ from nni_hyperfd.evidence.comparison import (
     over_customers,
     task_order,
 )
-from nni_hyperfd.evidence.page import OVER, lines, number
+from nni_hyperfd.evidence.page import OVER, markdown_table, two_digits
 from nni_hyperfd.evidence.rivals.portfolio import greedy_portfolio
 from nni_hyperfd.evidence.table import LookupTable
 from nni_hyperfd.recommendation.gaussian.every_epoch import Curves, EveryEpoch
@@ -59,6 +59,17 @@ def curves_of(table: LookupTable, configurations: Sequence[str], data_sets: Sequ
 
 
 @dataclass(frozen=True, eq=False)
+class CurveTable(Curves):
+    """What methods by price know beforehand.
+
+    Args:
+        portfolio: ``[U]`` the configurations in the order in which a portfolio of measured trainings has them.
+    """
+
+    portfolio: NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
 class CurveScenario:
     """Customers whose trainings can be played.
 
@@ -72,7 +83,7 @@ class CurveScenario:
     """
 
     name: str
-    offline: Curves
+    offline: CurveTable
     curves: FloatArray
     looks: FloatArray
     judge: FloatArray
@@ -144,7 +155,7 @@ class CurveMethod(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def reset(self, offline: Curves, seed: int) -> None:
+    def reset(self, offline: CurveTable, seed: int) -> None:
         """Forgets all customers."""
 
     @abstractmethod
@@ -160,11 +171,11 @@ class FullTrainings(CurveMethod):
         order: From the offline table and a generator to ``[K]``.
     """
 
-    def __init__(self, name: str, order: Callable[[Curves, np.random.Generator], Sequence[int]]) -> None:
+    def __init__(self, name: str, order: Callable[[CurveTable, np.random.Generator], Sequence[int]]) -> None:
         self.name = name  # type: ignore[misc]
         self._order = order
 
-    def reset(self, offline: Curves, seed: int) -> None:
+    def reset(self, offline: CurveTable, seed: int) -> None:
         self._offline, self._rng = offline, np.random.default_rng([seed, 2])
 
     def search(self, task: CurveTask) -> None:
@@ -177,7 +188,7 @@ class Probes(CurveMethod):
 
     name = "probes, by early AP"
 
-    def reset(self, offline: Curves, seed: int) -> None:
+    def reset(self, offline: CurveTable, seed: int) -> None:
         self._order = offline.portfolio
 
     def search(self, task: CurveTask) -> None:
@@ -190,26 +201,25 @@ class Probes(CurveMethod):
 
 
 class HyperFDMF(CurveMethod):
-    """Every epoch counts: :mod:`~nni_hyperfd.recommendation.gaussian.every_epoch`.
+    """Every epoch counts: :class:`~nni_hyperfd.recommendation.gaussian.every_epoch.EveryEpoch`, asked as the platform asks it.
 
-    Where the offline sets know of more than a customer can try, his configurations are described to it, as the platform does
-    (:mod:`~nni_hyperfd.recommendation.foresight`), and its portfolio is made of what the process expects of them.
+    What a customer can try is described to it (:mod:`~nni_hyperfd.recommendation.foresight`), so that its portfolio is made of what the
+    process expects.
     """
 
     name = "hyperfd-mf"
 
     def __init__(self) -> None:
-        self._fitted: tuple[Curves, EveryEpoch] | None = None
+        self._fitted: tuple[CurveTable, EveryEpoch] | None = None
 
-    def reset(self, offline: Curves, seed: int) -> None:
+    def reset(self, offline: CurveTable, seed: int) -> None:
         if self._fitted is None or self._fitted[0] is not offline:
             self._fitted = offline, EveryEpoch(offline)
         self._method = self._fitted[1].fresh()
 
     def search(self, task: CurveTask) -> None:
-        count, described = task.candidates, self._method.offline.described
-        own = None if count == len(described) else described[:count]
-        customer = self._method.customer(task.looks, own)
+        count = task.candidates
+        customer = self._method.customer(task.looks, self._method.offline.described[:count])
         while (index := customer.next(task.seen[:count], task.failed[:count], task.left)) is not None:
             task.go_on(index)
         self._method.learn(customer, task.seen[:count])
@@ -221,7 +231,7 @@ def portfolio_order(ends: FloatArray) -> NDArray[np.intp]:
     return np.array(greedy_portfolio(ranks, ends.shape[1]), dtype=np.intp)
 
 
-def _mean_order(offline: Curves, rng: np.random.Generator) -> Sequence[int]:
+def _mean_order(offline: CurveTable, rng: np.random.Generator) -> Sequence[int]:
     order: list[int] = np.argsort(np.nanmean(normalized_ranks(offline.aps[..., -1].T), axis=1)).tolist()
     return order
 
@@ -285,6 +295,10 @@ def by_price(outcomes: Sequence[Outcome], prices: Sequence[int], at: int = 4) ->
         cells = [f"{means[price]:.1f}" if price in means else "–" for price in prices]
         error = mean_and_errors(outcome.rank[outcome.budgets.index(at)])[1]
         seeds = str(outcome.rank.shape[1])
-        rows.append([outcome.method, *cells, number(error), str(over), f"{gain.mean:+.2f}", str(gain), seeds])
+        rows.append(
+            [outcome.method, *cells, two_digits(error), str(over), f"{gain.mean:+.2f}", str(gain), seeds]
+        )
     head = [f"price {price}" for price in prices]
-    return lines(["rank % of", *head, f"± orders, at {at}", OVER, f"ΔAP at {at}", OVER, "seeds"], rows)
+    return markdown_table(
+        ["rank % of", *head, f"± orders, at {at}", OVER, f"ΔAP at {at}", OVER, "seeds"], rows
+    )

@@ -21,7 +21,7 @@ from nni_hyperfd.evidence.table import (
     LookupTable,
     Pair,
     Row,
-    build,
+    measure_pairs,
     plan_offline_pairs,
     plan_pairs,
     shard,
@@ -160,7 +160,7 @@ class TableJob:
         end = time.monotonic() + 60 * minutes
         rest = iter(missing)
         due = iter(lambda: next(rest, None) if time.monotonic() < end else None, None)
-        appended = build(due, self.runner(), path, "cpu", f"base-{base_id()}", known, progress)
+        appended = measure_pairs(due, self.runner(), path, "cpu", f"base-{base_id()}", known, progress)
         table = LookupTable.load(path)
         return appended, sum(pair not in table for pair in missing)
 

@@ -15,7 +15,7 @@ from nni_hyperfd.evidence.bootstrap import bootstrap
 from nni_hyperfd.evidence.comparison import Outcome, Scenario
 from nni_hyperfd.evidence.halves import only
 from nni_hyperfd.evidence.inputs import Inputs
-from nni_hyperfd.evidence.page import lines, number
+from nni_hyperfd.evidence.page import markdown_table, two_digits
 from nni_hyperfd.evidence.table import SERVER, LookupTable
 from nni_hyperfd.metafeature.features import ImageFeatures
 
@@ -124,7 +124,7 @@ def verdict(outcomes: Sequence[Outcome], trials: int) -> str:
                 outcome.method,
                 *cells,
                 f"{over.mean:.1f}",
-                number(spread),
+                two_digits(spread),
                 str(over),
                 f"{gain:+.2f}",
                 distance,
@@ -139,4 +139,4 @@ def verdict(outcomes: Sequence[Outcome], trials: int) -> str:
         "ΔAP ↑",
         "behind the first",
     ]
-    return lines(head, rows)
+    return markdown_table(head, rows)

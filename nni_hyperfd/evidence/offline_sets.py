@@ -35,6 +35,7 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import pairwise_distances
 
 from nni_hyperfd.errors import DataError
+from nni_hyperfd.files import write_file
 
 SPLITS = ("train", "val", "test")
 FloatArray = NDArray[np.floating]
@@ -126,7 +127,7 @@ class OfflineSets:
             "report": asdict(self.report),
             "sets": {each.name: list(each.members) for each in self.sets},
         }
-        path.write_text(json.dumps(body, separators=(",", ":")), encoding="utf-8")
+        write_file(path, json.dumps(body, separators=(",", ":")))
 
     def shifted(self, by: int) -> OfflineSets:
         """The same sets where other images stand before these: members grow by ``by``, and names change with them."""

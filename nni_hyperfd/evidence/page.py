@@ -25,7 +25,7 @@ from nni_hyperfd.evidence.published import PUBLISHED
 OVER = "95 % over customers"
 
 
-def lines(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A markdown table."""
     body = [list(head), ["---"] * len(head), *map(list, rows)]
     return "\n".join(f"| {' | '.join(row)} |" for row in body) + "\n"
@@ -61,9 +61,9 @@ def comparison(
             gain, gain_error, _ = mean_and_errors(outcome.delta_ap()[0][:, None])
             over, gain_over = over_customers(outcome, outcome.budgets[0])
             ours = [
-                f"{mean:.2f} ± {number(seeds)}",
+                f"{mean:.2f} ± {two_digits(seeds)}",
                 str(over),
-                f"{gain:+.2f} ± {number(gain_error)}",
+                f"{gain:+.2f} ± {two_digits(gain_error)}",
                 str(gain_over),
                 str(outcome.rank.shape[1]),
             ]
@@ -74,10 +74,10 @@ def comparison(
     head = ["method", "rank % ↓", OVER, "ΔAP ↑", OVER, "seeds", "paper: rank", "paper: ΔAP"]
     if ndcg is not None:
         head.insert(1, "NDCG held out ↑")
-    return lines(head, rows) + "".join(f"\n*{reason}*\n" for reason in reasons)
+    return markdown_table(head, rows) + "".join(f"\n*{reason}*\n" for reason in reasons)
 
 
-def number(value: float) -> str:
+def two_digits(value: float) -> str:
     """Two digits, or a dash where there is none (the error of a single seed)."""
     return "–" if math.isnan(value) else f"{value:.2f}"
 
@@ -99,7 +99,7 @@ def duels(ours: Outcome, others: Iterable[Outcome], budget: int = 4) -> str:
         rows.append(
             [
                 other.method,
-                f"{mean:+.2f} ± {number(seeds)}",
+                f"{mean:+.2f} ± {two_digits(seeds)}",
                 str(rank),
                 f"{gain.mean:+.2f}",
                 str(gain),
@@ -109,7 +109,7 @@ def duels(ours: Outcome, others: Iterable[Outcome], budget: int = 4) -> str:
             ]
         )
     head = ["against", "difference in rank %, ± seeds", OVER, "in ΔAP", OVER, "better on", "over seeds"]
-    return lines([*head, "over customers"], rows)
+    return markdown_table([*head, "over customers"], rows)
 
 
 def _verdict(difference: float, sure: bool) -> str:
@@ -128,7 +128,7 @@ def by_data_set(scenario: Scenario, outcomes: Sequence[Outcome]) -> str:
         aps.append([outcome.method, *(f"{ap:.1f}" for ap in reached), f"{reached.mean():.2f}"])
     best = 100 * np.nanmax(scenario.judge, axis=0)
     aps.append(["the best there is", *(f"{ap:.1f}" for ap in best), f"{best.mean():.2f}"])
-    return f"Rank %, mean ± standard deviation over seeds:\n\n{lines(head, ranks)}\nAP@50 of the best found:\n\n{lines(head, aps)}"
+    return f"Rank %, mean ± standard deviation over seeds:\n\n{markdown_table(head, ranks)}\nAP@50 of the best found:\n\n{markdown_table(head, aps)}"
 
 
 def table_facts(scenario: Scenario, other: Scenario) -> str:
@@ -145,7 +145,7 @@ def table_facts(scenario: Scenario, other: Scenario) -> str:
         agree = spearmanr(other.choose[both, d], other.judge[both, d]).statistic
         oracle = normalized_ranks(other.judge)[other.choose[:, d] == np.nanmax(other.choose[:, d]), d].mean()
         rows.append([name, f"{low:.1f}", f"{middle:.1f}", f"{high:.1f}", f"{agree:.2f}", f"{oracle:.1f}"])
-    return lines(
+    return markdown_table(
         ["data set", "worst AP", "median", "best", "correlation val–test", "test rank % of the best by val"],
         rows,
     )

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.comparison import Outcome, Scenario, run
+from nni_hyperfd.evidence.comparison import Outcome, Scenario, run_rival
 from nni_hyperfd.evidence.curves import (
     CurveMethod,
     CurveScenario,
+    CurveTable,
     HyperFDMF,
     Probes,
     curves_of,
@@ -37,7 +38,6 @@ from nni_hyperfd.evidence.runs import Laboratory
 from nni_hyperfd.evidence.scenario import Measure
 from nni_hyperfd.evidence.table import LookupTable
 from nni_hyperfd.ranker.settings import RankerSettings
-from nni_hyperfd.recommendation.gaussian.every_epoch import Curves
 from nni_hyperfd.spaces.space import Space
 
 FloatArray = NDArray[np.float64]
@@ -96,7 +96,7 @@ class Priced:
             np.stack([ranker.meta_features(each, 1)[0].double().numpy() for each in profiles])
             for profiles in (known.profiles, scenario.profiles)
         )
-        offline = Curves(self.offline, describe_texts(space, known.configurations), looks, order)
+        offline = CurveTable(self.offline, describe_texts(space, known.configurations), looks, order)
         return CurveScenario(
             scenario.name, offline, self.curves, theirs, scenario.judge.T.copy(), scenario.tasks
         )
@@ -140,7 +140,7 @@ class Player:
     def play(self, rival: Rival | CurveMethod, prices: Sequence[int], seeds: Sequence[int]) -> Outcome:
         """One method at each price, with each seed."""
         if isinstance(rival, Rival):
-            return run(rival, self.priced.scenario, prices, seeds)
+            return run_rival(rival, self.priced.scenario, prices, seeds)
         each = [play(rival, self._seen_by(seed % WARM_UPS), prices, (seed,)) for seed in seeds]
         rank, ap = (np.concatenate([getattr(one, name) for one in each], axis=1) for name in ("rank", "ap"))
         return replace(each[0], rank=rank, ap=ap)

@@ -62,7 +62,7 @@ class PairRunner:
     def __call__(
         self, data_set: str, configuration: str, budget: str, seed: int, device: str
     ) -> MeasuredPair:
-        """Fine-tunes on the CPU; the signature is the one :func:`table.build` calls."""
+        """Fine-tunes on the CPU; the signature is the one :func:`~nni_hyperfd.evidence.table.measure_pairs` calls."""
         if device != "cpu":
             raise DataError(f"the table runner works on the CPU, not on {device!r}")
         settings = get_budget(budget)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.comparison import Outcome, Scenario, expected_at_random, run
+from nni_hyperfd.evidence.comparison import Outcome, Scenario, expected_at_random, run_rival
 from nni_hyperfd.files import write_file
 
 
@@ -234,4 +234,4 @@ class Laboratory:
         return True
 
     def _play(self, rival: Any, budget: int, seed: int) -> Outcome:
-        return run(rival, self.scenario, (budget,), (seed,))
+        return run_rival(rival, self.scenario, (budget,), (seed,))

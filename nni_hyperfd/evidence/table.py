@@ -340,7 +340,7 @@ RunPair = Callable[[str, str, str, int, str], Measured]
 """``run_pair(data_set, configuration, budget, seed, device)``, configuration as :func:`canonical` string."""
 
 
-def build(
+def measure_pairs(
     pairs: Iterable[Pair],
     run_pair: RunPair,
     path: Path,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nni_hyperfd.evidence.curves import CurveScenario, portfolio_order
-from nni_hyperfd.recommendation.gaussian.every_epoch import Curves
+from nni_hyperfd.evidence.curves import CurveScenario, CurveTable, portfolio_order
+from nni_hyperfd.recommendation.gaussian.factor import factor
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def make(world: World, seed: int, customers: int = CUSTOMERS) -> CurveScenario:
         -1, 3
     )
     count, sets = len(grid), SETS + customers
-    root = np.linalg.cholesky(np.exp(-np.abs(grid[:, None] - grid[None]).sum(-1) / 2) + 1e-9 * np.eye(count))
+    root = factor(np.exp(-np.abs(grid[:, None] - grid[None]).sum(-1) / 2))
 
     def smooth(number: int) -> np.ndarray:
         return rng.standard_normal((number, count)) @ root.T
@@ -82,6 +82,6 @@ def make(world: World, seed: int, customers: int = CUSTOMERS) -> CurveScenario:
         final = np.round(final * 2 * world.levels) / (2 * world.levels)
     # φ has more numbers than mean anything.
     phi = np.concatenate([looks, 0.3 * rng.standard_normal((sets, 4))], axis=1)
-    offline = Curves(curves[:SETS], grid, phi[:SETS], portfolio_order(curves[:SETS, :, -1]))
+    offline = CurveTable(curves[:SETS], grid, phi[:SETS], portfolio_order(curves[:SETS, :, -1]))
     tasks = tuple(f"customer {number}" for number in range(customers))
     return CurveScenario("", offline, curves[SETS:], phi[SETS:], final[SETS:], tasks)

@@ -70,7 +70,7 @@ def profile_dataset(
                 resnet = resnet_features(store, train, resnet_weights)
                 features = ImageFeatures(features.gwap, features.mean, features.boxes, resnet)
             features.save(path)
-            cache.prune(folder.parent)
+            cache.evict(folder.parent)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(

@@ -12,7 +12,7 @@ from nni_hyperfd.detection.anchors import SIZES
 from nni_hyperfd.detection.evaluation.detections import IGNORED_SIDE, REFERENCE_SIDE
 from nni_hyperfd.pages.charts import histogram
 from nni_hyperfd.pages.data_facts import DataFacts, SplitFacts, problems, shorter_sides
-from nni_hyperfd.pages.html import Markup, cards, element, page, section, table
+from nni_hyperfd.pages.html import Markup, cards, element, html_table, page, section
 from nni_hyperfd.pages.tiles import TILE, DrawnBox, sheet, tile
 
 SHOWN = 10
@@ -51,7 +51,7 @@ def data_page(facts: DataFacts) -> str:
 
 def split_table(facts: DataFacts) -> Markup:
     """One line for each split."""
-    return table(SPLIT_HEAD, split_rows(facts))
+    return html_table(SPLIT_HEAD, split_rows(facts))
 
 
 SPLIT_HEAD = (
@@ -95,7 +95,7 @@ def class_rows(dataset: FaceDataset) -> list[tuple[object, ...]]:
 
 
 def _classes(dataset: FaceDataset) -> Markup:
-    return table(CLASS_HEAD, class_rows(dataset))
+    return html_table(CLASS_HEAD, class_rows(dataset))
 
 
 def _sizes(facts: DataFacts) -> list[Markup]:
@@ -127,11 +127,11 @@ def _findings(facts: DataFacts) -> list[Markup]:
     parts = [element("p", note) for note in report.notes]
     if report.left_out:
         reasons = [(count, problem.text) for problem, count in report.left_out_by_reason().items()]
-        parts += [element("h3", "Images that are not used"), table(("images", "reason"), reasons)]
+        parts += [element("h3", "Images that are not used"), html_table(("images", "reason"), reasons)]
     rows = [(element("span", done, style="white-space: nowrap"), *rest) for done, *rest in problems(facts)]
     if rows:
         parts += [element("h3", "Everything that was counted")]
-        parts += [table(("done", "how often", "what", "for example"), rows)]
+        parts += [html_table(("done", "how often", "what", "for example"), rows)]
     return parts or [element("p", "Nothing.", _class="soft")]
 
 
@@ -139,7 +139,7 @@ def _copies(facts: DataFacts) -> list[Markup]:
     rows = copy_rows(facts)
     if not any(count for _, count, *_ in rows):
         return [element("p", "No two images are the same or nearly so.", _class="soft")]
-    parts = [table(COPY_HEAD, rows)]
+    parts = [html_table(COPY_HEAD, rows)]
     split_of = {index: name for name, members in facts.dataset.splits.items() for index in members}
     tiles = [
         shown

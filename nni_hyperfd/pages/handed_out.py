@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nni_hyperfd.detection.network.export import TOLERANCE, Difference, export_onnx, onnx_difference
 from nni_hyperfd.detection.network.weights import BEST, load_detector
+from nni_hyperfd.detection.training.drawn_back import SHARE
 from nni_hyperfd.errors import DataError, TrainingError
 from nni_hyperfd.files import write_file
 from nni_hyperfd.pages.report_facts import ReportFacts, TrialFolder
@@ -104,7 +105,8 @@ def model_card(facts: ReportFacts, training: TrialFolder, handed: HandedOut) -> 
         "Training did not beat the shipped base on val, so these weights are the base's as they were."
         if training.kept_base
         else f"Fine-tuned for up to {result['budget']['epochs']} epochs (budget “{result['budget']['name']}”, seed "
-        f"{result.get('seed', 0)}); of all validations the one that was best on val."
+        f"{result.get('seed', 0)}); of all validations the one that was best on val"
+        + (f", and then {1 - SHARE:.0%} of the way back to the base." if training.drawn_back else ".")
     )
     name = facts.data.name if facts.data else "a customer's images"
     return f"""# Face detector for {name}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-__all__ = ["Markup", "cards", "element", "page", "section", "table", "text"]
+__all__ = ["Markup", "cards", "element", "html_table", "page", "section", "text"]
 
 STYLE = """
 :root { color-scheme: light; --ink: #1c2430; --soft: #66707f; --line: #dfe3e8; --face: #1f77ff; --found: #f0a800; --bad: #b3261e; }
@@ -49,7 +49,7 @@ def element(name: str, *content: object, **attributes: object) -> Markup:
     return Markup(f"<{name}{written}>{''.join(map(text, content))}</{name}>")
 
 
-def table(head: Sequence[object], rows: Iterable[Sequence[object]], best: int | None = None) -> Markup:
+def html_table(head: Sequence[object], rows: Iterable[Sequence[object]], best: int | None = None) -> Markup:
     """A table; columns of numbers to the right; row ``best``, counted from 0, stands out."""
     rows = [list(row) for row in rows]
     right = [

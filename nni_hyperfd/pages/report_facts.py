@@ -41,6 +41,7 @@ class TrialFolder:
                 result["test_ap"],
                 result["base"]["val_ap"],
                 result["base"]["test_ap"],
+                *result.get("handed_out", {}).values(),
             ]
             whole = all(isinstance(each, int | float) for each in numbers)
             whole = whole and isinstance(result["budget"], dict) and isinstance(result["curve"], list)
@@ -54,9 +55,16 @@ class TrialFolder:
         return self.result.get("kept") == "base"
 
     @property
+    def drawn_back(self) -> bool:
+        """The weights are the trained ones, drawn back a little towards the base."""
+        return self.result.get("kept") == "drawn back"
+
+    @property
     def val_ap(self) -> float:
         """AP@50 on val of the weights in the folder."""
-        measured = self.result["base"] if self.kept_base else self.result
+        # Trials of earlier releases did not say it.
+        before = self.result["base"] if self.kept_base else self.result
+        measured = self.result.get("handed_out", before)
         return float(measured["val_ap"])
 
     @property

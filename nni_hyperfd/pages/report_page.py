@@ -10,10 +10,11 @@ from nni_hyperfd.data.decode import decode
 from nni_hyperfd.detection.evaluation.bootstrap import DRAWS, LEVEL
 from nni_hyperfd.detection.evaluation.held_out import HeldOut, ImageMarks, marks_by_image
 from nni_hyperfd.detection.network.weights import BEST
+from nni_hyperfd.detection.training.drawn_back import SHARE
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.pages.charts import front, lines
 from nni_hyperfd.pages.handed_out import CARD, ONNX, HandedOut
-from nni_hyperfd.pages.html import Markup, cards, element, page, section, table
+from nni_hyperfd.pages.html import Markup, cards, element, html_table, page, section
 from nni_hyperfd.pages.report_facts import OnSplit, ReportFacts, TrialFacts
 from nni_hyperfd.pages.tiles import TILE, DrawnBox, sheet, tile
 
@@ -85,6 +86,15 @@ def _detector(facts: ReportFacts, handed: HandedOut | None) -> list[Markup]:
                 _class="warning",
             )
         )
+    if best.training and best.training.drawn_back:
+        parts.append(
+            element(
+                "p",
+                f"Its weights are those that training reached, {1 - SHARE:.0%} of the way back to the base, which holds better on new pictures; "
+                "their AP may differ a little from the one that the trial reported.",
+                _class="soft",
+            )
+        )
     if facts.measured and best.training:
         base = best.training.result["base"]
         rows = [
@@ -100,7 +110,7 @@ def _detector(facts: ReportFacts, handed: HandedOut | None) -> list[Markup]:
         ]
         head = ("split", "images", "faces that count", "AP@50", f"{LEVEL:.0%} interval", "base, untrained")
         parts += [
-            table(head, rows),
+            html_table(head, rows),
             element(
                 "p",
                 f"Intervals: {DRAWS} bootstrap draws over images. Weights and configuration were chosen on val, so its AP is too high by some; "
@@ -143,7 +153,7 @@ def _recommended(facts: ReportFacts) -> list[Markup]:
     ]
     best = facts.trials.index(facts.best) if facts.best else None
     head = ("place", "foretold", "trial", "configuration", "AP@50 val", "test", "")
-    return [*parts, table(head, rows, best)]
+    return [*parts, html_table(head, rows, best)]
 
 
 def _outcome(trial: TrialFacts) -> str:
@@ -184,7 +194,7 @@ def _costs(facts: ReportFacts) -> list[Markup]:
     return [
         element("p", told),
         front(points, best, "million multiply-adds of the backbone at 640×360", "AP@50 on val"),
-        table(("trial", "million multiply-adds", "AP@50 on val", "on test", "network"), rows),
+        html_table(("trial", "million multiply-adds", "AP@50 on val", "on test", "network"), rows),
     ]
 
 
@@ -275,7 +285,7 @@ def _price(facts: ReportFacts) -> list[Markup]:
         f"{len(facts.trials)} trials, {epochs} epochs, {_duration(seconds)} of training; NNI ran for {_duration(facts.seconds)}, with reading "
         "the data, the recommendation and the platform's update."
     )
-    return [element("p", told), table(("trial", "epochs", "seconds of training", "configuration"), rows)]
+    return [element("p", told), html_table(("trial", "epochs", "seconds of training", "configuration"), rows)]
 
 
 def _sent(facts: ReportFacts) -> list[Markup]:
@@ -295,7 +305,7 @@ def _sent(facts: ReportFacts) -> list[Markup]:
             "said:",
         ),
         element("pre", f"hyperfd ledger {facts.experiment_id}"),
-        table(
+        html_table(
             ("message", "how often", "bytes"), [(each.call, each.messages, each.bytes) for each in facts.sent]
         ),
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nni_hyperfd.errors import PlatformError
+from nni_hyperfd.files import write_file
 from nni_hyperfd.platform.state.records import FirstState
 from nni_hyperfd.protocol.tensors import to_blob
 from nni_hyperfd.ranker.offline import OfflineData
@@ -40,9 +41,9 @@ def first_state(ranker: Ranker, offline: OfflineData, base_id: str) -> FirstStat
 def write_assets(folder: Path, state: FirstState, about: Mapping[str, Any]) -> None:
     """Write version 0 as the files that the package ships; ``about`` says how it was made."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / RANKER).write_bytes(state.ranker)
-    (folder / OFFLINE).write_bytes(state.offline)
-    (folder / ABOUT).write_text(json.dumps({**about, "base_id": state.base_id}, indent=1) + "\n")
+    write_file(folder / RANKER, state.ranker)
+    write_file(folder / OFFLINE, state.offline)
+    write_file(folder / ABOUT, json.dumps({**about, "base_id": state.base_id}, indent=1) + "\n")
 
 
 def read_assets(folder: Path | Traversable | None = None) -> FirstState:

@@ -136,7 +136,7 @@ def _result(value: Any) -> Result | None:
 
 
 def _sent(experiment: Path) -> tuple[Sent, ...]:
-    entries = ledger.read(experiment / ledger.FILE_NAME)
+    entries = ledger.read_ledger(experiment / ledger.FILE_NAME)
     count = Counter(entry.call for entry in entries)
     return tuple(
         Sent(call, messages, sum(entry.bytes for entry in entries if entry.call == call))

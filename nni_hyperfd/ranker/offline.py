@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.metafeature.extractor import dataset_statistics, sample_indices
+from nni_hyperfd.metafeature.extractor import (
+    MetaFeatureExtractor,
+    dataset_statistics,
+    image_inputs,
+    sample_indices,
+)
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.protocol.tensors import from_blob, to_blob
 from nni_hyperfd.ranker.encodings import Encodings, from_tensors, to_tensors
@@ -140,6 +145,12 @@ class OfflineData:
         """
         generator = torch.Generator().manual_seed(REFERENCE_SEED)
         return torch.stack([self.sample(s, images, generator) for s in range(len(self))])
+
+    @torch.no_grad()
+    def meta_features(self, extractor: MetaFeatureExtractor, images: int) -> Tensor:
+        """``[S, 64]`` G(D_offline): φ of every data set, each from its :meth:`reference` of ``images``; puts G into evaluation mode."""
+        inputs = image_inputs(self.features, extractor.variant)
+        return extractor.eval().forward_indexed(inputs, self.reference(images), self.statistics)
 
     def sample(self, dataset: int, images: int, generator: torch.Generator) -> Tensor:
         """``[images]`` positions of a random sample of one data set's images."""

@@ -8,10 +8,8 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.protocol.messages import Recommendation, RecommendRequest
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import OfflineData
@@ -94,12 +92,7 @@ class Expectation:
                 f"method hyperfd-gp needs results on the platform's own data sets, and for a search space of this kind "
                 f"({space.kind}) it has none; leave method out, or search one of the standard spaces hpo and nas"
             )
-        with torch.no_grad():
-            self._offline_phi: Tensor = ranker.extractor.eval().forward_indexed(
-                image_inputs(offline.features, ranker.extractor.variant),
-                offline.reference(images),
-                offline.statistics,
-            )
+        self._offline_phi = offline.meta_features(ranker.extractor, images)
         aps = np.full((len(offline), len(experience.encodings)), np.nan)
         aps[experience.sets.numpy(), experience.configurations.numpy()] = experience.aps.double().numpy()
         sets = _spread(np.flatnonzero(~np.isnan(aps).all(axis=1)), len(experience.aps))

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.protocol.messages import (
     BegunTraining,
     Progress,
@@ -81,12 +80,7 @@ class Foresight:
                 f"({space.kind}) this platform has none; write method: hyperfd-gp, or ask for a platform of a newer version"
             )
         self.validations = validations
-        with torch.no_grad():
-            self._offline_phi = ranker.extractor.eval().forward_indexed(
-                image_inputs(offline.features, ranker.extractor.variant),
-                offline.reference(images),
-                offline.statistics,
-            )
+        self._offline_phi = offline.meta_features(ranker.extractor, images)
         rows = experience.curves.double().numpy()
         curves = np.full((len(offline), len(experience.encodings), validations), np.nan)
         curves[experience.sets.numpy(), experience.configurations.numpy()] = at_times(rows, validations)

@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock
 
 from nni_hyperfd.cli import main
-from nni_hyperfd.data.cache import entries, opened, prune
+from nni_hyperfd.data.cache import entries, evict, opened
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import open_pixels
 from nni_hyperfd.errors import DataError
@@ -46,19 +46,19 @@ def test_what_was_opened_longest_ago_goes_first(cache: Path) -> None:
         ("pixels", 1000),
     ]
     assert names(cache) == ["third", "second", "first"]
-    assert prune(cache, 3000) == []
+    assert evict(cache, 3000) == []
     opened(cache / "pixels" / "first")
     assert names(cache) == ["first", "third", "second"]
-    assert [entry.path.name for entry in prune(cache, 2500)] == ["second"]
+    assert [entry.path.name for entry in evict(cache, 2500)] == ["second"]
     assert names(cache) == ["first", "third"]
-    prune(cache, 0)
+    evict(cache, 0)
     assert names(cache) == []
     assert (cache / "platforms" / "one" / "ranker-0.safetensors").exists()
 
 
 def test_what_somebody_is_making_stays(cache: Path) -> None:
     with FileLock(cache / "pixels" / "first.lock"):
-        assert [entry.path.name for entry in prune(cache, 0)] == ["third", "second"]
+        assert [entry.path.name for entry in evict(cache, 0)] == ["third", "second"]
     assert names(cache) == ["first"]
 
 

@@ -24,7 +24,7 @@ from nni_hyperfd.evidence.comparison import (
     noise,
     normalized_ranks,
     paired_difference,
-    run,
+    run_rival,
     task_order,
 )
 from nni_hyperfd.evidence.rivals.base import Known, Profile, Rival, Study
@@ -92,7 +92,7 @@ class InOrder(Rival):
 def test_a_run_chooses_by_one_ap_and_ranks_by_the_other() -> None:
     choose = np.array([[0.5, 0.2], [0.6, 0.2], [0.9, 0.1], [0.1, 0.9]])
     judge = np.array([[0.8, 0.4], [0.3, 0.2], [0.9, 0.9], [0.1, 0.1]])
-    outcome = run(InOrder(), scenario_of(choose, judge), budgets=(1, 2), seeds=(0, 1, 2))
+    outcome = run_rival(InOrder(), scenario_of(choose, judge), budgets=(1, 2), seeds=(0, 1, 2))
     assert outcome.rank.shape == (2, 3, 2)
     # Budget 1: configuration 0 is second on both tasks. Budget 2: task 0 chooses 1, task 1 has a tie of 0 and 1.
     np.testing.assert_allclose(outcome.rank[0], [[50, 50]] * 3)
@@ -108,11 +108,11 @@ def test_failed_trainings_cost_no_budget_and_have_no_rank() -> None:
     judge = np.array([[0.9], [0.6], [np.nan], [0.8]])
     scenario = scenario_of(choose, judge)
     rival = InOrder()
-    outcome = run(rival, scenario, budgets=(2,), seeds=(0,))
+    outcome = run_rival(rival, scenario, budgets=(2,), seeds=(0,))
     assert [trial.index for trial in rival.seen[0].trials] == [0, 1, 2, 3]
     assert best_found(rival.seen[0]) == [3]
     assert outcome.rank.item() == 50.0
-    assert run(InOrder(), scenario, budgets=(9,), seeds=(0,)).rank.item() == 50.0
+    assert run_rival(InOrder(), scenario, budgets=(9,), seeds=(0,)).rank.item() == 50.0
 
 
 def test_a_task_without_any_success_is_refused() -> None:
@@ -128,7 +128,7 @@ def test_a_rival_that_leaves_budget_unused_is_caught() -> None:
             study.evaluate(0)
 
     with pytest.raises(DataError, match="unused"):
-        run(Lazy(), scenario_of(np.ones((3, 1)), np.ones((3, 1))), budgets=(2,), seeds=(0,))
+        run_rival(Lazy(), scenario_of(np.ones((3, 1)), np.ones((3, 1))), budgets=(2,), seeds=(0,))
 
 
 def test_orders_are_permutations_that_depend_on_the_seed() -> None:

@@ -12,7 +12,7 @@ from nni_hyperfd.cli import main
 from nni_hyperfd.cli.lookup import _judge_by_price
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.bootstrap import bootstrap
-from nni_hyperfd.evidence.comparison import Outcome, run
+from nni_hyperfd.evidence.comparison import Outcome, run_rival
 from nni_hyperfd.evidence.halves import only
 from nni_hyperfd.evidence.inputs import Inputs
 from nni_hyperfd.evidence.judge import verdict, with_newcomers
@@ -35,7 +35,9 @@ def test_a_newcomer_is_judged_among_the_known(known: Inputs) -> None:
     scenario = with_newcomers(known, rows, features, "table").scenario("hpo", POOLED)
     assert scenario.tasks[-1] == "mine"
     assert len(scenario.tasks) == len(known.data.customers) + 1
-    found = [only(run(each, scenario, (4,), range(2)), ["mine"]) for each in (MeanRank(), RandomSearch())]
+    found = [
+        only(run_rival(each, scenario, (4,), range(2)), ["mine"]) for each in (MeanRank(), RandomSearch())
+    ]
     assert found[0].tasks == ("mine",)
     assert found[0].rank.shape == (1, 2, 1)
     table = verdict(found, 4).splitlines()

@@ -18,8 +18,8 @@ from nni_hyperfd.evidence.table import (
     Pair,
     Row,
     TableFile,
-    build,
     canonical,
+    measure_pairs,
     parameters_of,
     plan_offline_pairs,
     plan_pairs,
@@ -39,7 +39,7 @@ def run_pair(data_set: str, configuration: str, budget: str, seed: int, device: 
 
 
 def build_whole(folder: Path) -> LookupTable:
-    build(PAIRS, run_pair, folder / "whole.jsonl", "cpu", "1")
+    measure_pairs(PAIRS, run_pair, folder / "whole.jsonl", "cpu", "1")
     return LookupTable.load(folder / "whole.jsonl")
 
 
@@ -50,7 +50,7 @@ def test_every_cut_of_the_file_resumes_to_the_same_table(tmp_path: Path) -> None
     for length in range(0, len(data), 97):
         path.write_bytes(data[:length])
         finished = data[:length].count(b"\n")
-        assert build(PAIRS, run_pair, path, "cpu", "1") == len(PAIRS) - finished
+        assert measure_pairs(PAIRS, run_pair, path, "cpu", "1") == len(PAIRS) - finished
         assert path.read_bytes() == data
         assert LookupTable.load(path) == whole
 
@@ -67,9 +67,9 @@ def test_an_interrupted_run_keeps_what_it_measured(tmp_path: Path) -> None:
 
     path = tmp_path / "table.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        build(PAIRS, stops, path, "cpu", "1")
+        measure_pairs(PAIRS, stops, path, "cpu", "1")
     assert len(LookupTable.load(path)) == 4
-    assert build(PAIRS, run_pair, path, "cpu", "1") == len(PAIRS) - 4
+    assert measure_pairs(PAIRS, run_pair, path, "cpu", "1") == len(PAIRS) - 4
     assert LookupTable.load(path) == build_whole(tmp_path)
 
 
@@ -79,7 +79,7 @@ def test_shards_merge_to_the_whole(tmp_path: Path, workers: int) -> None:
     parts = []
     for index in reversed(range(workers)):
         path = tmp_path / f"{index}.jsonl"
-        build(shard(PAIRS, index, workers), run_pair, path, "cpu", "1")
+        measure_pairs(shard(PAIRS, index, workers), run_pair, path, "cpu", "1")
         parts.append(LookupTable.load(path))
     assert LookupTable.merge(parts) == build_whole(tmp_path)
     assert LookupTable.merge([*parts, *parts]) == build_whole(tmp_path)
@@ -87,7 +87,7 @@ def test_shards_merge_to_the_whole(tmp_path: Path, workers: int) -> None:
 
 def test_pairs_done_elsewhere_are_skipped(tmp_path: Path) -> None:
     done = LookupTable(list(build_whole(tmp_path))[:7])
-    assert build(PAIRS, run_pair, tmp_path / "rest.jsonl", "cpu", "1", done=done) == len(PAIRS) - 7
+    assert measure_pairs(PAIRS, run_pair, tmp_path / "rest.jsonl", "cpu", "1", done=done) == len(PAIRS) - 7
 
 
 def test_csv_round_trip_is_exact_and_reproducible(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_curve_outlives_every_file_and_a_table_without_curves_is_as_before(tmp
     def with_curve(*pair: object) -> SimpleNamespace:
         return SimpleNamespace(val_ap=0.5, test_ap=0.4, heldout_ap=0.45, seconds=1.0, curve=CURVE)
 
-    build(PAIRS[:2], with_curve, tmp_path / "curves.jsonl", "cpu", "1")
+    measure_pairs(PAIRS[:2], with_curve, tmp_path / "curves.jsonl", "cpu", "1")
     measured = LookupTable.load(tmp_path / "curves.jsonl")
     mixed = LookupTable.merge([measured, build_whole(tmp_path)])
     mixed.save(tmp_path / "mixed.csv.gz")

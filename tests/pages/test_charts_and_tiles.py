@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nni_hyperfd.pages import charts
-from nni_hyperfd.pages.html import page, table, text
+from nni_hyperfd.pages.html import html_table, page, text
 from nni_hyperfd.pages.tiles import TILE, DrawnBox, sheet, tile
 
 NASTY = "<script>alert('&\"')</script>.jpg"
@@ -113,7 +113,7 @@ def test_a_tile_is_a_small_picture_with_boxes_at_their_places() -> None:
 
 
 def test_names_and_numbers_in_tables() -> None:
-    tree = ElementTree.fromstring(table(("name", "n"), [(NASTY, 3), ("b", "")], best=0))
+    tree = ElementTree.fromstring(html_table(("name", "n"), [(NASTY, 3), ("b", "")], best=0))
     rows = tree.findall("table/tbody/tr")
     assert rows[0].findtext("td") == NASTY
     assert [row.attrib.get("class") for row in rows] == ["best", None]

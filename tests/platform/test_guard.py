@@ -11,7 +11,6 @@ import torch
 from nni_hyperfd.cli import main
 from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.past import StoredTasks
 from nni_hyperfd.platform.platform import Platform
@@ -33,10 +32,7 @@ something is measured by ``benchmarks/guard.py``; here is what becomes of a vers
 def known(first_ranker: Ranker, offline: OfflineData) -> OfflineData:
     """Offline results that are what version 0 says: its NDCG is 1, and every change is a loss."""
     (key, experience), images = next(iter(offline.experience.items())), SMALL.images
-    with torch.no_grad():
-        phi = first_ranker.extractor.forward_indexed(
-            image_inputs(offline.features), offline.reference(images), offline.statistics
-        )
+    phi = offline.meta_features(first_ranker.extractor, images)
     embedded = first_ranker.embed(key, experience.encodings)[experience.configurations]
     aps = (phi[experience.sets] * embedded).sum(1).sigmoid()
     learnt = Experience(experience.encodings, experience.sets, experience.configurations, aps)

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from nni_hyperfd.cli import main
-from nni_hyperfd.customer.ledger import FILE_NAME, read
+from nni_hyperfd.customer.ledger import FILE_NAME, read_ledger
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import open_pixels
 from nni_hyperfd.detection.evaluation.detections import evaluation_batches
@@ -259,7 +259,7 @@ def test_nothing_of_the_images_is_in_the_traffic_of_a_whole_experiment(
     assert nni.errors() == []
 
     sent = [body for stream in proxy.sent for body in bodies(bytes(stream))]
-    calls = [entry.call for entry in read(nni.folder / FILE_NAME)]
+    calls = [entry.call for entry in read_ledger(nni.folder / FILE_NAME)]
     assert {
         "open_task",
         "recommend",
@@ -275,7 +275,7 @@ def test_nothing_of_the_images_is_in_the_traffic_of_a_whole_experiment(
         assert not any(word.encode() in stream for word in secrets["words"])
 
     # What the ledger says is what was on the wire, no more and no less.
-    entries = read(nni.folder / FILE_NAME)
+    entries = read_ledger(nni.folder / FILE_NAME)
     assert [(e.bytes, e.sha256) for e in entries] == [(len(b), hashlib.sha256(b).hexdigest()) for b in sent]
     assert main(["ledger", "exp1", "--experiments", str(nni.folder.parent)]) == 0
     printed = capsys.readouterr().out
@@ -291,11 +291,11 @@ def _rehearsed_is_what_is_sent(url: str, data: Path, cache: Path, capsys: pytest
     command = ["recommend", "--data", str(data), "--platform", url, "--cache", str(cache)]
     assert main([*command, "--dry-run"]) == 0
     rehearsed = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("{"))
-    asked = read(cache / FILE_NAME)
+    asked = read_ledger(cache / FILE_NAME)
     assert {entry.call for entry in asked} == {"extractor", "ranker_state"}
     assert not any(entry.bytes for entry in asked)
     assert main(command) == 0
-    entry = read(cache / FILE_NAME)[-1]
+    entry = read_ledger(cache / FILE_NAME)[-1]
     assert entry.call == "recommend"
     capsys.readouterr()
     assert main(["status", "--platform", url]) == 0

@@ -35,10 +35,7 @@ def ranker(world: World) -> Ranker:
 def known(world: World, ranker: Ranker) -> OfflineData:
     """Offline results that are exactly what ``ranker`` says, so that its NDCG is 1."""
     experience = world.offline.experience[world.space.key]
-    with torch.no_grad():
-        phi = ranker.extractor.forward_indexed(
-            image_inputs(world.offline.features), world.offline.reference(IMAGES), world.offline.statistics
-        )
+    phi = world.offline.meta_features(ranker.extractor, IMAGES)
     scores = (
         phi[experience.sets] * ranker.embed(world.space.key, experience.encodings)[experience.configurations]
     ).sum(1)

@@ -52,10 +52,7 @@ def warm(world: World, variant: Variant = "full") -> Ranker:
 
 def past_tasks(world: World, ranker: Ranker, count: int = 3) -> list[PastTask]:
     """Tasks whose meta-features come from an extractor that has since been turned a little."""
-    with torch.no_grad():
-        offline_phi = ranker.extractor.forward_indexed(
-            image_inputs(world.offline.features), world.offline.reference(32), world.offline.statistics
-        )
+    offline_phi = world.offline.meta_features(ranker.extractor, 32)
     tasks = []
     for t in range(count):
         generator = torch.Generator().manual_seed(50 + t)
@@ -291,10 +288,7 @@ def test_what_is_left_behind_can_be_written_down(world: World) -> None:
     for tensors in (state.parameters, state.importance, iterated, {"phi": state.phi}):
         again = load(save(dict(tensors)))
         assert all(torch.equal(tensor, again[name]) for name, tensor in tensors.items())
-    with torch.no_grad():
-        expected = ranker.extractor.forward_indexed(
-            image_inputs(world.offline.features), world.offline.reference(32), world.offline.statistics
-        )
+    expected = world.offline.meta_features(ranker.extractor, 32)
     assert torch.allclose(state.offline_phi, expected, atol=1e-5)
 
 

@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.errors import PlatformError, SpaceError
-from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.protocol.messages import FindTask, Recommendation, Task
@@ -54,10 +52,7 @@ def test_proposals_are_those_of_the_process_on_the_offline_table(
         experience.sets.tolist(), experience.configurations.tolist(), experience.aps.tolist()
     ):
         aps[s, c] = ap
-    with torch.no_grad():
-        phi = first_ranker.extractor.forward_indexed(
-            image_inputs(offline.features), offline.reference(IMAGES), offline.statistics
-        )
+    phi = offline.meta_features(first_ranker.extractor, IMAGES)
     places = Places(phi.double().numpy())
     every = space.enumerate()
     candidates = describe(space, encode(space, every))

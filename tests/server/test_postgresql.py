@@ -24,25 +24,15 @@ from nni_hyperfd.errors import PlatformAwayError, PlatformError, UpdateLostError
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.backup import backup, restore
-from nni_hyperfd.platform.state.records import FirstState, NewTask, NewVersion, StoredTrial
+from nni_hyperfd.platform.state.records import NewVersion, StoredTrial
 from nni_hyperfd.platform.state.schema import now
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 from tests.fixtures.drawn_platform import BASE_ID, SMALL
+from tests.fixtures.stored import FIRST, TASK
 
 from .conftest import HPO, PHI, SUBJECT, Caller, Service
-
-FIRST = FirstState(ranker=b"ranker 0", omega=b"omega 0", offline=b"offline", base_id="base")
-TASK = NewTask(
-    customer="local",
-    experiment_id="exp",
-    space_key="space",
-    space={"lr": {"_type": "choice", "_value": [0.1, 0.2]}},
-    flops_limit=1e9,
-    extractor_version=0,
-    phi=tuple(i / 7 for i in range(64)),
-)
 
 
 def trial(task_id: str, key: str = "a", ap: float | None = 0.1 + 0.2) -> StoredTrial:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from nni_hyperfd.data.formats.folder import DataFolder
-from nni_hyperfd.data.names import AmbiguousName, canonical
+from nni_hyperfd.data.names import AmbiguousName, normalized_name
 from nni_hyperfd.data.report import Findings, Problem
 from nni_hyperfd.data.stated_split import stated_split
-from nni_hyperfd.data.tables import Size, number, numbers
+from nni_hyperfd.data.tables import Four, Size, layout_by_evidence, number, numbers
 
 __all__ = ["NO_POINT", "Annotations", "Box", "Entry", "Points", "RawFace", "Reader", "hull", "numbers"]
 
@@ -131,11 +131,30 @@ class Annotations:
         found = self.resolve(name, file)
         if found is None:
             return None
-        return self.entry_of(found, file, canonical(name) if key is None else key)
+        return self.entry_of(found, file, normalized_name(name) if key is None else key)
 
     def entry_of(self, image: str, file: str, key: str = "") -> Entry:
         """The entry of an image that is known."""
         return self._entries.setdefault((image, f"{file}\0{key}"), Entry(image, file))
+
+    def layout(
+        self, file: str, boxes: Sequence[Four], sizes: Sequence[Size | None], expected: str, says: str
+    ) -> str:
+        """What the four numbers of each box of ``file`` are: as expected, unless only another layout fits all of them, which is noted.
+
+        Args:
+            file: The annotation file.
+            boxes: As it has them.
+            sizes: Of their pictures.
+            expected: The layout of the format.
+            says: Who expects it, as the note ends.
+        """
+        found = layout_by_evidence(boxes, sizes, expected) or expected
+        if found != expected:
+            self.findings.note(
+                f"{file}: boxes are taken as {found}, which all of them fit, and not as {expected}, {says}"
+            )
+        return found
 
     def stated_split(self, fields: Any, file: str) -> str | None:
         """The split that fields of an image in ``file`` state (`stated_split`); words that are none are kept, to be told."""

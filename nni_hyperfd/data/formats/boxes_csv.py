@@ -23,7 +23,6 @@ from nni_hyperfd.data.tables import (
     delimiter_of,
     four_in_one,
     header_of,
-    layout_by_evidence,
     layouts_that_fit,
     number,
     numbers,
@@ -215,12 +214,7 @@ def _layout(
     """
     where = annotations.folder.root / file
     if header.layout is not None:
-        layout = layout_by_evidence(boxes, sizes, header.layout) or header.layout
-        if layout != header.layout:
-            annotations.findings.note(
-                f"{file}: boxes are taken as {layout}, which all of them fit, and not as {header.layout}, as its header says"
-            )
-        return layout
+        return annotations.layout(file, boxes, sizes, header.layout, "as its header says")
     possible = [layout for layout in layouts_that_fit(boxes, sizes, 0.99) if layout in HEADERLESS]
     sides_first = [(a, c, b, d) for a, b, c, d in boxes]
     if possible == ["corner and size"] and "corners" in layouts_that_fit(sides_first, sizes, 0.99):

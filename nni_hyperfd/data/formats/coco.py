@@ -27,7 +27,6 @@ from nni_hyperfd.data.formats.folder import SPLITS_FILE, DataFolder
 from nni_hyperfd.data.formats.shapes import reals, size
 from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.report import Problem
-from nni_hyperfd.data.tables import layout_by_evidence
 from nni_hyperfd.errors import DataError
 
 NAME = "coco"
@@ -55,10 +54,7 @@ def find(folder: DataFolder) -> list[str]:
 def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> None:
     """See `Reader.read`."""
     for file in files:
-        try:
-            document = folder.json(file)
-        except ValueError as error:
-            raise DataError(f"{folder.root / file} is no valid JSON ({error}): write it again.") from error
+        document = folder.required_json(file)
         parts: list[Any] = (
             [document.get(key) for key in ("images", "annotations")] if isinstance(document, dict) else []
         )
@@ -117,11 +113,8 @@ def _as_corners(entries: Sequence[Entry], file: str, annotations: Annotations) -
         (face.box, entry.size or annotations.frame(entry.image)) for entry in entries for face in entry.faces
     ]
     boxes = [(left, top, right - left, bottom - top) for (left, top, right, bottom), _ in told]
-    if layout_by_evidence(boxes, [frame for _, frame in told], LAYOUT) != "corners":
+    if annotations.layout(file, boxes, [frame for _, frame in told], LAYOUT, "as COCO has them") == LAYOUT:
         return
-    annotations.findings.note(
-        f"{file}: boxes are taken as corners, which all of them fit, and not as {LAYOUT}, as COCO has them"
-    )
     for entry in entries:
         entry.faces = [
             replace(face, box=(left, top, right - left, bottom - top))

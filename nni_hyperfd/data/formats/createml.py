@@ -31,10 +31,7 @@ def find(folder: DataFolder) -> list[str]:
 def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> None:
     """See `Reader.read`."""
     for file in files:
-        try:
-            document = folder.json(file)
-        except ValueError as error:
-            raise DataError(f"{folder.root / file} is no valid JSON ({error}): write it again.") from error
+        document = folder.required_json(file)
         if not isinstance(document, list):
             raise DataError(
                 f"{folder.root / file} is no list of images, as the CreateML format has it: export it again."

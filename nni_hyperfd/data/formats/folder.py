@@ -160,6 +160,17 @@ class DataFolder:
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
 
+    def required_json(self, name: str) -> Any:
+        """Content of the one JSON file that says everything.
+
+        Raises:
+            DataError: It is no JSON.
+        """
+        try:
+            return self.json(name)
+        except ValueError as error:
+            raise DataError(f"{self.root / name} is no valid JSON ({error}): export it again.") from error
+
     def encodings(self) -> dict[str, list[str]]:
         """Encodings other than UTF-8 that files were read with, and those files."""
         return {encoding: sorted(files) for encoding, files in sorted(self._encodings.items())}

@@ -42,10 +42,7 @@ def find(folder: DataFolder) -> list[str]:
 def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> None:
     """See `Reader.read`."""
     for file in files:
-        try:
-            document = folder.json(file)
-        except ValueError as error:
-            raise DataError(f"{folder.root / file} is no valid JSON ({error}): export it again.") from error
+        document = folder.required_json(file)
         if not isinstance(document, list | dict):
             raise DataError(
                 f"{folder.root / file} is no list of tasks, as Label Studio writes it: export it again."

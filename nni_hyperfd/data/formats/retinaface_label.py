@@ -19,7 +19,7 @@ from nni_hyperfd.data.formats.annotation import (
 )
 from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
 from nni_hyperfd.data.names import split_of_path
-from nni_hyperfd.data.tables import Size, corners_of, layout_by_evidence
+from nni_hyperfd.data.tables import Size, corners_of
 
 NAME = "retinaface"
 TITLE = "RetinaFace label.txt"
@@ -87,11 +87,7 @@ def _add(blocks: Sequence[_Block], file: str, annotations: Annotations) -> None:
         boxes = [values[:4] for _, values in lines if any(values[:4])]
         frames = [entry.size or annotations.frame(entry.image) for entry, values in lines if any(values[:4])]
         expected = "corners" if sized else "corner and size"
-        layout = layout_by_evidence(boxes, frames, expected) or expected
-        if layout != expected:
-            annotations.findings.note(
-                f"{file}: boxes are taken as {layout}, which all of them fit, and not as {expected}, as the format has it"
-            )
+        layout = annotations.layout(file, boxes, frames, expected, "as the format has it")
         for entry, values in lines:
             entry.faces.append(RawFace(corners_of(values[:4], layout), landmarks=_landmarks(values)))
 

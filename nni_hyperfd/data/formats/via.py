@@ -47,10 +47,7 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
 
 
 def _read_json(folder: DataFolder, file: str, annotations: Annotations) -> None:
-    try:
-        document = folder.json(file)
-    except ValueError as error:
-        raise DataError(f"{folder.root / file} is no valid JSON ({error}): export it again.") from error
+    document = folder.required_json(file)
     if isinstance(document, dict) and isinstance(document.get("_via_img_metadata"), dict):
         document = document["_via_img_metadata"]
     items = list(document.values()) if isinstance(document, dict) else document

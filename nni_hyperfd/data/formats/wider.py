@@ -14,7 +14,7 @@ from nni_hyperfd.data.formats.annotation import Annotations, Entry, RawFace, num
 from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
 from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.report import Problem
-from nni_hyperfd.data.tables import corners_of, layout_by_evidence
+from nni_hyperfd.data.tables import corners_of
 
 NAME = "wider"
 TITLE = "WIDER FACE txt"
@@ -110,11 +110,8 @@ def _add(blocks: Sequence[_Block], file: str, annotations: Annotations) -> None:
         for values in block.boxes()
         if any(values[:4])
     ]
-    layout = layout_by_evidence([box for _, box in told], [frame for frame, _ in told], LAYOUT) or LAYOUT
-    if layout != LAYOUT:
-        annotations.findings.note(
-            f"{file}: boxes are taken as {layout}, which all of them fit, and not as {LAYOUT}, as the format has it"
-        )
+    frames, boxes = [frame for frame, _ in told], [box for _, box in told]
+    layout = annotations.layout(file, boxes, frames, LAYOUT, "as the format has it")
     for entry, block in entries:
         for values in block.boxes():
             invalid = len(values) > INVALID_COLUMN and values[INVALID_COLUMN] != 0

@@ -20,7 +20,7 @@ from nni_hyperfd.files import replacing
 from nni_hyperfd.spaces.architecture import Architecture, Block, largest, mobilenet_v2
 
 BEST = "best.safetensors"
-"""File of a trial's weights that are best on val, those before the first epoch included; beside it, at the end, as ONNX."""
+"""File of the weights that a trial hands out, those before the first epoch included; beside it, at the end, as ONNX."""
 
 BASES = {"standard": mobilenet_v2(), "largest": largest()}
 """The two pretrained detectors: MobileNetV2 ×0.5 and the largest network of the NAS space."""

@@ -282,10 +282,10 @@ def _numbers(losses: Losses) -> tuple[float, ...]:
     return tuple(float(part) for part in losses)
 
 
-def start_candidate(engine: Engine, store: PixelStore, budget: Budget) -> Candidate:
-    """The weights that ``engine`` holds before the first epoch: what a customer has without training.
+def measured(engine: Engine, store: PixelStore, budget: Budget) -> Candidate:
+    """The weights that ``engine`` holds, such as those before the first epoch: what a customer has without training.
 
-    It costs one pass over the val and the test split, so a lookup table, which asks what training gives, leaves it out.
+    It costs one pass over the val and the test split.
 
     Raises:
         DataError: As :func:`fine_tune`.

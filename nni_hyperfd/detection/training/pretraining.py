@@ -154,7 +154,7 @@ def plan_faces(
     return CropPlan(*map(torch.from_numpy, (*plan, color_matrices(samples, rng))))
 
 
-def cut(store: PixelStore, plan: CropPlan, side: int) -> Tensor:
+def antialiased_crops(store: PixelStore, plan: CropPlan, side: int) -> Tensor:
     """Crops of the plan, anti-aliased as evaluation is: ``[T, 3, side, side]`` uint8."""
     out = torch.empty(len(plan.image), 3, side, side, dtype=torch.uint8)
     for row, (index, (x0, y0, length)) in enumerate(zip(plan.image.tolist(), plan.crop.tolist())):
@@ -169,7 +169,7 @@ def make_batch(store: PixelStore, layout: Layout, rng: np.random.Generator) -> t
     side = layout.side // 2 if layout.tiled else layout.side
     samples = 4 * layout.images if layout.tiled else layout.images
     plan = plan_faces(store, store.splits["train"], samples, side, rng)
-    pixels, faces = cut(store, plan, side), crop_faces(store.faces, plan, side)
+    pixels, faces = antialiased_crops(store, plan, side), crop_faces(store.faces, plan, side)
     if layout.tiled:
         pixels, faces = mosaic_pixels(pixels), mosaic_faces(faces, side)
     return pixels, _compact(faces)

@@ -89,8 +89,8 @@ class Known:
 
     @cached_property
     def encodings(self) -> FloatArray:
-        """``[U, E]`` flat rows of all configurations, see :func:`one_hot`."""
-        return one_hot(self.configurations)
+        """``[U, E]`` flat rows of all configurations, see :func:`one_hot_rows`."""
+        return one_hot_rows(self.configurations)
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Memory:
         self.profiles = (*self.profiles, study.profile)
 
 
-def one_hot(configurations: Sequence[str]) -> FloatArray:
+def one_hot_rows(configurations: Sequence[str]) -> FloatArray:
     """``[U, E]`` rows for methods that take a flat vector: one-hot per key.
 
     A key that a configuration lacks (a block of a shallower stage) is a value of its own, so every configuration has

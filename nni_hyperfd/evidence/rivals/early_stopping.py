@@ -15,8 +15,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nni_hyperfd.evidence.curves import CurveMethod, CurveTask
-from nni_hyperfd.recommendation.gaussian.every_epoch import Curves
+from nni_hyperfd.evidence.curves import CurveMethod, CurveTable, CurveTask
 from nni_hyperfd.recommendation.gaussian.places import Places
 from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess
 
@@ -59,7 +58,7 @@ def price_of(bracket: Rungs) -> int:
 class EarlyStopping(CurveMethod):
     """What they share: a run has a generator, and what is left at last ends what was begun."""
 
-    def reset(self, offline: Curves, seed: int) -> None:
+    def reset(self, offline: CurveTable, seed: int) -> None:
         self._offline, self._rng = offline, np.random.default_rng([seed, 3])
 
     def search(self, task: CurveTask) -> None:
@@ -165,7 +164,7 @@ class BOHB(Hyperband):
     name: ClassVar[str] = "bohb"
     GOOD, DRAWN, RANDOM, WIDER, NARROWEST = 0.15, 64, 1 / 3, 3.0, 1e-3
 
-    def reset(self, offline: Curves, seed: int) -> None:
+    def reset(self, offline: CurveTable, seed: int) -> None:
         super().reset(offline, seed)
         columns = offline.described[:, np.ptp(offline.described, axis=0) > 0]
         low, high = columns.min(axis=0), columns.max(axis=0)
@@ -215,15 +214,17 @@ def density(at: FloatArray, points: FloatArray) -> FloatArray:
 class TaskAwareHyperband(Hyperband):
     """HyperSTAR's (Mittal et al. 2020, §3.3): brackets begin with the best of a recommendation in place of random ones.
 
-    What is recommended is what the process of ``hyperfd-gp`` expects before the first trial, by what the customer looks like.
+    What is recommended is what the process of ``hyperfd-gp`` expects before the first trial, by what the customer looks like. It is the paper's
+    method on NNI's brackets, a rival of the shipped methods; ``HyperFDAdvisor`` plays its own brackets (:mod:`nni_hyperfd.plugin.halving`) over
+    whatever recommendation it is set to.
     """
 
     name: ClassVar[str] = "task-aware hyperband"
 
     def __init__(self) -> None:
-        self._fitted: tuple[Curves, Places, TaskProcess] | None = None
+        self._fitted: tuple[CurveTable, Places, TaskProcess] | None = None
 
-    def reset(self, offline: Curves, seed: int) -> None:
+    def reset(self, offline: CurveTable, seed: int) -> None:
         super().reset(offline, seed)
         if self._fitted is None or self._fitted[0] is not offline:
             places = Places(offline.looks)

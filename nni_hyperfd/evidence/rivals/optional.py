@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -38,3 +39,15 @@ def global_numpy_seed(seed: int) -> Iterator[None]:
         yield
     finally:
         np.random.set_state(state)  # noqa: NPY002
+
+
+@contextmanager
+def quiet(logger: str, level: int) -> Iterator[None]:
+    """What a library logs below ``level`` is not shown meanwhile."""
+    loud = logging.getLogger(logger)
+    before = loud.level
+    loud.setLevel(level)
+    try:
+        yield
+    finally:
+        loud.setLevel(before)

@@ -13,7 +13,7 @@ import numpy as np
 from nni_hyperfd.evidence.rivals.base import FloatArray, Known, Study
 from nni_hyperfd.evidence.rivals.choices import Choices
 from nni_hyperfd.evidence.rivals.completion import TableRival
-from nni_hyperfd.evidence.rivals.optional import global_numpy_seed, needed
+from nni_hyperfd.evidence.rivals.optional import global_numpy_seed, needed, quiet
 
 _TRANSFER = "syne_tune.optimizer.schedulers.transfer_learning"
 _METRIC = "ap"
@@ -104,11 +104,5 @@ class SyneTuneBoundingBox(_SyneTune):
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """It prints the box, and warns of rows in another order, which ours are not."""
-    logger = logging.getLogger("syne_tune")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)
+    with quiet("syne_tune", logging.ERROR), contextlib.redirect_stdout(io.StringIO()):
+        yield

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +10,7 @@ from nni.algorithms.hpo.tpe_tuner import TpeTuner
 
 from nni_hyperfd.evidence.rivals.base import Known, Rival, Study
 from nni_hyperfd.evidence.rivals.choices import Choices
+from nni_hyperfd.evidence.rivals.optional import quiet
 
 
 class TPE(Rival):
@@ -31,7 +30,8 @@ class TPE(Rival):
         self._choices = Choices(experience)
 
     def search(self, study: Study) -> None:
-        with _quiet():
+        # NNI logs every trial, which is thousands of lines here.
+        with quiet("nni", logging.WARNING):
             self._search(study)
 
     def _search(self, study: Study) -> None:
@@ -48,15 +48,3 @@ class TPE(Rival):
             if not np.isnan(ap):
                 tuner.import_data([{"parameter": self._choices.parameters[index], "value": ap}])
             number += 1
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """NNI logs every trial, which is thousands of lines here."""
-    logger = logging.getLogger("nni")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import DBAPIError
 
 from nni_hyperfd.errors import PlatformAwayError, PlatformError
+from nni_hyperfd.files import write_file
 from nni_hyperfd.platform.state.checking import check_row, check_structure
 from nni_hyperfd.platform.state.database import database_engine
 from nni_hyperfd.platform.state.schema import Base, found_version
@@ -49,7 +50,8 @@ def backup(location: str | Path, file: Path) -> None:
             with closing(sqlite3.connect(copy)) as connection:
                 # Without a write-ahead log it can be read from where nothing can be written.
                 connection.execute("PRAGMA journal_mode = DELETE")
-            _beside(file).write_text(f"{_digest(copy)}  {file.name}\n")
+            write_file(_beside(file), f"{_digest(copy)}  {file.name}\n")
+            # Not by write_file: the copy has permissions of its own, see _writing.
             os.replace(copy, file)
     except OSError as error:
         raise PlatformError(f"cannot write the backup {file} ({error.strerror or error})") from error

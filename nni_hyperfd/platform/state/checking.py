@@ -5,6 +5,7 @@ Both read all of it, so that they are done when asked for, and with each backup,
 
 from __future__ import annotations
 
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,19 +16,15 @@ from nni_hyperfd.platform.state.schema import Base
 from nni_hyperfd.platform.state.store import Store
 
 
-def check(location: str | Path) -> int:
+def check_state(location: str | Path) -> int:
     """Read the whole state of a platform, which may be at work; returns how many blobs were held against their checksums.
 
     Raises:
         PlatformError: Something is damaged; the sentence says what.
     """
-    store = Store(location)
-    try:
-        with store.snapshot() as reading:
-            check_structure(reading)
-            return sum(_check_table(reading, table) for table in Base.metadata.sorted_tables)
-    finally:
-        store.close()
+    with closing(Store(location)) as store, store.snapshot() as reading:
+        check_structure(reading)
+        return sum(_check_table(reading, table) for table in Base.metadata.sorted_tables)
 
 
 def check_structure(reading: Connection) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from scipy.special import softmax
 from scipy.stats import norm, rankdata
 
 from nni_hyperfd.recommendation.gaussian.learning_curves import Ends, StillToCome, in_units
-from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe, typical_spread
+from nni_hyperfd.recommendation.gaussian.observed import FloatArray
 from nni_hyperfd.recommendation.gaussian.places import Places
 from nni_hyperfd.recommendation.gaussian.search import OWN, expected_improvement
 from nni_hyperfd.recommendation.gaussian.task_process import OFFSET_VARIANCE, TaskProcess
@@ -36,15 +36,13 @@ class Curves:
 
     Args:
         aps: ``[S, K, T]`` in [0, 1], NaN where not measured; T validations of a full training, the last at its end.
-        described: ``[K, P]`` the configurations; unless candidates of his own are named, those that a customer can try.
+        described: ``[K, P]`` the configurations.
         looks: ``[S, F]`` what the data sets look like.
-        portfolio: ``[K]`` the configurations in the order in which a portfolio has them; needed where a customer can try these.
     """
 
     aps: FloatArray
     described: FloatArray
     looks: FloatArray
-    portfolio: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
 
 
 class EveryEpoch:
@@ -62,7 +60,6 @@ class EveryEpoch:
             ends = TaskProcess.fit(offline.aps[..., -1], offline.described, places.known)
             still = StillToCome.fit(offline.aps, offline.described, places.known)
             self._sights.append((places, ends, still))
-        self._orders = _tabled_orders(offline) if len(offline.portfolio) else None
         self._trust = _beforehand()
 
     def fresh(self) -> EveryEpoch:
@@ -71,19 +68,15 @@ class EveryEpoch:
         found._trust = _beforehand()
         return found
 
-    def customer(self, looks: FloatArray, described: FloatArray | None = None) -> Trainings:
+    def customer(self, looks: FloatArray, described: FloatArray) -> Trainings:
         """The next customer, who looks like ``[F]``.
 
         Args:
             looks: Of the data set.
-            described: ``[K, P]`` what can be tried; the configurations of the table unless given. For others, what the offline sets would
-                have brought is read off the process that knows no looks, and the portfolio is made of that.
+            described: ``[K, P]`` what can be tried. What the offline sets would have brought with it is read off the process that knows
+                no looks, and the portfolio is made of that.
         """
-        if described is None:
-            assert self._orders is not None, "the table has no portfolio"
-            described, orders = self.offline.described, self._orders
-        else:
-            orders = self._orders_of(described)
+        orders = self._orders_of(described)
         experts: list[Ends] = []
         for places, process, still in self._sights:
             place = places.of(looks[: len(looks) if places.known.shape[1] else 0])
@@ -136,18 +129,6 @@ class _Orders:
         promise = np.empty(len(mean))
         promise[portfolio] = norm.isf((np.arange(len(mean)) + 0.5) / len(mean))
         return cls((mean, promise * mean.std()), int(portfolio[0]))
-
-
-def _tabled_orders(offline: Curves) -> _Orders:
-    spread = typical_spread(offline.aps[..., -1])
-    scaled = np.full(offline.aps.shape[:2], np.nan)
-    for row, aps in enumerate(offline.aps[..., -1]):
-        seen = observe(aps, spread)
-        scaled[row, seen.indices] = seen.values
-    # A configuration that no set has tried is expected to be an average one.
-    known = ~np.isnan(scaled)
-    mean = np.where(known, scaled, 0.0).sum(axis=0) / np.maximum(1, known.sum(axis=0))
-    return _Orders.of(mean, offline.portfolio)
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,7 @@ from nni_hyperfd.detection.training.fine_tuning import (
     better,
     fine_tune,
     make_optimizer,
-    start_candidate,
+    measured,
 )
 from nni_hyperfd.detection.training.losses import Losses
 from nni_hyperfd.errors import DataError
@@ -159,7 +159,7 @@ def test_the_start_is_a_candidate_that_only_a_gain_replaces(ten_faces: PixelStor
     def candidates(script: Sequence[int]) -> tuple[Candidate, Candidate]:
         # Untrained, the engine detects the last number of its script.
         engine = ScriptedEngine(ten_faces.faces.boxes[0].numpy(), 3, script)
-        start = start_candidate(engine, ten_faces, budget)
+        start = measured(engine, ten_faces, budget)
         return start, fine_tune(engine, ten_faces, SGD, budget, seed=0)
 
     start, trained = candidates([4, 6, 7])

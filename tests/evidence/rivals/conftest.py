@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nni_hyperfd.evidence.comparison import Scenario
-from nni_hyperfd.evidence.rivals.base import Known, Profile, one_hot
+from nni_hyperfd.evidence.rivals.base import Known, Profile, one_hot_rows
 from nni_hyperfd.evidence.table import canonical
 from nni_hyperfd.metafeature.features import ImageFeatures
 
@@ -38,7 +38,7 @@ def make_scenario(
     grid = grid or GRID
     rng = np.random.default_rng(seed)
     configurations = tuple(canonical(dict(zip(grid, values))) for values in itertools.product(*grid.values()))
-    x = one_hot(configurations)
+    x = one_hot_rows(configurations)
     pairs = np.stack([x[:, i] * x[:, j] for i, j in itertools.combinations(range(x.shape[1]), 2)], 1)
     x = np.concatenate([x, 0.5 * pairs], axis=1)
     g = x @ rng.normal(size=x.shape[1])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nni_hyperfd.evidence.comparison import Scenario, expected_rank_at_random, run
+from nni_hyperfd.evidence.comparison import Scenario, expected_rank_at_random, run_rival
 from nni_hyperfd.evidence.rivals.base import FloatArray, Known, Profile, Study
 from nni_hyperfd.evidence.rivals.ensemble import Ensemble, EnsembleGP, EnsembleRanking
 from nni_hyperfd.evidence.rivals.gp_prior import GPPrior
@@ -85,7 +85,7 @@ def test_what_data_sets_look_like_helps_where_it_matters(
     scenario = scenario_of(tasks=8, offline=40, common=0.3, own=1.5, noise=0.2)
 
     def rank(rival: EnsembleGP) -> float:
-        return float(run(rival, scenario, budgets=(3,), seeds=(0,)).rank.mean())
+        return float(run_rival(rival, scenario, budgets=(3,), seeds=(0,)).rank.mean())
 
     seeing, blind = rank(EnsembleGP(SPACE, [silent(scenario)])), rank(EnsembleGP(SPACE, [None]))
     assert seeing < 0.5 * expected_rank_at_random(scenario, 3)
@@ -97,9 +97,9 @@ def test_results_correct_what_the_offline_sets_say(scenario_of: Callable[..., Sc
     scenario = scenario_of(tasks=6, offline=20, common=1.0, own=0.2, noise=0.2)
     opposite = 1.0 - scenario.choose
     turned = replace(scenario, choose=opposite, judge=opposite)
-    stubborn = run(GPPrior(), turned, budgets=(4,), seeds=(0,)).rank
-    sure = run(EnsembleGP(SPACE, [None], own=(1.0,)), turned, budgets=(4,), seeds=(0,)).rank
-    open_minded = run(EnsembleGP(SPACE, [None]), turned, budgets=(4,), seeds=(0,)).rank
+    stubborn = run_rival(GPPrior(), turned, budgets=(4,), seeds=(0,)).rank
+    sure = run_rival(EnsembleGP(SPACE, [None], own=(1.0,)), turned, budgets=(4,), seeds=(0,)).rank
+    open_minded = run_rival(EnsembleGP(SPACE, [None]), turned, budgets=(4,), seeds=(0,)).rank
     assert open_minded.mean() < stubborn.mean() - 10
     assert open_minded.mean() <= sure.mean()
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from nni_hyperfd.customer.client import TaskClient
-from nni_hyperfd.evidence.comparison import Scenario, run
-from nni_hyperfd.evidence.rivals.base import Profile, Study
+from nni_hyperfd.evidence.comparison import Scenario, run_rival
+from nni_hyperfd.evidence.rivals.base import Profile
 from nni_hyperfd.evidence.rivals.hyperfd import features_of
 from nni_hyperfd.evidence.rivals.hyperfd_gp import HyperFDGP
 from nni_hyperfd.evidence.table import parameters_of
@@ -19,6 +19,7 @@ from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.recommendation.expectation import Expectation
 from nni_hyperfd.spaces.space import standard_search_space, standard_space
+from tests.fixtures.studies import tried
 
 SPACE = standard_space("hpo")
 QUICK = RankerSettings(batches=4, images=8, warmup_epochs=3, learning_rate=1e-3)
@@ -34,14 +35,6 @@ def small(scenario_of: Callable[..., Scenario]) -> Scenario:
         return replace(profile, members=profile.members[: QUICK.images])
 
     return replace(found, profiles=tuple(few(each) for each in found.profiles))
-
-
-def tried(rival: HyperFDGP, scenario: Scenario, values: np.ndarray) -> list[list[int]]:
-    rival.reset(scenario.experience, 0)
-    studies = [Study(profile, 4, column) for profile, column in zip(scenario.profiles, values.T)]
-    for study in studies:
-        rival.search(study)
-    return [[each.index for each in study.trials] for study in studies]
 
 
 def test_rival_and_platform_try_the_same(small: Scenario, tmp_path: Path) -> None:
@@ -74,14 +67,14 @@ def test_the_ranker_goes_on_learning(small: Scenario, monkeypatch: pytest.Monkey
     begin = Expectation.__init__
     monkeypatch.setattr(Expectation, "__init__", lambda self, *rest: made.append(self) or begin(self, *rest))
     rival = HyperFDGP(SPACE, QUICK, warm_ups=1)
-    first = run(rival, small, budgets=(3,), seeds=(0, 1)).rank
+    first = run_rival(rival, small, budgets=(3,), seeds=(0, 1)).rank
     assert len(made) == 6
     assert np.isfinite(first).all()
     moved = [task.offline_phi for task in rival._past]
     assert not np.allclose(moved[0], moved[-1])
-    np.testing.assert_array_equal(run(rival, small, budgets=(3,), seeds=(1,)).rank[0, 0], first[0, 1])
+    np.testing.assert_array_equal(run_rival(rival, small, budgets=(3,), seeds=(1,)).rank[0, 0], first[0, 1])
     made.clear()
-    run(HyperFDGP(SPACE, FROZEN), small, budgets=(3,), seeds=(0,))
+    run_rival(HyperFDGP(SPACE, FROZEN), small, budgets=(3,), seeds=(0,))
     assert len(made) == 1
 
 

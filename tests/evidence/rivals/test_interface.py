@@ -12,7 +12,7 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.comparison import Scenario, expected_rank_at_random, run
+from nni_hyperfd.evidence.comparison import Scenario, expected_rank_at_random, run_rival
 from nni_hyperfd.evidence.rivals.base import Rival, Study
 from nni_hyperfd.evidence.rivals.best_on_server import BestOnServer
 from nni_hyperfd.evidence.rivals.dycors import DYCORSSearch
@@ -125,9 +125,9 @@ def test_no_ap_is_seen_that_was_not_paid_for(make: Callable[[], Rival], scenario
 @every_rival
 def test_equal_seeds_search_equally_and_reset_forgets(make: Callable[[], Rival], scenario: Scenario) -> None:
     rival = make()
-    runs = [run(rival, scenario, budgets=(3,), seeds=(seed,)).rank for seed in (4, 4)]
+    runs = [run_rival(rival, scenario, budgets=(3,), seeds=(seed,)).rank for seed in (4, 4)]
     np.testing.assert_array_equal(runs[0], runs[1])
-    np.testing.assert_array_equal(runs[0], run(make(), scenario, budgets=(3,), seeds=(4,)).rank)
+    np.testing.assert_array_equal(runs[0], run_rival(make(), scenario, budgets=(3,), seeds=(4,)).rank)
 
 
 @every_rival
@@ -145,7 +145,7 @@ def test_the_whole_space_can_be_searched(
     make: Callable[[], Rival], scenario_of: Callable[..., Scenario]
 ) -> None:
     small = scenario_of(tasks=2, offline=12, per_set=4, grid={"a": [1, 2, 3], "b": ["x", "y"]})
-    outcome = run(make(), small, budgets=(6, 9), seeds=(0,))
+    outcome = run_rival(make(), small, budgets=(6, 9), seeds=(0,))
     best = [small.judge[small.choose[:, d].argmax(), d] for d in range(2)]
     np.testing.assert_array_equal(outcome.ap, [[best]] * 2)
 
@@ -158,7 +158,7 @@ def test_the_whole_space_can_be_searched(
 def test_transfer_helps_where_configurations_are_good_everywhere(
     make: Callable[[], Rival], easy: Scenario
 ) -> None:
-    reached = run(make(), easy, budgets=(4,), seeds=(0,)).rank.mean()
+    reached = run_rival(make(), easy, budgets=(4,), seeds=(0,)).rank.mean()
     assert reached < 0.7 * expected_rank_at_random(easy, 4)
 
 
@@ -168,13 +168,13 @@ def short_hyperstar() -> HyperSTAR:
 
 @pytest.mark.parametrize("make", [SCoT, short_hyperstar], ids=lambda m: m.__name__)
 def test_looking_at_the_data_helps_where_nothing_else_does(make: Callable[[], Rival], hard: Scenario) -> None:
-    aware = run(make(), hard, budgets=(2,), seeds=(0,)).rank.mean()
+    aware = run_rival(make(), hard, budgets=(2,), seeds=(0,)).rank.mean()
     assert aware < 0.7 * expected_rank_at_random(hard, 2)
-    assert aware < run(MeanRank(), hard, budgets=(2,), seeds=(0,)).rank.mean()
+    assert aware < run_rival(MeanRank(), hard, budgets=(2,), seeds=(0,)).rank.mean()
 
 
 def test_random_search_meets_its_expectation(scenario: Scenario) -> None:
-    ranks = run(RandomSearch(), scenario, budgets=(4,), seeds=range(300)).rank
+    ranks = run_rival(RandomSearch(), scenario, budgets=(4,), seeds=range(300)).rank
     error = ranks.std() / math.sqrt(ranks.size)
     assert abs(ranks.mean() - expected_rank_at_random(scenario, 4)) < 4 * error
 

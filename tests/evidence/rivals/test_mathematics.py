@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from nni_hyperfd.evidence.comparison import Scenario
 from nni_hyperfd.evidence.rivals import completion
-from nni_hyperfd.evidence.rivals.base import Study, one_hot
+from nni_hyperfd.evidence.rivals.base import Study, one_hot_rows
 from nni_hyperfd.evidence.rivals.choices import Choices
 from nni_hyperfd.evidence.rivals.completion import Completion
 from nni_hyperfd.evidence.rivals.hyperstar import agreement, similarity_loss
@@ -188,7 +188,7 @@ def test_rank_svm_is_at_its_minimum_and_orders_what_can_be_ordered() -> None:
 
 
 def test_encoding_counts_the_keys_that_differ() -> None:
-    rows = one_hot(['{"d":1,"k":"a"}', '{"d":2,"k":"a","m":"b"}', '{"d":2,"k":"a","m":"c"}'])
+    rows = one_hot_rows(['{"d":1,"k":"a"}', '{"d":2,"k":"a","m":"b"}', '{"d":2,"k":"a","m":"c"}'])
     distances = ((rows[:, None] - rows) ** 2).sum(-1) / 2
     np.testing.assert_array_equal(distances, [[0, 2, 2], [2, 0, 1], [2, 1, 0]])
     assert (rows.sum(1) == 3).all()

@@ -19,19 +19,9 @@ from sqlalchemy.schema import CreateTable
 
 from nni_hyperfd.errors import PlatformError, UpdateLostError
 from nni_hyperfd.platform.state import schema
-from nni_hyperfd.platform.state.records import FirstState, NewTask, NewVersion, StoredTrial
+from nni_hyperfd.platform.state.records import FirstState, NewVersion, StoredTrial
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
-
-FIRST = FirstState(ranker=b"ranker 0", omega=b"omega 0", offline=b"offline", base_id="base")
-TASK = NewTask(
-    customer="local",
-    experiment_id="exp",
-    space_key="space",
-    space={"lr": {"_type": "choice", "_value": [0.1, 0.2]}},
-    flops_limit=1e9,
-    extractor_version=0,
-    phi=tuple(i / 7 for i in range(64)),
-)
+from tests.fixtures.stored import FIRST, TASK
 
 
 def new_store(folder: Path) -> Store:
@@ -483,13 +473,15 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
 
 def test_an_acknowledged_result_survives_the_death_of_the_process(tmp_path: Path) -> None:
     code = (
-        "import os, sys\nsys.path.insert(0, sys.argv[2])\n"
+        "import os, sys\nsys.path[:0] = sys.argv[2:]\n"
         "from test_store import TASK, new_store, trial\n"
         "store = new_store(sys.argv[1])\ntask = store.open_task(TASK).id\n"
         "for i in range(3): store.record(trial(task, key=str(i)))\n"
         "os.kill(os.getpid(), 9)\n"
     )
-    run = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)], check=False)
+    here = Path(__file__)
+    places = [str(here.parent), str(here.parents[3])]
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path), *places], check=False)
     assert run.returncode == -9
     store = Store(tmp_path)
     assert [t.trial_key for t in store.trials()] == ["0", "1", "2"]
