@@ -105,7 +105,9 @@ def between_budgets(table: LookupTable, names: Sequence[str]) -> list[str]:
     for name in names:
         cells, count, spread = [], 0, 0.0
         for column in COLUMNS:
-            first, second = common(*(measured(means, name, budget, 0, column) for budget in ("table", "short")))
+            first, second = common(
+                *(measured(means, name, budget, 0, column) for budget in ("table", "short"))
+            )
             found, count = correlation(first, second), len(first)
             cells.append("–" if found is None else f"{found:.2f}")
             if column == "val_ap" and count:

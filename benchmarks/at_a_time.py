@@ -15,11 +15,11 @@ import numpy as np
 
 from nni_hyperfd.evidence.comparison import Scenario
 from nni_hyperfd.evidence.inputs import Inputs
-from nni_hyperfd.evidence.rivals.hyperfd_gp import describe_texts
+from nni_hyperfd.evidence.rivals.ensemble import describe_texts
 from nni_hyperfd.evidence.scenario import POOLED
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
 from nni_hyperfd.recommendation.gaussian.search import Eye, GaussianSearch, Remembered
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 
 TABLES = Path(__file__).parent / "tables"
 NOT_LOOKED_AT = np.zeros(0)

@@ -34,7 +34,8 @@ from nni_hyperfd.evidence.table import canonical
 from nni_hyperfd.spaces.architecture import largest, mobilenet_v2
 from nni_hyperfd.spaces.configuration import Configuration, Scalar
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS
-from nni_hyperfd.spaces.space import Space, standard_search_space
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 RESULTS = Path(__file__).parent / "results" / "autohas.json"
 

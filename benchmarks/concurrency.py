@@ -20,7 +20,7 @@ from nni_hyperfd.evidence.runner import PairRunner
 from nni_hyperfd.evidence.table import canonical
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS
 from nni_hyperfd.spaces.configuration import Configuration
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 folder, budget, threads, first, step, trials = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
 torch.set_num_threads(threads)
 text = canonical(standard_space("hpo").parameters(Configuration(DEFAULT_HYPERPARAMETERS)))

@@ -33,7 +33,7 @@ STAGES = {
 import tempfile
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.protocol.messages import RecommendRequest, Subject
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 platform = Platform.open(tempfile.mkdtemp())
 base = platform.status().base_id
 subject = Subject(space=standard_search_space("hpo"), phi=(0.1,) * 64, extractor_version=0, base_id=base)

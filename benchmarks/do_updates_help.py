@@ -32,7 +32,7 @@ from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
 from nni_hyperfd.evidence.scenario import POOLED
 from nni_hyperfd.files import write_file
 from nni_hyperfd.ranker.settings import RankerSettings
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 
 ROOT = Path(__file__).parents[1]
 VARIANTS: Mapping[str, dict[str, Any]] = {

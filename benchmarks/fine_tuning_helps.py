@@ -26,7 +26,7 @@ from nni_hyperfd.detection.training.budgets import get_budget
 from nni_hyperfd.evidence.runner import PairRunner
 from nni_hyperfd.evidence.table import canonical
 from nni_hyperfd.plugin.opening import platform_of
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 
 def main() -> None:

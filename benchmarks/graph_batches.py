@@ -32,7 +32,7 @@ from nni_hyperfd.ranker.seeding import seeded
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.spaces import architecture
 from nni_hyperfd.spaces.configuration import Configuration
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 
 T = TypeVar("T")
 TABLE = 822

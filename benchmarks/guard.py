@@ -48,7 +48,8 @@ from nni_hyperfd.ranker.offline import Experience, OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.ranker.warmup import warm_up
-from nni_hyperfd.spaces.space import Space, standard_space
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_space
 
 OPEN = GuardSettings(tolerance=math.inf)
 """Publishes everything."""

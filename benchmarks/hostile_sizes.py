@@ -1,6 +1,6 @@
 """What the largest messages that are taken cost a platform, and how large it becomes.
 
-    python benchmarks/hostile_sizes.py [--only plan loss spaces opening store matching] [--out benchmarks/results]
+    python benchmarks/hostile_sizes.py [--only plan ranking loss spaces opening store matching] [--out benchmarks/results]
 
 Each figure is taken in a process of its own: processor seconds, and how much its peak of resident memory rose. The platform is the
 shipped one. See docs/scale.md for the limits behind the figures.
@@ -30,7 +30,8 @@ from nni_hyperfd.platform.state.pruning import AT_ONCE, Keeping, prune
 from nni_hyperfd.platform.state.records import NewTask, NewVersion, StoredTrial
 from nni_hyperfd.platform.state.schema import LOCAL, OwnEncoderRow
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
-from nni_hyperfd.protocol.messages import VALUES_LIMIT, RecommendRequest
+from nni_hyperfd.protocol.fields import KEYS_LIMIT, VALUES_LIMIT
+from nni_hyperfd.protocol.messages import RecommendRequest
 from nni_hyperfd.protocol.tensors import to_blob
 from nni_hyperfd.ranker.batch import list_loss
 from nni_hyperfd.ranker.encoders import EncoderShape
@@ -42,8 +43,10 @@ from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.ranker.update import PastTask
 from nni_hyperfd.recommendation.expectation import TRIALS as READ_OF_ONE
 from nni_hyperfd.recommendation.expectation import Expectation
+from nni_hyperfd.recommendation.ranking import rank
 from nni_hyperfd.server.customer_view import TRIALS
-from nni_hyperfd.spaces.space import Space, standard_space
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_space
 
 MB = 2**20
 Measured = dict[str, Any]
@@ -186,6 +189,27 @@ def _wide_table(ranker: Ranker, offline: OfflineData) -> Measured:
     wide = OfflineData(offline.features, offline.members, {space.key: experience})
     taken = alone(lambda: Expectation(ranker, 32, wide, space) and None)
     return {"space": "nas, a table of 3000 networks, fit only"} | taken
+
+
+# ----------------------------------------------------------------------------------------------------- ranking
+
+
+def ranking() -> list[Measured]:
+    """Rankings of the largest sample that a server takes, 20 000 configurations, by number of keys."""
+    ranker = Ranker.from_bytes(read_assets().ranker).eval()
+    found = []
+    for keys in (0, 45, KEYS_LIMIT):
+        entry = {"_type": "choice", "_value": list(range(VALUES_LIMIT // KEYS_LIMIT))}
+        own = {f"k{number}": entry for number in range(keys)}
+        space = Space.from_search_space(own) if keys else standard_space("joint")
+
+        def work(space: Space = space) -> None:
+            request = RecommendRequest(task_id="a", budget=4, candidates=20_000)
+            rank(ranker, 0, space, torch.zeros(64), request)
+
+        found.append({"space": space.kind, "keys": len(space.domains)} | alone(work))
+        print(found[-1], flush=True)
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------- loss
@@ -362,6 +386,7 @@ def matching() -> list[Measured]:
 
 PARTS: dict[str, Callable[[], Any]] = {
     "plan": plan,
+    "ranking": ranking,
     "loss": loss,
     "spaces": spaces,
     "opening": opening,

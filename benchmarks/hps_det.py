@@ -32,7 +32,7 @@ from nni_hyperfd.evidence.table import LookupTable, parameters_of
 from nni_hyperfd.files import write_file
 from nni_hyperfd.recommendation.numeric_search import NumericSearch
 from nni_hyperfd.spaces.hyperparameters import COUNT_KEYS, HyperParameters
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 RESULTS = Path(__file__).parent / "results" / "hps_det"
 TABLE = Path(__file__).parent / "tables" / "hpo.csv.gz"

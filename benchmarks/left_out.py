@@ -31,7 +31,8 @@ from nni_hyperfd.ranker.warmup import warm_up
 from nni_hyperfd.recommendation.expectation import Expectation
 from nni_hyperfd.recommendation.portfolio import greedy_portfolio
 from nni_hyperfd.spaces.configuration import Configuration
-from nni_hyperfd.spaces.space import Space, standard_space
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_space
 
 ROOT = Path(__file__).resolve().parents[1]
 TRIALS = 4

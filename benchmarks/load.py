@@ -43,7 +43,7 @@ from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.server.limits import Limits
 from nni_hyperfd.server.serve import ServerSettings, make_server
 from nni_hyperfd.server.tokens import new_token
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 
 HPO = standard_space("hpo")
 BUDGET = 4

@@ -31,7 +31,8 @@ from nni_hyperfd.ranker.warmup import warm_up
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS
-from nni_hyperfd.spaces.space import Space, standard_space
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_space
 
 KINDS = ("hpo", "nas")
 """Spaces whose points are points of the joint one, too."""

@@ -24,7 +24,8 @@ from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.update import PastTask
 from nni_hyperfd.recommendation.foresight import CurvePoints, Foresight
 from nni_hyperfd.spaces.configuration import Configuration
-from nni_hyperfd.spaces.space import Space, standard_space
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_space
 
 VALIDATIONS, PRICE = 6, 4
 

@@ -37,7 +37,8 @@ from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.metafeature.noise import Noise, NoiseSettings, epsilon
 from nni_hyperfd.metafeature.view import View
 from nni_hyperfd.ranker.settings import Mode, RankerSettings
-from nni_hyperfd.spaces.space import Space, standard_space
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_space
 
 BUDGET = 4
 HARDLY_ANY = 1e-9

@@ -51,7 +51,7 @@ from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
 from nni_hyperfd.evidence.runs import Laboratory, Line
 from nni_hyperfd.evidence.scenario import PAPER, POOLED, Measure
 from nni_hyperfd.ranker.settings import RankerSettings
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 
 ROOT = Path(__file__).parents[1]
 RIVALS = (

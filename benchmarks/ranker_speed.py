@@ -32,7 +32,8 @@ from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.ranker.transform import ExactTransform, IterativeTransform, transformation_loss
 from nni_hyperfd.ranker.update import ContinualUpdate, CurrentTask, PastTask
 from nni_hyperfd.recommendation.expectation import Expectation
-from nni_hyperfd.spaces.space import Space, standard_space
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_space
 
 T = TypeVar("T")
 IMAGES = 1700

@@ -23,7 +23,7 @@ from nni_hyperfd.detection.training.budgets import get_budget
 from nni_hyperfd.detection.training.fine_tuning import CPUEngine, fine_tune
 from nni_hyperfd.spaces.architecture import Architecture, backbone_flops
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 
 SAMPLED = 100
 STARTS = ("remapped", "random")

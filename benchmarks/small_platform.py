@@ -16,7 +16,7 @@ from nni_hyperfd.ranker.guard import GuardSettings
 from nni_hyperfd.ranker.offline import Experience, OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.settings import RankerSettings
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 
 BASE_ID = "base0"
 HPO = standard_space("hpo")

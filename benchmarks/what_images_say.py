@@ -26,7 +26,7 @@ from nni_hyperfd.evidence.scenario import POOLED
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.recommendation.gaussian.places import Places
 from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 
 ROOT = Path(__file__).parents[1]
 Describe = Callable[[Profile], FloatArray]

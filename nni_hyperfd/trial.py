@@ -136,6 +136,9 @@ def run_trial(trial: Trial) -> TrialOutcome:
     towards the base (:mod:`~nni_hyperfd.detection.training.drawn_back`). What is *reported*, to NNI and as
     ``val_ap``, is what training with this configuration reached, since configurations are compared by it; what the base and
     the detector that is handed out reach stands beside it. It is no point of NNI's curve, whose points multi-fidelity advisors count as epochs.
+
+    Raises:
+        HyperFDError: It cannot go on; one sentence says why.
     """
     reporter = Reporter()
     out = trial.out or reporter.output_folder()

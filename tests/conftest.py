@@ -73,7 +73,7 @@ def make_platform() -> Callable[[Path], None]:
     from nni_hyperfd.ranker.encodings import encode
     from nni_hyperfd.ranker.offline import Experience, OfflineData
     from nni_hyperfd.ranker.ranker import Ranker
-    from nni_hyperfd.spaces.space import standard_space
+    from nni_hyperfd.spaces.standard import standard_space
 
     generator = torch.Generator().manual_seed(0)
     shape = (60, LEVELS, CHANNELS)

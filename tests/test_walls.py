@@ -40,6 +40,7 @@ STATE = f"{PACKAGE}.platform.state"
         (f"{PACKAGE}.customer", (STATE, "sqlalchemy")),
         (f"{PACKAGE}.metafeature.extractor", IMAGES),
         (f"{PACKAGE}.spaces", TORCH),
+        (f"{PACKAGE}.protocol.fields", TORCH),
         (f"{PACKAGE}.protocol.messages", TORCH),
         (f"{STATE}.store", TORCH),
         (

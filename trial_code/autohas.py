@@ -49,7 +49,11 @@ def main() -> int:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Searches, then trains."""
+    """Searches, then trains.
+
+    Raises:
+        DataError: The data cannot be used, or the output folder cannot be written.
+    """
     reporter, reading, budget = Reporter(), Reading.of(options), get_budget(options.budget)
     reporter.parameters()  # NNI counts a trial as begun when it has asked; there is nothing in it for us
     out = options.out or reporter.output_folder()

@@ -103,7 +103,11 @@ def run(options: argparse.Namespace) -> None:
 
 
 def start(model: RetinaFace, store: PixelStore, teacher, options: argparse.Namespace) -> str:  # type: ignore[no-untyped-def]
-    """Fills ``model`` with what it begins with; returns that in words."""
+    """Fills ``model`` with what it begins with; returns that in words.
+
+    Raises:
+        TrainingError: The base has no teacher of its kind.
+    """
     if options.start:
         source = load_detector(options.start)
         model.load_state_dict(remap(source.state_dict(), source.architecture, model))

@@ -26,7 +26,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the tables, and write the page."""
+    """Print the tables, and write the page.
+
+    Raises:
+        DataError: The data cannot be used, or the page cannot be written.
+    """
     from nni_hyperfd.cli.table import table
     from nni_hyperfd.data.dataset import load_dataset
     from nni_hyperfd.detection.training.budgets import get_budget

@@ -82,7 +82,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def run(options: argparse.Namespace) -> None:
-    """Draw all pictures, and print what was found."""
+    """Draw all pictures, and print what was found.
+
+    Raises:
+        PluginError: An option is out of range.
+        DataError: The weights or some of the inputs cannot be read, or a picture cannot be written.
+    """
     from nni_hyperfd.cli.table import table
     from nni_hyperfd.detection.network.weights import load_detector, read_notes
     from nni_hyperfd.detection.training.budgets import get_budget

@@ -51,11 +51,15 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the files and say what to do next."""
+    """Write the files and say what to do next.
+
+    Raises:
+        PluginError: An option is out of range, the folder is there already or cannot be written, or NNI could not start this Python.
+    """
     from nni_hyperfd.data.dataset import load_dataset
     from nni_hyperfd.detection.training.budgets import get_budget
     from nni_hyperfd.files import write_file
-    from nni_hyperfd.spaces.space import standard_search_space
+    from nni_hyperfd.spaces.standard import standard_search_space
 
     if any(letter.isspace() for letter in sys.executable):
         raise PluginError(

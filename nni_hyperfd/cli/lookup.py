@@ -113,10 +113,14 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def run_build(options: argparse.Namespace) -> None:
-    """Measure this worker's pairs."""
+    """Measure this worker's pairs.
+
+    Raises:
+        DataError: The options or the tables cannot be used.
+    """
     from nni_hyperfd.errors import DataError
     from nni_hyperfd.evidence.job import job_of, load_tables
-    from nni_hyperfd.evidence.table import shard
+    from nni_hyperfd.evidence.measuring import shard
 
     if options.out.suffix != ".jsonl":
         raise DataError(f"--out is {options.out}: rows are appended to a file that ends with .jsonl")
@@ -142,7 +146,11 @@ def _say(row: Row) -> None:
 
 
 def run_merge(options: argparse.Namespace) -> None:
-    """Write one table."""
+    """Write one table.
+
+    Raises:
+        DataError: The options or the tables cannot be used.
+    """
     from nni_hyperfd.errors import DataError
     from nni_hyperfd.evidence.job import load_tables
 
@@ -161,7 +169,11 @@ def run_show(options: argparse.Namespace) -> None:
 
 
 def run_judge(options: argparse.Namespace) -> None:
-    """Print a table for each search space and each way to choose and judge, by trials and, with curves, by price."""
+    """Print a table for each search space and each way to choose and judge, by trials and, with curves, by price.
+
+    Raises:
+        DataError: The options, the tables or the data cannot be used.
+    """
     from nni_hyperfd.data.dataset import load_dataset
     from nni_hyperfd.errors import DataError
     from nni_hyperfd.evidence.inputs import Inputs
@@ -195,7 +207,7 @@ def _judge_by_trials(inputs: Inputs, space: str, names: list[str], trials: int, 
     from nni_hyperfd.evidence.judge import said_of, verdict
     from nni_hyperfd.evidence.methods import methods
     from nni_hyperfd.evidence.scenario import PAPER, POOLED
-    from nni_hyperfd.spaces.space import standard_space
+    from nni_hyperfd.spaces.standard import standard_space
 
     kind, known = standard_space(space), methods()  # type: ignore[arg-type]
     for measure in (POOLED, PAPER):
@@ -218,7 +230,7 @@ def _judge_by_price(inputs: Inputs, space: str, names: list[str], most: int, see
     from nni_hyperfd.evidence.methods import methods
     from nni_hyperfd.evidence.price import BY_PRICE, Player, Priced, stopping_methods
     from nni_hyperfd.ranker.settings import RankerSettings
-    from nni_hyperfd.spaces.space import standard_space
+    from nni_hyperfd.spaces.standard import standard_space
 
     kind = standard_space(space)  # type: ignore[arg-type]
     known: dict[str, Line] = {**methods(), **stopping_methods()}

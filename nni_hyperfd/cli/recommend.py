@@ -179,7 +179,7 @@ def _rehearse(customer: Customer) -> None:
 
 
 def _search_space(name: str) -> dict[str, Any]:
-    from nni_hyperfd.spaces.space import Named, load_space, standard_search_space
+    from nni_hyperfd.spaces.standard import Named, load_space, standard_search_space
 
     if name in STANDARD:
         return standard_search_space(cast(Named, name))

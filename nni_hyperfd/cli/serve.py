@@ -39,7 +39,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def run(options: argparse.Namespace) -> None:
-    """Serve until a signal comes."""
+    """Serve until a signal comes.
+
+    Raises:
+        PluginError: A package that a server needs is not installed.
+    """
     try:
         from nni_hyperfd.server.limits import Limits
         from nni_hyperfd.server.logs import configure

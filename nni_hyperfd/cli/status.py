@@ -32,7 +32,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the status; a place without a platform is left as it is."""
+    """Print the status; a place without a platform is left as it is.
+
+    Raises:
+        PluginError: A platform on a server is asked for, and no token is set.
+    """
     if is_url(options.platform):
         _ask(options)
         return

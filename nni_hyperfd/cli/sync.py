@@ -24,7 +24,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def run(options: argparse.Namespace) -> None:
-    """Deliver, and say for each experiment what happened."""
+    """Deliver, and say for each experiment what happened.
+
+    Raises:
+        PluginError: Messages of an experiment could not be delivered.
+    """
     from nni_hyperfd.customer.outbox import FILE_NAME
     from nni_hyperfd.plugin.experiment_end import deliver
 

@@ -67,7 +67,11 @@ class Customer:
         self._client = TaskClient(platform, features, base_id(), settings.seed, noise)
 
     def preview(self) -> Recommendation:
-        """The ranked configurations, leaving no trace on the platform."""
+        """The ranked configurations, leaving no trace on the platform.
+
+        Raises:
+            PlatformError: It is refused, or nothing of what the platform proposes keeps to the limits.
+        """
         return self._within_limits(
             self._client.preview(
                 self.space.search_space, self.settings.budget, self.space.flops_limit, **self._options()
@@ -88,12 +92,20 @@ class Customer:
         return task
 
     def recommend(self, task: Task, count: int, begun: Sequence[Mapping[str, Any]] = ()) -> Recommendation:
-        """``count`` configurations for a task, and spares; ``begun`` are those that were handed out before."""
+        """``count`` configurations for a task, and spares; ``begun`` are those that were handed out before.
+
+        Raises:
+            PlatformError: It is refused, or nothing of what the platform proposes keeps to the limits.
+        """
         begun = tuple(dict(each) for each in begun)
         return self._within_limits(self._client.recommend(task, count, begun=begun, **self._options()))
 
     def next_epochs(self, task: Task, count: int, progress: Progress) -> Recommendation:
-        """``count`` trainings to begin or to go on with, best first, and spares, when they are as far as ``progress`` says."""
+        """``count`` trainings to begin or to go on with, best first, and spares, when they are as far as ``progress`` says.
+
+        Raises:
+            PlatformError: It is refused, or nothing of what the platform proposes keeps to the limits.
+        """
         options = self._options() | {"progress": progress}
         return self._within_limits(self._client.recommend(task, count, **options))
 

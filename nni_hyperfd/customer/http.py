@@ -27,7 +27,8 @@ from nni_hyperfd.errors import (
     UpdateLostError,
 )
 from nni_hyperfd.protocol.calls import CALLS, PROTOCOL, read_answer
-from nni_hyperfd.protocol.messages import RANKER_BYTES_LIMIT, Question
+from nni_hyperfd.protocol.fields import RANKER_BYTES_LIMIT
+from nni_hyperfd.protocol.messages import Question
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class HTTPPlatform:
         self._session.close()
 
     def ask(self, question: Question[A]) -> A:
-        """The answer to one question; sent again while nobody answers."""
+        """The answer to one question; sent again while nobody answers. See `PlatformAPI.ask`."""
         call = CALLS[type(question)]
         fields = question.model_dump(exclude_none=True) if call.method == "GET" else {}
         path = call.route.format(**{name: quote(str(value), safe="") for name, value in fields.items()})

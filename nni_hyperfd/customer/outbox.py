@@ -79,7 +79,11 @@ class Outbox:
             raise PlatformError(f"the outbox {self._path} is damaged ({error}); move it away") from None
 
     def replace(self, messages: Sequence[Waiting]) -> None:
-        """Keep just these; a reader never sees half of them, and neither does whoever comes after a power cut."""
+        """Keep just these; a reader never sees half of them, and neither does whoever comes after a power cut.
+
+        Raises:
+            PlatformError: It cannot be written.
+        """
         lines = [
             f'{{"message": "{type(message).__name__}", "content": {message.model_dump_json()}}}\n'
             for message in messages

@@ -222,7 +222,11 @@ def _path(arguments: Mapping[str, Any], key: str) -> Path | None:
 
 
 def whole_number(arguments: Mapping[str, Any], key: str, low: int, high: int) -> int | None:
-    """The value of ``key``, None where it is absent; PluginError unless it is a whole number from ``low`` to ``high``."""
+    """The value of ``key``, None where it is absent.
+
+    Raises:
+        PluginError: It is no whole number from ``low`` to ``high``.
+    """
     value = arguments.get(key)
     if value is None:
         return None
@@ -233,7 +237,11 @@ def whole_number(arguments: Mapping[str, Any], key: str, low: int, high: int) ->
 
 
 def real_number(arguments: Mapping[str, Any], key: str, high: float) -> float | None:
-    """The value of ``key``, None where it is absent; PluginError unless it is a number from 0 to ``high``."""
+    """The value of ``key``, None where it is absent.
+
+    Raises:
+        PluginError: It is no number from 0 to ``high``.
+    """
     value = arguments.get(key)
     if value is None:
         return None

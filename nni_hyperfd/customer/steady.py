@@ -43,9 +43,10 @@ logger = logging.getLogger(__name__)
 PROVISIONAL = "away:"
 """How ids of tasks begin that the platform has not heard of."""
 
-QUIET_SECONDS = 5.0
-"""How long results are only kept after a platform was found away. NNI gives a tuner half a minute to end, and to find out that a
-machine does not answer may take ten seconds."""
+QUIET = 1.0
+"""How long results are only kept after a platform was found away, in times of how long it took to find that out. NNI gives a tuner half
+a minute to end: a machine that does not answer is waited for once, ten seconds, and not for each of twenty results; one that refuses
+says so at once, and hears of the very next result."""
 
 
 class Provisional(Recommendation):
@@ -79,7 +80,7 @@ class SteadyPlatform:
         self._refusal: str | None = None
 
     def ask(self, question: Question[A]) -> A:
-        """The answer to one question, from here where it can be while the platform is away."""
+        """The answer to one question, from here where it can be while the platform is away. See `PlatformAPI.ask`."""
         if (own := _KINDS_OF_ITS_OWN.get(type(question))) is not None:
             return cast(A, own(self, question))
         return self._settled(self._remote.ask(self._addressed(question)))
@@ -177,13 +178,14 @@ class SteadyPlatform:
         receipt = None
         if self._refusal is not None:
             self._outbox.give_up()
-        elif time.monotonic() >= self._ask_again:
+        elif (begun := time.monotonic()) >= self._ask_again:
             try:
                 receipt = self.deliver().get(message.trial_key)
             except PlatformAwayError as error:
                 if not self._told_away:
                     logger.warning("Results wait on this disk: %s.", error)
-                self._told_away, self._ask_again = True, time.monotonic() + QUIET_SECONDS
+                self._told_away, now = True, time.monotonic()
+                self._ask_again = now + QUIET * (now - begun)
         return receipt or build(
             RecordReceipt, task_id=message.task_id, trial_key=message.trial_key, outcome="stored"
         )

@@ -93,7 +93,11 @@ def evict(cache: Path, limit: float | None = None) -> list[CacheEntry]:
 
 
 def default_limit() -> float:
-    """Bytes that a cache may have: ``HYPERFD_CACHE_GB`` or :data:`DEFAULT_LIMIT` gigabytes."""
+    """Bytes that a cache may have: ``HYPERFD_CACHE_GB`` or :data:`DEFAULT_LIMIT` gigabytes.
+
+    Raises:
+        DataError: The variable is no number.
+    """
     text = os.environ.get("HYPERFD_CACHE_GB") or str(DEFAULT_LIMIT)
     try:
         return float(text) * 1e9

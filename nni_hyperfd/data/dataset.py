@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from nni_hyperfd.data.check import FaceImage, check
+from nni_hyperfd.data.check import check
 from nni_hyperfd.data.draw import SPLITS
+from nni_hyperfd.data.faces import FaceImage
 from nni_hyperfd.data.formats import Annotations, DataFolder, recognize
 from nni_hyperfd.data.orientation import UPRIGHT
 from nni_hyperfd.data.reading import EXIF

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nni_hyperfd.data.check import FaceImage
 from nni_hyperfd.data.duplicates import copies, origin
+from nni_hyperfd.data.faces import FaceImage
 from nni_hyperfd.data.names import KIND_FOLDERS, split_word
 from nni_hyperfd.data.report import Findings
 

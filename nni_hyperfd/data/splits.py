@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nni_hyperfd.data.check import FaceImage
 from nni_hyperfd.data.draw import SPLITS, draw
 from nni_hyperfd.data.duplicates import copies
+from nni_hyperfd.data.faces import FaceImage
 from nni_hyperfd.data.formats.annotation import Annotations
 from nni_hyperfd.data.formats.folder import SPLITS_FILE, DataFolder
 from nni_hyperfd.data.formats.yolo_names import yaml_mapping

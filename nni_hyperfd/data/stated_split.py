@@ -21,11 +21,6 @@ _TRUE = frozenset({"true", "yes", "y", "t", "x", "ja", "wahr"})
 _FALSE = frozenset({"false", "no", "n", "f", "nein", "falsch"})
 
 
-def is_split_field(name: str) -> bool:
-    """Whether a column or attribute of this name may state a split."""
-    return plain(name) in FIELDS or plain(name) in FLAGS
-
-
 def stated_split(fields: Mapping[str, object]) -> tuple[str | None, tuple[str, ...]]:
     """The split that fields state, and their words that name none.
 

@@ -40,6 +40,9 @@ class Scenario:
         profiles: ``D`` profiles.
         choose: ``[K, D]`` AP that a trial reports and by which the best one is chosen.
         judge: ``[K, D]`` AP by which the choice is ranked. A pair that is NaN in either is a failed training.
+
+    Raises:
+        DataError: The shapes do not fit each other, or all trainings of a task failed.
     """
 
     name: str
@@ -186,6 +189,9 @@ def run_rival(
         budgets: Numbers of trials.
         seeds: Of the order of the tasks and of the rival.
         progress: Called with (budget, seed) when a run is finished.
+
+    Raises:
+        DataError: The method left trials unused.
     """
     shape = (len(budgets), len(seeds), len(scenario.tasks))
     ranks = normalized_ranks(scenario.judge)

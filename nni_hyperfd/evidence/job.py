@@ -16,17 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.table import (
-    SERVER,
-    LookupTable,
-    Pair,
-    Row,
-    measure_pairs,
-    plan_offline_pairs,
-    plan_pairs,
-    shard,
-)
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.evidence.measuring import measure_pairs, plan_offline_pairs, plan_pairs, shard
+from nni_hyperfd.evidence.table import SERVER, LookupTable, Pair, Row
+from nni_hyperfd.spaces.standard import standard_space
 
 if TYPE_CHECKING:
     from nni_hyperfd.evidence.runner import PairRunner

@@ -68,6 +68,9 @@ class StoredRuns:
     Args:
         path: The file.
         key: :func:`fingerprint` of the scenario and the method's settings.
+
+    Raises:
+        DataError: The file is not one of runs.
     """
 
     def __init__(self, path: Path, key: str) -> None:

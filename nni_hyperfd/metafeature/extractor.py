@@ -121,6 +121,9 @@ class MetaFeatureExtractor(nn.Module):
 
     Args:
         variant: ``"full"`` or one of the ablations in :data:`VARIANTS`.
+
+    Raises:
+        DataError: An unknown variant.
     """
 
     center: Tensor

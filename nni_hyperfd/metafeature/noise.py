@@ -182,6 +182,9 @@ class NoisyView:
     """The view with noise; implements :class:`~nni_hyperfd.metafeature.view.View`.
 
     Every image takes part in every answer: where noise outweighs sampling, a larger mean is worth more than a fresh sample.
+
+    Raises:
+        DataError: There are fewer than two images.
     """
 
     def __init__(self, noise: Noise, extractor: MetaFeatureExtractor, features: ImageFeatures) -> None:

@@ -53,7 +53,11 @@ class StoredTasks(Sequence[PastTask]):
         return self.read(self._ids[index])
 
     def read(self, task_id: str, most: int | None = None) -> PastTask:
-        """One of them by its id, with no more than ``most`` of its results, evenly over its course."""
+        """One of them by its id, with no more than ``most`` of its results, evenly over its course.
+
+        Raises:
+            PlatformError: It is not there, or not finished.
+        """
         task = self._store.task(task_id)
         if task.final_phi is None:
             raise PlatformError(f"the finished task {task.id} has no meta-feature; restore a backup")

@@ -128,7 +128,7 @@ class Platform:
             self._store.close()
 
     def ask(self, question: Question[A], customer: str = LOCAL) -> A:
-        """The answer to one question (see :class:`~nni_hyperfd.protocol.calls.PlatformAPI`).
+        """The answer to one question. See `PlatformAPI.ask`.
 
         Args:
             question: One of those in :data:`~nni_hyperfd.protocol.calls.CALLS`.

@@ -102,7 +102,12 @@ class HyperFDAdvisor(MsgDispatcherBase):
                 complain(self, self._failure)
 
     def handle_initialize(self, data: dict[str, Any]) -> None:
-        """Rank the configurations of a search space for the data, and begin the first rung of every bracket."""
+        """Rank the configurations of a search space for the data, and begin the first rung of every bracket.
+
+        Raises:
+            PluginError: More configurations are needed than can be recommended at once.
+            HyperFDError: The search space, the data or the platform cannot be used.
+        """
         folder = experiment_folder()
         longest, step = _lengths(Records(folder), self._epochs)
         brackets = hyperband(self._settings.budget, self._eta, longest, step, self._count)

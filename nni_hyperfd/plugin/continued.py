@@ -2,7 +2,8 @@
 
 As with :mod:`~nni_hyperfd.plugin.trials`, NNI's records alone say what became of a trial, and each look reads all of them. A *training* is of
 one configuration; a trial is a part of it, from where the trial before stopped to a later validation. The *price* is validations that
-were trained for, whoever did: a trial that found no checkpoint trained the epochs before its own once more, and is charged for them.
+were trained for, whoever did: a trial that found no checkpoint trained the epochs before its own once more, and is charged for them, and
+so is one that the stop of an experiment cut off, which begins again when that is resumed.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ class Training:
         expected, most = (stage.stop - stage.begun) // length.step, stage.stop // length.step
         # What is reported more often than at validations, as in each batch, has not cost more than the validations.
         price = max(1, min(len(outcome.curve), most))
+        self.paid += min(outcome.lost, most)
         try:
             curve = [read_metric(value).ap for value in outcome.curve]
             result = None if outcome.value is None else read_metric(outcome.value)

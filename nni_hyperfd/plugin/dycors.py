@@ -69,24 +69,40 @@ class DYCORSTuner(Tuner):
                 )
 
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:
-        """The next configuration."""
+        """The next configuration.
+
+        Raises:
+            PluginError: NNI has not named a search space yet.
+        """
         with self._lock:
             return self._running().ask(parameter_id)
 
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
-        """Learn from a final metric, a number or a dict with ``default``."""
+        """Learn from a final metric, a number or a dict with ``default``.
+
+        Raises:
+            PluginError: NNI has not named a search space yet.
+        """
         with self._lock:
             metric = _number(value)
             self._running().tell(parameter_id, None if metric is None else self._sign * metric)
 
     def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
-        """A trial that failed is not waited for any more; the end of one that did not may come before its result."""
+        """A trial that failed is not waited for any more; the end of one that did not may come before its result.
+
+        Raises:
+            PluginError: NNI has not named a search space yet.
+        """
         if not success:
             with self._lock:
                 self._running().tell(parameter_id, None)
 
     def import_data(self, data: Sequence[Mapping[str, Any]]) -> None:
-        """Results that are known already, of this experiment before a resume or of another one."""
+        """Results that are known already, of this experiment before a resume or of another one.
+
+        Raises:
+            PluginError: NNI has not named a search space yet.
+        """
         with self._lock:
             for known in data:
                 metric = _number(known["value"])

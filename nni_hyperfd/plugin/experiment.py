@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -187,8 +188,41 @@ class Experiment:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder in which trials find where others stopped."""
-        return self._memo.settings.checkpoints or self._folder / "checkpoints"
+        """Folder in which trials find where others stopped; nothing else is in it."""
+        named = self._memo.settings.checkpoints
+        return named / self.records.experiment_id if named else self._folder / "checkpoints"
+
+    def leave_checkpoints(self) -> None:
+        """Say where trainings wait that may be gone on with."""
+        files, size = _sizes(self.checkpoints)
+        if files:
+            logger.info(
+                "Trainings that may be gone on with wait in %s (%d checkpoints, %.1f MB); remove that folder if this experiment is not to go on.",
+                self.checkpoints,
+                files,
+                size,
+            )
+
+    def remove_checkpoints(self) -> None:
+        """Remove them when no trial can go on from any: the best weights of each trial are in its own folder."""
+        files, size = _sizes(self.checkpoints)
+        if not files:
+            return
+        try:
+            shutil.rmtree(self.checkpoints)
+        except OSError as error:
+            logger.warning(
+                "No trial goes on from the checkpoints in %s any more, and they could not be removed (%s): remove that folder.",
+                self.checkpoints,
+                error.strerror or error,
+            )
+            return
+        logger.info(
+            "No trial goes on from the %d checkpoints in %s any more: %.1f MB were removed.",
+            files,
+            self.checkpoints,
+            size,
+        )
 
     def jobs(self, epochs: int | None = None) -> list[Job[Result]]:
         """The trial jobs in NNI's records that run configurations of the ranking for so many epochs (None: full length)."""
@@ -335,6 +369,12 @@ def _rearranged(
     rest = [each for each in (*fresh, *ranking) if each not in kept]
     rest = [each for i, each in enumerate(rest) if each not in rest[:i]]
     return tuple(each if place in fixed else rest.pop(0) for place, each in enumerate(ranking))
+
+
+def _sizes(folder: Path) -> tuple[int, float]:
+    """How many files there are in a folder, and their megabytes."""
+    sizes = [path.stat().st_size for path in folder.glob("*") if path.is_file()]
+    return len(sizes), sum(sizes) / 1e6
 
 
 def _read(value: Any) -> tuple[Result | None, str | None]:

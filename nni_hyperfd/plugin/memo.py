@@ -118,7 +118,11 @@ class Presence:
         self._path = experiment / "hyperfd.pid"
 
     def announce(self) -> None:
-        """Say that this process is the tuner."""
+        """Say that this process is the tuner.
+
+        Raises:
+            PluginError: The file cannot be written.
+        """
         _write(self._path, {"pid": os.getpid(), "started": psutil.Process().create_time()})
 
     def process_id(self) -> int | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import glob
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Attempt:
         value: Its final metric as the trial that ran it reported it; None where there is none.
         reported: The trial job that is listed with it brought a final metric, be it of another configuration.
         curve: Its intermediate metrics, in order.
+        lost: How many more there were of runs that the experiment's stop cut off; a resumed one begins such a job again.
     """
 
     parameter_id: int
@@ -47,6 +48,7 @@ class Attempt:
     value: Any | None
     reported: bool
     curve: tuple[Any, ...] = ()
+    lost: int = 0
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -88,10 +90,33 @@ class TrialJob:
 
 @dataclass
 class _Job:
-    number: int
     parameter_id: int
     parameters: dict[str, Any]
+    begun: list[int] = field(default_factory=list)
     ended: bool = False
+
+
+@dataclass
+class _Reports:
+    """What was reported for one configuration or by one job.
+
+    A resumed experiment begins jobs again that had not ended, with numbers from 0 on. The first final metric is for good, so
+    what comes after it is of nobody's interest.
+    """
+
+    value: Any | None = None
+    curve: list[Any] = field(default_factory=list)
+    lost: int = 0
+
+    def take(self, kind: str, sequence: int | None, value: Any) -> None:
+        if self.value is not None:
+            return
+        if kind == "FINAL":
+            self.value = value
+        elif kind == "PERIODICAL":
+            if sequence == 0:
+                self.lost, self.curve = self.lost + len(self.curve), []
+            self.curve.append(value)
 
 
 def find_experiment(experiment_id: str, experiments: Path | None = None) -> Path:
@@ -156,7 +181,11 @@ class Records:
         return self.folder.name
 
     def config(self) -> dict[str, Any]:
-        """The experiment's config as NNI runs it now: paths absolute, changes made on the page included."""
+        """The experiment's config as NNI runs it now: paths absolute, changes made on the page included.
+
+        Raises:
+            PluginError: NNI's database cannot be read.
+        """
         rows = self._query("select params from ExperimentProfile order by revision desc limit 1")
         return json.loads(rows[0][0]) if rows else {}
 
@@ -165,7 +194,11 @@ class Records:
         return Regime.from_command(str(self.config().get("trialCommand", "")))
 
     def started(self) -> int:
-        """Trial jobs that NNI has started, whoever asked for them."""
+        """Trial jobs that NNI has started, whoever asked for them.
+
+        Raises:
+            PluginError: NNI's database cannot be read.
+        """
         return self._query("select count(distinct trialJobId) from TrialJobEvent where trialJobId != ''")[0][
             0
         ]
@@ -175,76 +208,78 @@ class Records:
 
         A result is attached to the configuration that the trial says it ran, which need not be the one that NNI
         lists for its job (see ``trials.py``).  Trials added by hand on the page are left out.
+
+        Raises:
+            PluginError: NNI's database cannot be read.
         """
         # The jobs first: where one has ended by then, its metric is there by now.
         jobs = self._jobs()
-        values: dict[str, Any] = {}
-        curves: dict[str, list[Any]] = {}
+        reports: dict[str, _Reports] = {}
         reporters = set()
-        for job_id, reported_id, kind, text in self._query(
-            "select trialJobId, parameterId, type, data from MetricData order by rowid"
-        ):
-            owner = _owner(jobs, job_id, reported_id)
-            if owner is None:
-                continue
-            value = json.loads(json.loads(text))
+        for job_id, owner, kind, sequence, value in self._metrics(jobs):
+            reports.setdefault(owner, _Reports()).take(kind, sequence, value)
             if kind == "FINAL":
-                values.setdefault(owner, value)
                 reporters.add(job_id)
-            elif kind == "PERIODICAL":
-                curves.setdefault(owner, []).append(value)
         return [
             Attempt(
                 job.parameter_id,
                 job.parameters,
                 job.ended,
-                values.get(job_id),
+                found.value,
                 job_id in reporters,
-                tuple(curves.get(job_id, ())),
+                tuple(found.curve),
+                found.lost,
             )
             for job_id, job in jobs.items()
+            for found in (reports.get(job_id, _Reports()),)
         ]
 
     def trial_jobs(self) -> list[TrialJob]:
-        """All trial jobs with configurations of the tuner, in their order, each with what it itself reported."""
+        """All trial jobs with configurations of the tuner, in their order, each with what it itself reported.
+
+        Raises:
+            PluginError: NNI's database cannot be read.
+        """
         jobs = self._jobs()
         ran: dict[str, dict[str, Any]] = {}
-        final: dict[str, Any] = {}
-        curves: dict[str, list[Any]] = {}
-        for job_id, reported_id, kind, text in self._query(
-            "select trialJobId, parameterId, type, data from MetricData order by rowid"
-        ):
-            owner = _owner(jobs, job_id, reported_id)
-            if owner is None:
-                continue
+        reports: dict[str, _Reports] = {}
+        for job_id, owner, kind, sequence, value in self._metrics(jobs):
             ran[job_id] = jobs[owner].parameters
-            value = json.loads(json.loads(text))
-            if kind == "FINAL":
-                final.setdefault(job_id, value)
-            elif kind == "PERIODICAL":
-                curves.setdefault(job_id, []).append(value)
+            reports.setdefault(job_id, _Reports()).take(kind, sequence, value)
         return [
-            TrialJob(
-                job_id,
-                ran.get(job_id, job.parameters),
-                job.ended,
-                final.get(job_id),
-                tuple(curves.get(job_id, ())),
-            )
+            TrialJob(job_id, ran.get(job_id, job.parameters), job.ended, found.value, tuple(found.curve))
             for job_id, job in jobs.items()
+            for found in (reports.get(job_id, _Reports()),)
         ]
+
+    def _metrics(self, jobs: Mapping[str, _Job]) -> Iterator[tuple[str, str, str, int | None, Any]]:
+        """Job, job whose configuration it ran, kind, number within its kind, and value of all that trials reported, in order."""
+        for job_id, reported_id, kind, sequence, text, at in self._query(
+            "select trialJobId, parameterId, type, sequence, data, timestamp from MetricData order by rowid"
+        ):
+            owner = _owner(jobs, job_id, reported_id, at or 0)
+            if owner is not None:
+                yield job_id, owner, kind, sequence, json.loads(json.loads(text))
 
     def trial_folder(self, job_id: str) -> Path | None:
         """The output folder of a trial job, where it is on this machine."""
         return next(iter(sorted(self.folder.glob(f"environments/*/trials/{glob.escape(job_id)}"))), None)
 
     def seconds(self) -> float:
-        """How long NNI says that the experiment has run."""
+        """How long NNI says that the experiment has run.
+
+        Raises:
+            PluginError: NNI's database cannot be read.
+        """
         rows = self._query("select execDuration from ExperimentProfile order by revision desc limit 1")
         return float(rows[0][0] or 0) if rows else 0.0
 
     def no_trial_left(self) -> bool:
-        """NNI will start no further trial of its own accord, because of ``maxTrialNumber``, and none is running."""
+        """NNI will start no further trial of its own accord, because of ``maxTrialNumber``, and none is running.
+
+        Raises:
+            PluginError: NNI's database cannot be read.
+        """
         limit = self.config().get("maxTrialNumber")
         if limit is None or self.started() < limit:
             return False
@@ -252,14 +287,16 @@ class Records:
 
     def _jobs(self) -> dict[str, _Job]:
         jobs: dict[str, _Job] = {}
-        for job_id, event, text, number in self._query(
-            "select trialJobId, event, data, sequenceId from TrialJobEvent where trialJobId != '' order by rowid"
+        for job_id, event, text, at in self._query(
+            "select trialJobId, event, data, timestamp from TrialJobEvent where trialJobId != '' order by rowid"
         ):
             if job_id not in jobs:
                 form = json.loads(text) if text else {}
                 if not isinstance(form.get("parameter_id"), int):
                     continue
-                jobs[job_id] = _Job(number or 0, form["parameter_id"], form["parameters"])
+                jobs[job_id] = _Job(form["parameter_id"], form["parameters"])
+            if event in _START_EVENTS and text:
+                jobs[job_id].begun.append(at or 0)
             # A resumed experiment starts jobs again that had not ended.
             if event in _END_EVENTS or event in _START_EVENTS:
                 jobs[job_id].ended = event in _END_EVENTS
@@ -276,13 +313,17 @@ class Records:
             raise PluginError(f"cannot read NNI's records at {self._database}: {error}.") from None
 
 
-def _owner(jobs: dict[str, _Job], job_id: str, reported_id: str | None) -> str | None:
+def _owner(jobs: Mapping[str, _Job], job_id: str, reported_id: str | None, moment: int) -> str | None:
     """Job whose listed configuration is the one that job ``job_id`` ran.
 
-    Parameter ids begin anew when an experiment is resumed; swapped jobs are neighbors, so the nearest one is meant.
+    Parameter ids, and NNI's numbers of jobs, begin anew when an experiment is resumed: the job that was begun last until ``moment``,
+    when it was reported, is meant.
     """
     if job_id not in jobs or reported_id is None:
         return None
-    number = jobs[job_id].number
     same = [other for other, job in jobs.items() if str(job.parameter_id) == reported_id]
-    return min(same, key=lambda other: abs(jobs[other].number - number), default=None)
+
+    def begun(place: int) -> tuple[int, int]:
+        return max((at for at in jobs[same[place]].begun if at <= moment), default=-1), place
+
+    return same[max(range(len(same)), key=begun)] if same else None

@@ -162,8 +162,3 @@ class Trials(Generic[T]):
     def over(self) -> bool:
         """No further result is wanted, or can come: nothing runs and nothing is left to try."""
         return not self.missing or (self.running == 0 and not self._waiting)
-
-    @property
-    def unused_ids(self) -> list[int]:
-        """Parameter ids for which there was nothing to try."""
-        return list(self._unused_ids)

@@ -17,7 +17,7 @@ from nni_hyperfd.errors import HyperFDError
 from nni_hyperfd.plugin.continued import ContinuedTrials, Length, Training
 from nni_hyperfd.plugin.experiment import Experiment, complain, experiment_folder, say_that_the_space_stays
 from nni_hyperfd.plugin.records import Records
-from nni_hyperfd.plugin.trials import Trials
+from nni_hyperfd.plugin.trials import News, Trials
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,8 @@ class HyperFDTuner(Tuner):
             return
         experiment = Experiment(folder, self._settings, search_space, budget)
         self._trials: Trials[Result] = Trials(len(experiment.ranking), budget, experiment.jobs)
-        self._trials.look()
+        # What came while no tuner lived is told now, for whoever plans by it, and seen to when NNI asks for trials.
+        self._tell(experiment, self._trials.look())
         self._experiment = experiment
 
     def _continue(self, folder: Path, search_space: dict[str, Any]) -> Experiment:
@@ -174,9 +175,11 @@ class HyperFDTuner(Tuner):
         """NNI stops the experiment and waits thirty seconds: learn from what there is."""
         if self._continued is not None and self._experiment is not None:
             self._continued.look()
-            if any(result for _, result, _ in self._continued.outcomes):
+            # Beginnings alone teach nothing, and would close the experiment's one update for what comes when it is resumed.
+            if any(result and epochs is None for _, result, epochs in self._continued.outcomes):
                 self._end_continued(self._experiment, self._continued, "it was stopped")
                 self._experiment.leave_report()
+            self._experiment.leave_checkpoints()
         elif self._experiment is not None:
             self._trials.look()
             if self._trials.results:
@@ -193,13 +196,7 @@ class HyperFDTuner(Tuner):
             self._look_at_continued(experiment, self._continued)
             return
         news = self._trials.look()
-        for place, why in news.failures.items():
-            logger.error("Trial of configuration %d counts as failed: %s.", place + 1, why)
-            experiment.record(place, None)
-        before = len(self._trials.results) - len(news.results)
-        for number, (place, result) in enumerate(news.results.items(), start=before + 1):
-            logger.info("Result %d: AP@50 %.4f with configuration %d", number, result.ap, place + 1)
-            experiment.record(place, result)
+        self._tell(experiment, news)
         if self._trials.over or experiment.records.no_trial_left():
             if news or not self._tried_to_end:
                 self._tried_to_end = True
@@ -213,6 +210,15 @@ class HyperFDTuner(Tuner):
         for parameter_id, place in self._trials.replacements():
             if self._send is not None:
                 self._send(parameter_id, dict(experiment.ranking[place]))
+
+    def _tell(self, experiment: Experiment, news: News[Result]) -> None:
+        for place, why in news.failures.items():
+            logger.error("Trial of configuration %d counts as failed: %s.", place + 1, why)
+            experiment.record(place, None)
+        before = len(self._trials.results) - len(news.results)
+        for number, (place, result) in enumerate(news.results.items(), start=before + 1):
+            logger.info("Result %d: AP@50 %.4f with configuration %d", number, result.ap, place + 1)
+            experiment.record(place, result)
 
     def _look_at_continued(self, experiment: Experiment, trials: ContinuedTrials) -> None:
         news = trials.look()
@@ -239,7 +245,12 @@ class HyperFDTuner(Tuner):
         if (trials.over or experiment.records.no_trial_left()) and (news or not self._tried_to_end):
             self._tried_to_end = True
             reason = "the price is paid" if trials.over else "no trial is left"
-            if self._end_continued(experiment, trials, reason):
+            ended = self._end_continued(experiment, trials, reason)
+            if trials.over:
+                experiment.remove_checkpoints()
+            else:
+                experiment.leave_checkpoints()
+            if ended:
                 experiment.say_done()
                 experiment.leave_report()
 

@@ -107,7 +107,11 @@ def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
 
 
 def encode(space: Space, configurations: Sequence[Configuration]) -> Encodings:
-    """Configurations of ``space``, ready for its encoder."""
+    """Configurations of ``space``, ready for its encoder.
+
+    Raises:
+        SpaceError: One has no architecture, and the space is one of networks.
+    """
     if space.kind == "nas":
         return _graphs(configurations)
     rows = torch.from_numpy(space.encode(configurations)).float()

@@ -32,7 +32,7 @@ class Ranker(nn.Module):
     Example:
         >>> import torch
         >>> from nni_hyperfd.ranker.encodings import encode
-        >>> from nni_hyperfd.spaces.space import standard_space
+        >>> from nni_hyperfd.spaces.standard import standard_space
         >>> space = standard_space("hpo")
         >>> ranker = Ranker.build({space.key: EncoderShape.of(space)}, seed=0).eval()
         >>> phi = torch.zeros(64)  # of a data set, by ranker.extractor

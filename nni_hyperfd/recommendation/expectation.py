@@ -68,7 +68,7 @@ class Expectation:
 
     Example:
         >>> from nni_hyperfd.platform.first import read_assets
-        >>> from nni_hyperfd.spaces.space import standard_space
+        >>> from nni_hyperfd.spaces.standard import standard_space
         >>> shipped = read_assets()
         >>> ranker, offline = Ranker.from_bytes(shipped.ranker), OfflineData.from_bytes(shipped.offline)
         >>> space = standard_space("nas")
@@ -129,6 +129,7 @@ class Expectation:
 
         Raises:
             SpaceError: The space has fewer configurations than candidates are asked for.
+            PlatformError: There is no configuration that could be recommended.
         """
         begun = list(begun)
         running = [each for each in begun if each not in results]

@@ -23,6 +23,9 @@ from nni_hyperfd.spaces.space import Space
 LISTED = 4096
 """Spaces up to this size are ranked whole; larger ones by a sample."""
 
+LISTED_VALUES = 2**17
+"""Values, of all keys together, in what is ranked of a space, whole or a sample: time and memory grow with their number, and others wait."""
+
 SPARES = 16
 """Fewest configurations that are named beyond the budget, to take the place of failed ones."""
 
@@ -115,12 +118,13 @@ def in_order(
 def _score(
     ranker: Ranker, space: Space, phi: Tensor, request: RecommendRequest
 ) -> tuple[list[Configuration], Tensor]:
-    if space.size <= LISTED:
+    most = LISTED_VALUES // max(1, len(space.domains))
+    if space.size <= min(LISTED, most):
         configurations, encodings = _listed(space)
         return configurations, ranker.predict(space.key, phi, encodings)
     rng = np.random.default_rng(request.seed)
     return evolve(
-        space.sample_up_to(request.candidates, rng),
+        space.sample_up_to(min(request.candidates, max(2 * request.budget, most)), rng),
         lambda some: ranker.predict(space.key, phi, encode(space, some)),
         lambda one: space.neighbours(one, rng),
         request.generations,

@@ -29,7 +29,7 @@ class CustomerView:
         self._platform, self._store, self._customer = platform, store, customer
 
     def ask(self, question: Question[A]) -> A:
-        """The answer to one question."""
+        """The answer to one question. See `PlatformAPI.ask`."""
         for owner in self._owners(question):
             if owner != self._customer:
                 raise ForbiddenError("this task belongs to another customer")

@@ -46,7 +46,11 @@ class Rates:
         self._buckets: dict[str, tuple[float, float]] = {}  # tokens, and when they were counted
 
     def take(self, customer: str) -> None:
-        """Count one request; Refusal where it is one too many."""
+        """Count one request.
+
+        Raises:
+            Refusal: It is one too many.
+        """
         moment = self._clock()
         tokens, counted = self._buckets.get(customer, (self._burst, moment))
         tokens = min(self._burst, tokens + (moment - counted) * self._rate)
@@ -99,7 +103,11 @@ async def read_body(request: Request, limits: Limits) -> bytes:
 
 
 def check_work(message: RecommendRequest, limits: Limits) -> None:
-    """Refuse a recommendation that would keep the server busy for long."""
+    """Refuse a recommendation that would keep the server busy for long.
+
+    Raises:
+        Refusal: It would.
+    """
     if message.candidates + _NEIGHBORS * message.generations > limits.ranked:
         raise _malformed(
             f"{message.candidates} candidates and {message.generations} generations are more than this platform ranks at "

@@ -35,6 +35,9 @@ class ServerSettings:
         host, port: of the socket.
         tls_cert, tls_key: PEM files, both or none; without them tokens travel in the clear.
         limits: For each customer.
+
+    Raises:
+        PlatformError: One of the TLS files is not given, or not there.
     """
 
     host: str = "127.0.0.1"

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.platform.state.store import Store
-from nni_hyperfd.protocol.messages import Identifier
+from nni_hyperfd.protocol.fields import Identifier
 
 _NAME: TypeAdapter[str] = TypeAdapter(Identifier)
 _TOKEN_LIMIT = 256

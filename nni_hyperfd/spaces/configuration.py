@@ -20,7 +20,11 @@ BLOCK_BY_LABEL: dict[str, Block] = {block.label: block for block in BLOCKS}
 
 
 class Values(Mapping[str, Scalar]):
-    """A mapping that cannot change, so that a configuration can be a key of a dictionary."""
+    """A mapping that cannot change, so that a configuration can be a key of a dictionary.
+
+    Raises:
+        SpaceError: A value is no number, text, true or false.
+    """
 
     __slots__ = ("_items",)
 
@@ -104,7 +108,11 @@ class Configuration:
 
 
 def flatten(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Lifts NNI's nested choices: ``{"s2_depth": {"_name": 2, "s2_b1": …}}`` becomes ``{"s2_depth": 2, "s2_b1": …}``."""
+    """Lifts NNI's nested choices: ``{"s2_depth": {"_name": 2, "s2_b1": …}}`` becomes ``{"s2_depth": 2, "s2_b1": …}``.
+
+    Raises:
+        SpaceError: It is no mapping, or gives a key twice.
+    """
     if not isinstance(parameters, Mapping):
         raise SpaceError(f"The parameters of a trial are {parameters!r}; give a mapping of keys to values.")
     flat: dict[str, Any] = {}

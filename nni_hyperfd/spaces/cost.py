@@ -73,7 +73,11 @@ class PartCosts:
 
     @classmethod
     def from_rows(cls, rows: Sequence[Sequence[float]]) -> PartCosts:
-        """The reverse of :meth:`rows`."""
+        """The reverse of :meth:`rows`.
+
+        Raises:
+            SpaceError: The rows have other lengths.
+        """
         if [len(row) for row in rows] != [1, *_ROW_LENGTHS]:
             raise SpaceError(
                 f"Costs of parts come in rows of 1, {', '.join(map(str, _ROW_LENGTHS))} numbers."

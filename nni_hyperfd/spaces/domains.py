@@ -55,7 +55,11 @@ class Domain(ABC):
 
     @abstractmethod
     def coordinate(self, value: Any) -> float:
-        """The reverse of :meth:`value`; raises SpaceError where ``value`` is not allowed."""
+        """The reverse of :meth:`value`.
+
+        Raises:
+            SpaceError: ``value`` is not allowed.
+        """
 
     @abstractmethod
     def moves(self, coordinate: float, rng: np.random.Generator) -> Column:

@@ -58,7 +58,11 @@ class NetworkChoices:
         return [table[codes].astype(float) for table, codes in zip(tables, self.allowed)]
 
     def check(self, architecture: Architecture) -> None:
-        """Raises SpaceError if the network is not one of these."""
+        """See that a network is one of these.
+
+        Raises:
+            SpaceError: The network is not one of these; the message says at which stage.
+        """
         for number, (allowed, code) in enumerate(zip(self.allowed, architecture.codes), start=1):
             if code not in allowed:
                 blocks = ", ".join(block.label for block in architecture.stages[number - 1])

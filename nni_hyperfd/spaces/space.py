@@ -9,27 +9,24 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nni_hyperfd import strict_json
 from nni_hyperfd.errors import SpaceError
 from nni_hyperfd.spaces.architecture import FLOPS_LIMIT, STAGES, Architecture, flops_of_codes
 from nni_hyperfd.spaces.configuration import NETWORK_KEY, Configuration, Scalar, Values, flatten
 from nni_hyperfd.spaces.cost import Below, PartCosts
-from nni_hyperfd.spaces.domains import Choice, Domain, Number, read_domain
+from nni_hyperfd.spaces.domains import Domain, read_domain
 from nni_hyperfd.spaces.hyperparameters import (
     ASSIGN,
-    COUNT_KEYS,
     GRID,
     KEYS,
-    MOST_POSITIVES,
     HyperParameters,
 )
-from nni_hyperfd.spaces.networks import NetworkChoices, read_networks, standard_network_space
+from nni_hyperfd.spaces.networks import NetworkChoices, read_networks
+from nni_hyperfd.spaces.trainable import STANDARD_DOMAINS, check_assignment, check_trainable, is_standard
 
 SpaceKind = Literal["hpo", "nas", "joint", "flat"]
 Rows = NDArray[np.float64]
@@ -104,9 +101,9 @@ class Space:
         network_part = {k: v for k, v in search_space.items() if NETWORK_KEY.fullmatch(k)}
         domains = tuple(read_domain(k, v) for k, v in search_space.items() if k not in network_part)
         for domain in domains:
-            _check_trainable(domain)
-        _check_assignment(domains)
-        standard = all(map(_is_standard, domains))
+            check_trainable(domain)
+        check_assignment(domains)
+        standard = all(map(is_standard, domains))
         if not network_part:
             if costs is not None:
                 raise SpaceError(
@@ -115,7 +112,7 @@ class Space:
             kind: SpaceKind = "hpo" if standard else "flat"
             return cls(kind, domains, None, flops_limit, copy.deepcopy(dict(search_space)))
         if not standard:
-            key = next(domain.key for domain in domains if not _is_standard(domain))
+            key = next(domain.key for domain in domains if not is_standard(domain))
             mend = f"choices among {', '.join(map(str, GRID[key]))}" if key in GRID else ", ".join(GRID)
             raise SpaceError(
                 f"{key} is {search_space[key]!r}, which cannot be searched together with architectures; use {mend}, "
@@ -187,7 +184,11 @@ class Space:
         return self._configurations(rows)
 
     def sample_up_to(self, n: int, rng: np.random.Generator) -> list[Configuration]:
-        """As :meth:`sample`, or as many as there are where limits leave fewer."""
+        """As :meth:`sample`, or as many as there are where limits leave fewer.
+
+        Raises:
+            SpaceError: There is none under the limits, or the limits leave so few that drawing does not find them.
+        """
         return self._configurations(self._some_rows(n, rng)[0])
 
     def admits(self, configuration: Configuration) -> bool:
@@ -201,6 +202,10 @@ class Space:
     def _some_rows(self, n: int, rng: np.random.Generator) -> tuple[Rows, int]:
         """Up to n distinct rows in random order, and how many were drawn for that."""
         if self.size <= ENUMERATION_LIMIT:
+            if (
+                self.networks is None
+            ):  # no limit leaves out anything, so those that are not chosen need not be written out
+                return self._rows_at(rng.permutation(int(self.size))[:n]), 0
             rows = self._all_rows()
             return rows[rng.permutation(len(rows))[:n]], 0
         # Nothing is turned away but networks over the second of two limits, so only a space that is smaller than it looks repeats itself.
@@ -317,7 +322,7 @@ class Space:
             return ()
         if self.kind == "flat":
             return tuple(sorted(self.domains, key=lambda domain: domain.key))
-        return _STANDARD_DOMAINS
+        return STANDARD_DOMAINS
 
     def _key_list(self) -> str:
         return ", ".join(self.search_space)
@@ -372,10 +377,18 @@ class Space:
             raise SpaceError(
                 f"The space has {self.size:.4g} configurations and can be listed up to {ENUMERATION_LIMIT}; sample it."
             )
+        return self._admitted(self._rows_at(np.arange(int(self.size))))
+
+    def _rows_at(self, places: NDArray[np.int64]) -> Rows:
+        """Those at places in the fixed order, in which the last column turns fastest; limits are not looked at."""
         axes: list[NDArray[Any]] = [domain.all() for domain in self.domains]
         axes += [np.zeros(1)] * _NETWORK_COLUMNS if self.networks is None else self.networks.allowed
-        grid = np.meshgrid(*axes, indexing="ij")
-        return self._admitted(np.stack([axis.ravel() for axis in grid], axis=1).astype(float))
+        rows = np.empty((len(places), len(axes)))
+        # By division: NumPy's grids and unravelled indices end at 32 or 64 dimensions, and a space may have more keys.
+        for column in range(len(axes) - 1, -1, -1):
+            places, turn = np.divmod(places, len(axes[column]))
+            rows[:, column] = axes[column][turn]
+        return rows
 
     def _admitted(self, rows: Rows) -> Rows:
         """Those under the limits."""
@@ -384,81 +397,6 @@ class Space:
         codes = rows[:, len(self.domains) :].astype(np.int64)
         under = flops_of_codes(codes) < self.flops_limit
         return rows[under if self.costs is None else under & (self.costs.of_codes(codes) < 1)]
-
-
-Named = Literal["hpo", "nas", "joint", "assignment"]
-"""The spaces that come with this package: the three of HyperFD, and the counts of HPS-Det, which are of the kind ``flat``."""
-
-
-def standard_search_space(name: Named) -> dict[str, Any]:
-    """The NNI search space that ``search_spaces/<name>.json`` holds."""
-    if name == "assignment":
-        # NNI's randint leaves its upper end out.
-        return {key: {"_type": "randint", "_value": [1, MOST_POSITIVES + 1]} for key in COUNT_KEYS}
-    keys = {key: {"_type": "choice", "_value": list(values)} for key, values in GRID.items()}
-    if name == "hpo":
-        return keys
-    return standard_network_space() if name == "nas" else {**keys, **standard_network_space()}
-
-
-def standard_space(name: Named, flops_limit: float = FLOPS_LIMIT) -> Space:
-    """One of the spaces that come with this package."""
-    return Space.from_search_space(standard_search_space(name), flops_limit)
-
-
-def load_space(path: str | Path, flops_limit: float = FLOPS_LIMIT) -> Space:
-    """Reads an NNI search-space file (JSON).
-
-    Raises:
-        SpaceError: The file is missing, is not JSON, or its content does not fit; the message names the file.
-    """
-    try:
-        content = strict_json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpaceError(
-            f"The search space {path} cannot be read ({error.strerror}); check the path."
-        ) from None
-    except ValueError as error:
-        raise SpaceError(f"The search space {path} is not JSON ({error}); mend the file.") from None
-    try:
-        return Space.from_search_space(content, flops_limit)
-    except SpaceError as error:
-        raise SpaceError(f"{path}: {error}") from None
-
-
-_STANDARD_DOMAINS: tuple[Domain, ...] = tuple(Choice(key, tuple(values)) for key, values in GRID.items())
-
-
-def _is_standard(domain: Domain) -> bool:
-    return isinstance(domain, Choice) and all(
-        not isinstance(value, bool) and value in GRID.get(domain.key, ()) for value in domain.values
-    )
-
-
-def _check_trainable(domain: Domain) -> None:
-    """A key named as one of our hyper-parameters must only offer values that can be trained with."""
-    if domain.key not in KEYS:
-        return
-    if isinstance(domain, Choice):
-        extremes: Sequence[Scalar] = domain.values
-    elif isinstance(domain, Number) and domain.bounded:
-        extremes = [domain.first, domain.second - 1 if domain.kind == "randint" else domain.second]
-    else:
-        raise SpaceError(
-            f"{domain.key} has no ends; use choice, uniform or loguniform for a training hyper-parameter."
-        )
-    for value in extremes:
-        HyperParameters.from_parameters({domain.key: value})
-
-
-def _check_assignment(domains: Sequence[Domain]) -> None:
-    """Counts mean something only under dynamic assignment: the two ways are not mixed in one flat space."""
-    counts = [domain.key for domain in domains if domain.key in COUNT_KEYS]
-    for domain in domains:
-        if counts and domain.key == ASSIGN and isinstance(domain, Choice) and "iou" in domain.values:
-            raise SpaceError(
-                f"{ASSIGN} offers 'iou', which has no use for {counts[0]}; search the counts alone, or {ASSIGN} without them."
-            )
 
 
 def _column(domain: Domain, configurations: Sequence[Configuration]) -> NDArray[np.float64]:

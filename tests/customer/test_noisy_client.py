@@ -15,7 +15,7 @@ from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.session import GRADIENT_NORM
 from nni_hyperfd.protocol import tensors
 from nni_hyperfd.protocol.messages import CommitUpdate, FeatureStep, GradientStep, Message, OpenTask, Question
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 A = TypeVar("A")
 BASE_ID = "base0"

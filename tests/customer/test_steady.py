@@ -21,7 +21,7 @@ from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.protocol.calls import PlatformAPI
 from nni_hyperfd.protocol.messages import FindTask, Question, ReadExtractor, TrialRecord
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 HPO = standard_search_space("hpo")
 BASE_ID = "base0"
@@ -79,7 +79,7 @@ def test_whatever_gets_lost_every_result_arrives_once(
     number: Any,
 ) -> None:
     experiment = f"exp{number.hex}"
-    monkeypatch.setattr(steady_module, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(steady_module, "QUIET", 0.0)
     steady([]).ask(ReadExtractor())  # seen once, as with `hyperfd recommend`
     api = steady(fates, experiment)
     client = TaskClient(api, features, BASE_ID)
@@ -100,6 +100,53 @@ def test_whatever_gets_lost_every_result_arrives_once(
     assert found == {ap: dict(entry.parameters) for entry, ap in zip(chosen, aps)}
     assert len(platform.trials(stored.task_id)) == 4
     assert Outbox(api._outbox._path).waiting() == []
+
+
+class Clock:
+    """Tells the time that a test wants."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("seconds", [0.0, 10.0], ids=["refuses", "does not answer"])
+def test_a_tuner_that_ends_waits_for_an_absent_platform_no_longer_than_nni_does(
+    features: ImageFeatures,
+    steady: Steady,
+    platform: Platform,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+) -> None:
+    """Twenty results and the update within NNI's half a minute; a result that comes later finds out whether it is back."""
+    clock = Clock()
+    monkeypatch.setattr(steady_module, "time", clock)
+    steady([]).ask(ReadExtractor())
+    fates: list[str] = []
+    api = steady(fates)
+    ask = api._remote.ask
+
+    def slow(question: Question[Any]) -> Any:
+        clock.now += seconds if fates else 0.0
+        return ask(question)
+
+    monkeypatch.setattr(api._remote, "ask", slow)
+    client = TaskClient(api, features, BASE_ID)
+    task = client.open("exp", HPO)
+    chosen = client.recommend(task, budget=21).configurations
+    fates += [NO_REQUEST] * 99
+    for entry in chosen[:20]:
+        client.record(task, entry.parameters, 0.5)
+    with pytest.raises(PlatformAwayError):
+        client.update(task)
+    assert clock.now <= 20.0
+    fates.clear()
+    clock.now += seconds
+    client.record(task, chosen[20].parameters, 0.5)
+    assert len(platform.trials(task.task_id)) == 21, (
+        "with the first message that gets through, all that waited"
+    )
 
 
 def test_a_ranking_made_here_is_the_platforms(
@@ -144,12 +191,15 @@ def test_what_the_platform_would_rank_otherwise_is_no_list_of_its_own(
 
 
 def test_the_update_waits_for_the_results(
-    platform: Platform, features: ImageFeatures, steady: Steady, tmp_path: Path
+    platform: Platform,
+    features: ImageFeatures,
+    steady: Steady,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(steady_module, "QUIET", 0.0)
     steady([]).ask(ReadExtractor())
-    api = steady(
-        [NO_REQUEST] * 4
-    )  # extractor, open_task, the first result, the update; the second result only waits
+    api = steady([NO_REQUEST] * 5)  # extractor, open_task, two results, the update
     client = TaskClient(api, features, BASE_ID)
     task = client.open("exp", HPO)
     assert task.task_id.startswith("away:")
@@ -241,16 +291,20 @@ def test_a_torn_outbox_is_never_seen(tmp_path: Path, disk_full_after: Callable[[
 
 
 def test_an_experiment_that_the_platform_will_not_have_is_told_and_set_aside(
-    platform: Platform, features: ImageFeatures, steady: Steady, tmp_path: Path
+    platform: Platform,
+    features: ImageFeatures,
+    steady: Steady,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Begun while the platform was away, with another base detector than the platform's."""
+    monkeypatch.setattr(steady_module, "QUIET", 0.0)
     steady([]).ask(ReadExtractor())
     api = steady([NO_REQUEST] * 3)  # extractor, open_task, the first result
     client = TaskClient(api, features, "other-base")
     task = client.open("exp", HPO)
     first, second, third = client.recommend(task, budget=3).configurations
     client.record(task, first.parameters, 0.5)
-    api._ask_again = 0.0
     with pytest.raises(RefusedError, match=r"refuses this experiment .*other-base") as told:
         client.record(task, second.parameters, 0.25)
     aside = tmp_path / "exp" / "hyperfd.refused.jsonl"

@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from nni_hyperfd.platform.state.store import Store
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

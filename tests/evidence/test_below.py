@@ -11,7 +11,7 @@ from nni_hyperfd.evidence.comparison import Scenario
 from nni_hyperfd.evidence.rivals.base import Known, Profile
 from nni_hyperfd.evidence.table import canonical
 from nni_hyperfd.spaces.architecture import backbone_flops
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 
 PROFILE = Profile(np.zeros((1, 2), np.float32), np.array([0]), np.zeros(3))
 

@@ -11,8 +11,9 @@ import pytest
 from nni_hyperfd.cli import main
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.job import TableJob
+from nni_hyperfd.evidence.measuring import shard
 from nni_hyperfd.evidence.offline_sets import OfflineReport, OfflineSet, OfflineSets, _digest
-from nni_hyperfd.evidence.table import LookupTable, shard
+from nni_hyperfd.evidence.table import LookupTable
 
 FOLDERS = (Path("a/cats"), Path("b/dogs"))
 

@@ -21,7 +21,7 @@ from nni_hyperfd.evidence.published import PUBLISHED
 from nni_hyperfd.evidence.runs import Laboratory
 from nni_hyperfd.evidence.scenario import PAPER, POOLED
 from nni_hyperfd.evidence.table import LookupTable
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 from tests.fixtures import scripts
 
 ROOT = Path(__file__).parents[2]

@@ -13,18 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nni_hyperfd.errors import DataError, TrainingError
-from nni_hyperfd.evidence.table import (
-    LookupTable,
-    Pair,
-    Row,
-    TableFile,
-    canonical,
-    measure_pairs,
-    parameters_of,
-    plan_offline_pairs,
-    plan_pairs,
-    shard,
-)
+from nni_hyperfd.evidence.measuring import measure_pairs, plan_pairs, shard
+from nni_hyperfd.evidence.table import LookupTable, Pair, Row, TableFile, canonical, parameters_of
 
 CONFIGURATIONS = [{"optimizer": o, "lr": lr} for o in ("sgd", "adam") for lr in (3e-4, 1e-3, 3e-3)]
 PAIRS = plan_pairs("hpo", CONFIGURATIONS, ["cats", "server"], "smoke", 0)
@@ -158,23 +148,6 @@ def test_values_that_do_not_fit_are_refused() -> None:
         Row(*PAIRS[0], 1.5, 0.5, 0.5, 1.0, "cpu", "1")
     with pytest.raises(DataError, match="without a failure"):
         Row(*PAIRS[0], math.nan, 0.5, 0.5, 1.0, "cpu", "1")
-
-
-@given(sets=st.integers(1, 9), per_set=st.integers(1, 6), share=st.floats(0.05, 1.0), seed=st.integers(0, 99))
-def test_offline_plans_are_distinct_and_even(sets: int, per_set: int, share: float, seed: int) -> None:
-    names = [f"s{i}" for i in range(sets)]
-    wanted = max(1, int(share * 6 * sets))
-    plan = plan_offline_pairs("hpo", CONFIGURATIONS, names, wanted, per_set, "smoke", seed)
-    assert len(plan) == len(set(plan)) == wanted
-    hands = Counter(pair.data_set for pair in plan)
-    assert max(hands.values()) <= 6
-    if wanted <= sets * per_set:
-        assert max(hands.values()) <= per_set
-        assert sum(count == per_set for count in hands.values()) >= wanted // per_set
-    uses = Counter(pair.configuration for pair in plan)
-    if wanted * 2 <= 6 * sets:
-        assert max(uses.values()) - min(uses.get(canonical(c), 0) for c in CONFIGURATIONS) <= 2
-    assert plan == plan_offline_pairs("hpo", CONFIGURATIONS, names, wanted, per_set, "smoke", seed)
 
 
 def test_seeds_are_averaged_where_a_data_set_was_measured_wholly() -> None:

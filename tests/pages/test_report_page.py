@@ -14,7 +14,7 @@ from nni_hyperfd.detection.evaluation.detections import Detections, GroundTruth
 from nni_hyperfd.detection.evaluation.held_out import FILE_NAME, RESULT, HeldOut, save_held_out
 from nni_hyperfd.pages.report_facts import ReportFacts, Sent, TrialFacts, TrialFolder
 from nni_hyperfd.pages.report_page import report_page
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 
 FACE = np.array([[10, 10, 40, 40]], np.float32)
 

@@ -19,7 +19,7 @@ from nni_hyperfd.ranker.guard import GuardReport, GuardSettings
 from nni_hyperfd.ranker.offline import Experience, OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.settings import RankerSettings
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 HPO = standard_search_space("hpo")
 SMALL = RankerSettings(batches=8, images=6, learning_rate=3e-3)

@@ -28,7 +28,8 @@ from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.spaces.architecture import FLOPS_LIMIT, Architecture, backbone_flops
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.cost import PARTS, PartCosts, stage_costs
-from nni_hyperfd.spaces.space import Space, standard_search_space, standard_space
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_search_space, standard_space
 from tests.fixtures.drawn_platform import BASE_ID, SMALL
 
 NAS = standard_space("nas")

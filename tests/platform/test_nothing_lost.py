@@ -22,7 +22,7 @@ from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.records import FirstState, NewTask, NewVersion, StoredTrial
 from nni_hyperfd.platform.state.schema import LOCAL
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 ROOT = Path(__file__).parents[2]
 PHI = (0.5,) * 64

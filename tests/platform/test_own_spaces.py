@@ -17,20 +17,14 @@ from nni_hyperfd.metafeature.sending import received_extractor
 from nni_hyperfd.metafeature.view import ExactView
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
-from nni_hyperfd.protocol.messages import (
-    KEYS_LIMIT,
-    VALUES_LIMIT,
-    FindTask,
-    ReadExtractor,
-    ReadRanker,
-    RecommendRequest,
-)
+from nni_hyperfd.protocol.fields import KEYS_LIMIT, VALUES_LIMIT
+from nni_hyperfd.protocol.messages import FindTask, ReadExtractor, ReadRanker, RecommendRequest
 from nni_hyperfd.protocol.tensors import from_blob
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.recommendation.ranking import rank, read_space
 from nni_hyperfd.spaces.architecture import FLOPS_LIMIT
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 BASE_ID = "base0"
 ASSET = Path(__file__).parents[1] / "assets" / "own_space_v2.sqlite"
@@ -92,6 +86,24 @@ def test_six_experiments_in_the_widest_spaces_leave_the_ranker_as_large_as_it_wa
         # 64 numbers for each value and each key's scaled value, and as many for Ω, beside the layers behind them.
         assert len(blob) < 2 * 256 * (VALUES_LIMIT + KEYS_LIMIT) + 2**17
     assert platform._shelf.ranker(6).shapes == platform.ranker(0).shapes, "nor does a kept one grow"
+
+
+def test_a_sample_of_a_space_of_many_keys_is_bounded_by_its_values(client: TaskClient) -> None:
+    """Of 20 000 configurations of 256 keys, 512 are looked at, and as many as were asked for are named."""
+    space = own_space("k", KEYS_LIMIT, VALUES_LIMIT // KEYS_LIMIT)
+    few = client.preview(space, 4, candidates=512)
+    assert client.preview(space, 4, candidates=20_000) == few
+    assert client.preview(space, 4, candidates=256) != few
+    assert len(client.preview(space, 600, candidates=700).configurations) == 600
+    listable = {**own_space("two", 12, 2), **own_space("one", KEYS_LIMIT - 12, 1)}
+    assert client.preview(listable, 4, candidates=20_000) == client.preview(listable, 4, candidates=512)
+
+
+def test_a_listable_space_of_many_keys_is_ranked(client: TaskClient) -> None:
+    """Nine keys with two values and 90 with one."""
+    space = {**own_space("two", 9, 2), **own_space("one", 90, 1)}
+    task = experiment(client, "many", space)
+    assert client.update(task).version_after == 1
 
 
 def test_what_was_learnt_in_an_own_space_ranks_the_next_experiment_in_it(

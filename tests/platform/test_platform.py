@@ -41,7 +41,7 @@ from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.ranker.transform import ExactTransform
 from nni_hyperfd.ranker.update import ContinualUpdate, CurrentTask, PastTask
 from nni_hyperfd.recommendation.ranking import read_space
-from nni_hyperfd.spaces.space import standard_search_space, standard_space
+from nni_hyperfd.spaces.standard import standard_search_space, standard_space
 
 BASE_ID = "base0"
 HPO = standard_search_space("hpo")

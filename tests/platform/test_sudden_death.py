@@ -15,7 +15,7 @@ import pytest
 from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 STRIDE = int(os.environ.get("HYPERFD_DEATH_STRIDE", "4"))
 """Statements between two deaths; 1 tries every one."""

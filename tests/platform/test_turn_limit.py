@@ -29,7 +29,7 @@ from nni_hyperfd.protocol.messages import (
 )
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 from tests.fixtures.drawn_platform import BASE_ID, SMALL
 
 PHI = (0.1,) * 64

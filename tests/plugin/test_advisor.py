@@ -128,6 +128,22 @@ def test_it_goes_on_in_a_new_process_and_can_be_finished_without_one(
     assert known(nni.folder) == {0: (0.3, "smoke:2"), 1: (0.5, "smoke:4")}
 
 
+def test_resumed_with_all_results_it_updates_by_itself(
+    nni_experiment: Make, advise: Callable[..., HyperFDAdvisor]
+) -> None:
+    """The advisor's process was killed before it heard of the last result."""
+    nni = nni_experiment()
+    nni.begin_advisor(advise(data="faces", budget=1))
+    (only,) = nni.request()
+    nni.kill()
+    nni.report(only, 0.5)
+    nni.end(only)
+    nni.begin_advisor(advise(data="faces", budget=1))
+    assert nni.request() == []
+    assert nni.errors() == []
+    assert json.loads((nni.folder / "hyperfd.update.json").read_text())["usable_trials"] == 1
+
+
 def work_through(nni: Any, ap: Callable[[dict[str, Any]], float | None], slots: int) -> None:
     """Run trials, ``slots`` at a time and first come first served, until nothing is left to do; ``ap`` None: it fails."""
     running = nni.request(slots)

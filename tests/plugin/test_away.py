@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nni_hyperfd.cli import main
-from nni_hyperfd.customer import http
+from nni_hyperfd.customer import http, steady
 from nni_hyperfd.customer.outbox import FILE_NAME, Outbox
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.plugin.tuner import HyperFDTuner
@@ -26,6 +26,8 @@ def remote(
     """Experiments of a customer of ``server``, which runs; the features are taken from the cache of other tests."""
     server.start()
     monkeypatch.setattr(http, "PAUSES", (0.05,))
+    # Who is back is asked with the next result, however soon that comes.
+    monkeypatch.setattr(steady, "QUIET", 0.0)
     monkeypatch.setenv("HYPERFD_PLATFORM", server.url)
     monkeypatch.setenv("HYPERFD_TOKEN", server.token("customer"))
     return nni_experiment

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nni_hyperfd.errors import PlatformAwayError
@@ -142,8 +144,20 @@ def test_failures_are_replaced_and_cost_a_validation(
     assert platform().status().version == 0
 
 
-def test_the_platform_goes_away_and_trainings_go_on(
-    nni_experiment: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "error",
+    [
+        PlatformAwayError("the platform cannot be reached"),
+        np.linalg.LinAlgError("a covariance is not positive definite"),
+        OSError(28, "No space left on device"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_goes_wrong_in_planning_trainings_go_on(
+    error: Exception,
+    nni_experiment: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     nni = nni_experiment()
     nni.begin(HyperFDTuner(data="faces", budget=2, method="hyperfd-mf"))
@@ -151,14 +165,14 @@ def test_the_platform_goes_away_and_trainings_go_on(
 
     def away(self: Platform, question: Question[Any]) -> Any:
         if isinstance(question, RecommendRequest):
-            raise PlatformAwayError("the platform cannot be reached")
+            raise error
         return ask(self, question)
 
     monkeypatch.setattr(Platform, "ask", away)
     done = play(nni)
     assert [str(stage(nni, each)) for each in done] == ["1-4/4", "1-1/4", "2-2/4", "3-3/4", "4-4/4"]
     assert len({configuration(nni, each) for each in done}) == 2
-    assert "The plan goes on as it is: the platform cannot be reached." in caplog.text
+    assert f"The plan goes on as it is: {error}." in caplog.text
     assert nni.errors() == []
 
 
@@ -178,6 +192,22 @@ def test_a_killed_tuner_is_taken_over(nni_experiment: Make, platform: Callable[[
     ]
     assert len(set(parts)) == len(parts), "nothing is trained twice"
     assert done
+    assert platform().status().version == 1
+
+
+def test_resumed_when_the_price_is_paid_it_updates_by_itself(
+    nni_experiment: Make, platform: Callable[[], Platform]
+) -> None:
+    """The tuner's process was killed before it heard of the last result."""
+    nni = nni_experiment()
+    nni.begin(HyperFDTuner(data="faces", budget=1, method="hyperfd-mf"))
+    (only,) = nni.request()
+    nni.kill()
+    train(nni, only)
+    assert platform().status().version == 0
+    nni.begin(HyperFDTuner(data="faces", budget=1, method="hyperfd-mf"))
+    assert nni.request() == []
+    assert nni.errors() == []
     assert platform().status().version == 1
 
 
@@ -217,3 +247,74 @@ def test_a_part_that_somebody_wrote_on_the_page_and_that_is_none_is_nobodys_trai
     parts = ["1-2/6", "2-9/6", "all", 3, None, ["1-2/6"]]
     attempts = [Attempt(i, {"lr": i, TRIAL_EPOCHS: part}, False, None, False) for i, part in enumerate(parts)]
     assert [each.configuration for each in trainings_of(attempts, Length(6, 1))] == [{"lr": 0}]
+
+
+def test_a_part_that_a_stop_cut_off_is_trained_and_paid_again(nni_experiment: Make) -> None:
+    """A resumed experiment begins it anew, in the same job: its curve is that of the second run, its price that of both."""
+    nni = nni_experiment()
+    nni.begin(HyperFDTuner(data="faces", budget=3, method="hyperfd-mf"))
+    (first,) = nni.request()
+    nni.report_intermediate(first, 0.1, 0.2)
+    again = HyperFDTuner(data="faces", budget=3, method="hyperfd-mf")
+    nni.begin(again)
+    nni.begin_again(first)
+    nni.report_intermediate(first, 0.1, 0.2, 0.3, 0.4)
+    nni.report(first, 0.4)
+    nni.end(first)
+    (training,) = again._continued.trainings
+    assert training.trouble is None
+    assert (training.stop, training.aps, training.paid) == (4, [0.1, 0.2, 0.3, 0.4], 6)
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["its own folder", "a named folder"])
+def test_checkpoints_stay_for_a_resumed_experiment_and_go_when_the_price_is_paid(
+    nni_experiment: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture, named: bool
+) -> None:
+    """Those of others in a folder that all experiments share are nobody's business."""
+    nni = nni_experiment()
+    folder = tmp_path / "shared" / "exp1" if named else nni.folder / "checkpoints"
+    (tmp_path / "shared" / "exp2").mkdir(parents=True)
+    (tmp_path / "shared" / "exp2" / "theirs.safetensors").write_bytes(b"0")
+    settings: dict[str, Any] = {"data": "faces", "budget": 2, "method": "hyperfd-mf"}
+    if named:
+        settings["checkpoints"] = str(tmp_path / "shared")
+    nni.begin(HyperFDTuner(**settings))
+    (first,) = nni.request()
+    assert [form["parameters"][TRIAL_CHECKPOINTS] for form in nni.proposals()] == [str(folder)]
+    train(nni, first)
+    (second,) = nni.request()
+    train(nni, second)
+    folder.mkdir()
+    (folder / "begun-1.safetensors").write_bytes(bytes(2_000_000))
+    with caplog.at_level(logging.INFO):
+        nni.tuner._on_exit()
+    assert f"wait in {folder} (1 checkpoints, 2.0 MB)" in caplog.text
+    assert folder.is_dir()
+
+    nni.begin(HyperFDTuner(**settings))
+    with caplog.at_level(logging.INFO):
+        play(nni)
+    assert nni.errors() == []
+    assert f"checkpoints in {folder} any more: 2.0 MB were removed" in caplog.text
+    assert not folder.exists()
+    assert (tmp_path / "shared" / "exp2" / "theirs.safetensors").exists()
+
+
+def test_an_experiment_that_is_stopped_after_beginnings_alone_is_learned_from_when_it_is_resumed(
+    nni_experiment: Make, platform: Callable[[], Platform]
+) -> None:
+    nni = nni_experiment()
+    nni.begin(HyperFDTuner(data="faces", budget=2, method="hyperfd-mf"))
+    whole, begun = nni.request(2)
+    train(nni, begun)
+    assert (stage(nni, whole).stop, stage(nni, begun).stop) == (4, 1)
+    nni.tuner._on_exit()
+    assert platform().status().version == 0
+    nni.begin(HyperFDTuner(data="faces", budget=2, method="hyperfd-mf"))
+    nni.begin_again(whole)
+    nni.report_intermediate(whole, 0.1, 0.2, 0.3, 0.4)
+    nni.report(whole, 0.4)
+    nni.end(whole)
+    play(nni)
+    assert nni.errors() == []
+    assert platform().status().version == 1

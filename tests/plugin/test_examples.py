@@ -17,7 +17,8 @@ from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.plugin.advisor import OWN_KEYS
 from nni_hyperfd.plugin.dycors import DYCORSTuner
 from nni_hyperfd.spaces.hyperparameters import HyperParameters
-from nni_hyperfd.spaces.space import Space, standard_search_space
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_search_space
 from nni_hyperfd.spaces.unread import refuse_unread_space
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -18,7 +18,7 @@ from nni_hyperfd.plugin.tuner import HyperFDTuner
 from nni_hyperfd.spaces.architecture import backbone_flops
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.cost import PartCosts, stage_costs
-from nni_hyperfd.spaces.space import standard_search_space, standard_space
+from nni_hyperfd.spaces.standard import standard_search_space, standard_space
 
 Make = Callable[..., Any]
 NAS = standard_search_space("nas")

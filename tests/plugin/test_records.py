@@ -60,7 +60,54 @@ def test_a_job_that_was_cancelled_by_hand_has_ended(folder: Path) -> None:
     assert [o.parameters["x"] for o in Records(folder).outcomes() if not o.ended] == [9]
 
 
-def test_parameter_ids_that_began_anew_mean_the_nearest_job(folder: Path) -> None:
+def test_ids_and_numbers_that_began_anew_mean_the_job_that_was_begun_last(folder: Path) -> None:
+    """Resumed when nothing runs, NNI begins again with parameter and number 1, be there jobs that have them already or not."""
+    execute(
+        folder,
+        """insert into TrialJobEvent values (1795320500000, 'later', 'RUNNING', '{"parameter_id": 1, "parameters": {"x": 50}}', '', 1, null, '');
+        insert into TrialJobEvent values (1795320500001, 'other', 'RUNNING', '{"parameter_id": 2, "parameters": {"x": 51}}', '', 2, null, '');
+        insert into MetricData values (1795320500002, 'later', '2', 'FINAL', 0, '"0.51"');
+        insert into MetricData values (1795320500003, 'other', '1', 'FINAL', 0, '"0.5"');""",
+    )
+    outcomes = {outcome.parameters["x"]: outcome for outcome in Records(folder).outcomes()}
+    assert outcomes[50].value == 0.5
+    assert outcomes[51].value == 0.51
+    assert outcomes[1].value is None
+    assert outcomes[2].value == {"default": 0.2, "x": 2}
+
+
+def test_a_job_that_was_begun_again_runs_what_was_handed_out_since(folder: Path) -> None:
+    """Before the stop it reported for one of the jobs of then, after it for one of those of now, by the same id."""
+    execute(
+        folder,
+        """insert into TrialJobEvent values (1, 'a', 'WAITING', '{"parameter_id": 70, "parameters": {"x": 70}}', '', 70, null, '');
+        insert into TrialJobEvent values (2, 'b', 'WAITING', '{"parameter_id": 71, "parameters": {"x": 71}}', '', 71, null, '');
+        insert into MetricData values (3, 'a', '71', 'PERIODICAL', 0, '"0.1"');
+        insert into TrialJobEvent values (4, 'b', 'FAILED', null, '', 71, null, '');
+        insert into TrialJobEvent values (5, 'a', 'ADD_RESUMED', '', null, null, null, null);
+        insert into TrialJobEvent values (6, 'a', 'WAITING', '{"parameter_id": 70, "parameters": {"x": 70}}', '', 70, null, '');
+        insert into TrialJobEvent values (7, 'c', 'WAITING', '{"parameter_id": 71, "parameters": {"x": 72}}', '', 71, null, '');
+        insert into MetricData values (8, 'a', '71', 'PERIODICAL', 0, '"0.2"');
+        insert into MetricData values (9, 'a', '71', 'FINAL', 0, '"0.2"');""",
+    )
+    outcomes = {outcome.parameters["x"]: outcome for outcome in Records(folder).outcomes()}
+    assert (outcomes[71].value, outcomes[71].curve) == (None, (0.1,))
+    assert (outcomes[72].value, outcomes[72].curve) == (0.2, (0.2,))
+
+
+def test_the_curve_of_a_job_that_was_begun_again_is_that_of_its_last_run(folder: Path) -> None:
+    form = '{"parameter_id": 70, "parameters": {"x": 70}}'
+    runs = [(0, 0.1), (1, 0.2), (0, 0.1), (1, 0.2), (2, 0.3)]
+    execute(folder, f"insert into TrialJobEvent values (1, 'a', 'WAITING', '{form}', '', 70, null, '')")
+    for sequence, ap in runs:
+        execute(folder, f"insert into MetricData values (2, 'a', '70', 'PERIODICAL', {sequence}, '\"{ap}\"')")
+    (outcome,) = [each for each in Records(folder).outcomes() if each.parameters["x"] == 70]
+    assert (outcome.curve, outcome.lost) == ((0.1, 0.2, 0.3), 2)
+    (job,) = [each for each in Records(folder).trial_jobs() if each.job_id == "a"]
+    assert job.curve == (0.1, 0.2, 0.3)
+
+
+def test_parameter_ids_that_began_anew_mean_the_newer_job(folder: Path) -> None:
     execute(
         folder,
         """insert into TrialJobEvent values (1, 'later', 'RUNNING', '{"parameter_id": 0, "parameters": {"x": 50}}', '', 50, null, '');

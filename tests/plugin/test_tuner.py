@@ -18,7 +18,7 @@ from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.plugin.experiment_end import finish_experiment
 from nni_hyperfd.plugin.tuner import HyperFDTuner
 from nni_hyperfd.protocol.messages import FindTask, Question, RecommendRequest
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 Make = Callable[..., Any]
 
@@ -261,6 +261,8 @@ def test_resumed_with_all_results_it_updates_by_itself(
     nni.end(second)
     assert platform().status().version == 0
     nni.begin(HyperFDTuner(data="faces", budget=2))
+    assert set(experience(platform())) == {0.4, 0.5}, "told at once, for whoever plans by it"
+    assert platform().status().version == 0
     assert nni.request() == []
     assert nni.errors() == []
     assert platform().status().version == 1

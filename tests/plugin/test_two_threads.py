@@ -95,6 +95,7 @@ class Job:
     id: str
     form: dict[str, Any]
     ran: dict[str, Any] | None = None
+    validated: int = 0
     ap: float | None = None
     ended: bool = False
 
@@ -106,7 +107,10 @@ class Manager(Nni):
         super().__init__(folder, {"maxTrialNumber": limit, **CONFIG})
         self.concurrency, self.limit = concurrency, limit
         self.trials: list[Job] = []
+        self.recovered: list[Job] = []
         self.parameters: list[dict[str, Any]] = []
+        self.brought: list[tuple[dict[str, Any], float]] = []
+        self._before = 0
         self.told: dict[str, list[tuple[CommandType, Any]]] = {"default": [], "ends": []}
         self._done = threading.Semaphore(0)
         self._under_way = 0
@@ -125,12 +129,35 @@ class Manager(Nni):
         dispatcher.assessor_worker.start()
         self.told["default"].append((CommandType.RequestTrialJobs, self.concurrency))
 
+    def resume(self) -> None:
+        """What `nnictl resume` does before the new tuner begins: whatever no job was started for is forgotten, all others begin again."""
+        self._before = len(self.trials)
+        self.recovered = [job for job in self.trials if not job.ended]
+        self.parameters = []
+        finished = [
+            {"parameter": form["parameters"], "value": json.dumps(ap), "trialJobId": "any"}
+            for form, ap in self.brought
+        ]
+        forms = [json.dumps(job.form) for job in self.recovered]
+        self.told = {
+            "default": [
+                (CommandType.ImportData, finished),
+                (CommandType.AddCustomizedTrialJob, forms),
+            ],
+            "ends": [],
+        }
+        for job in self.recovered:
+            job.ran, job.ap, job.validated = None, None, 0
+            self.event(job, "ADD_RESUMED", None)
+
     def stop_workers(self) -> None:
         self._dispatcher.stopping = True
         for queue in (self._dispatcher.default_command_queue, self._dispatcher.assessor_command_queue):
             queue.put((CommandType.Ping, None))
         self._dispatcher.default_worker.join(PATIENCE)
         self._dispatcher.assessor_worker.join(PATIENCE)
+        # The pings counted, too.
+        self._done, self._under_way = threading.Semaphore(0), 0
 
     def deliver(self, queue: str) -> None:
         command, data = self.told[queue].pop(0)
@@ -151,16 +178,29 @@ class Manager(Nni):
 
     @property
     def waiting(self) -> list[dict[str, Any]]:
-        return self.proposals()[len(self.trials) :]
+        return self.proposals()[len(self.trials) - self._before :]
+
+    @property
+    def tried(self) -> list[dict[str, Any]]:
+        """All that jobs were or will be started for."""
+        return [*(job.form for job in self.trials), *self.waiting]
 
     def running(self) -> list[Job]:
-        return [job for job in self.trials if not job.ended]
+        return [job for job in self.trials if not job.ended and job not in self.recovered]
 
     def may_start(self) -> bool:
-        allowed = self.limit is None or len(self.trials) < self.limit
-        return bool(self.waiting) and allowed and len(self.running()) < self.concurrency
+        if len(self.running()) >= self.concurrency:
+            return False
+        return bool(
+            self.recovered or (self.waiting and (self.limit is None or len(self.trials) < self.limit))
+        )
 
     def start(self) -> None:
+        if self.recovered:
+            job = self.recovered.pop(0)
+            self.event(job, "WAITING", json.dumps(job.form))
+            self.parameters.append(job.form)
+            return
         form = self.waiting[0]
         job = Job(f"job{len(self.trials)}", form)
         self.event(job, "WAITING", json.dumps(form))
@@ -168,15 +208,10 @@ class Manager(Nni):
         self.parameters.append(form)
 
     def report(self, job: Job, ap: float) -> None:
+        while self.validations_to_come(job):
+            self.validate(job, ap)
         job.ap, text = ap, json.dumps(ap)
-        stage = Stage.of(job.ran["parameters"])
-        for _ in range(stage.stop - stage.begun if stage else 0):
-            self.execute(
-                "insert into MetricData (trialJobId, parameterId, type, data) values (?, ?, 'PERIODICAL', ?)",
-                job.id,
-                str(job.ran["parameter_id"]),
-                json.dumps(text),
-            )
+        self.brought.append((job.ran, ap))
         self.execute(
             "insert into MetricData (trialJobId, parameterId, type, data) values (?, ?, 'FINAL', ?)",
             job.id,
@@ -185,6 +220,20 @@ class Manager(Nni):
         )
         metric = {"parameter_id": job.ran["parameter_id"], "trial_job_id": job.id, "type": "FINAL"}
         self.told["default"].append((CommandType.ReportMetricData, {**metric, "sequence": 0, "value": text}))
+
+    def validations_to_come(self, job: Job) -> int:
+        stage = Stage.of(job.ran["parameters"]) if job.ran else None
+        return stage.stop - stage.begun - job.validated if stage else 0
+
+    def validate(self, job: Job, ap: float) -> None:
+        self.execute(
+            "insert into MetricData (trialJobId, parameterId, type, sequence, data) values (?, ?, 'PERIODICAL', ?, ?)",
+            job.id,
+            str(job.ran["parameter_id"]),
+            job.validated,
+            json.dumps(json.dumps(ap)),
+        )
+        job.validated += 1
 
     def end_job(self, job: Job) -> None:
         job.ended = True
@@ -302,7 +351,7 @@ class TwoThreads(RuleBasedStateMachine):
         """As when an experiment is over."""
 
     def ap(self) -> float:
-        return round(0.9 - 0.01 * sum(job.ap is not None for job in self.manager.trials), 2)
+        return round(0.9 - 0.01 * len(self.manager.brought), 2)
 
     @invariant()
     def nothing_superfluous(self) -> None:
@@ -311,22 +360,32 @@ class TwoThreads(RuleBasedStateMachine):
         forms = [form["parameters"] for form in self.manager.proposals()]
         assert len({json.dumps(form, sort_keys=True) for form in forms}) == len(forms), "tried twice"
         # A job that ran what a failed one of another rung left behind brought nothing to its own rung.
-        for allowed, epochs in self.rungs():
-            jobs = [job for job in self.manager.trials if length(job.form) == epochs]
-            waiting = [form for form in self.manager.waiting if length(form) == epochs]
-            able = [job for job in jobs if (not job.ended if job.ap is None else length(job.ran) == epochs)]
+        for allowed, rung in self.rungs():
+            jobs = [job for job in self.manager.trials if self.rung(job.form) == rung]
+            waiting = [form for form in self.manager.waiting if self.rung(form) == rung]
+            able = [job for job in jobs if (not job.ended if job.ap is None else self.rung(job.ran) == rung)]
             assert len(able) + len(waiting) <= allowed, "a superfluous trial"
         assert self.manager.errors() == []
 
-    def rungs(self) -> list[tuple[int, int | None]]:
-        """How many results are wanted of trainings of how many epochs."""
+    def rungs(self) -> list[tuple[int, tuple[int, int] | None]]:
+        """How many results are wanted of each rung; a tuner has one, which is None."""
         advisor = getattr(self.manager, "advisor", None)
         if advisor is None:
             return [(self.budget, None)]
-        wanted: Counter[int] = Counter()
-        for bracket in advisor._brackets:
-            wanted.update({rung.epochs: rung.count for rung in bracket.rungs})
-        return [(count, epochs) for epochs, count in wanted.items()]
+        return [
+            (rung.count, (bracket.number, rung.epochs))
+            for bracket in advisor._brackets
+            for rung in bracket.rungs
+        ]
+
+    def rung(self, form: dict[str, Any]) -> tuple[int, int] | None:
+        """Number of the bracket and epochs of a trial."""
+        advisor = getattr(self.manager, "advisor", None)
+        if advisor is None:
+            return None
+        place = advisor._experiment.place(configuration(form))
+        (number,) = (each.number for each in advisor._brackets if place in each.trained[0].population)
+        return number, length(form)
 
     def teardown(self) -> None:
         if self.manager is None:
@@ -378,19 +437,43 @@ class TwoThreads(RuleBasedStateMachine):
 
 
 class TwoThreadsAndParts(TwoThreads):
-    """Trials are parts of trainings of four epochs, which go on with each other's."""
+    """Trials are parts of trainings of four epochs, which go on with each other's; the experiment is stopped and resumed at any time."""
+
+    resumed = 0
+
+    @precondition(lambda self: any(map(self.manager.validations_to_come, self.manager.running())))
+    @rule(which=st.integers(0, 2))
+    def a_job_validates(self, which: int) -> None:
+        jobs = [job for job in self.manager.running() if self.manager.validations_to_come(job)]
+        self.manager.validate(jobs[which % len(jobs)], self.ap())
+
+    @precondition(lambda self: self.resumed < 2)
+    @rule(killed=st.booleans())
+    def the_experiment_is_stopped_and_resumed(self, killed: bool) -> None:
+        """What is told and not heard yet is lost. A tuner that is not killed learns from what there is."""
+        self.resumed += 1
+        self.gate.set(open=True)
+        self.wait()
+        self.manager.stop_workers()
+        if not killed:
+            self.manager.tuner._on_exit()
+        self.manager.resume()
+        self.world.begin(self.manager, self.budget)
+        self.gate.set(open=False)
+        self.manager.start_workers()
 
     @invariant()
     def nothing_superfluous(self) -> None:
         if self.manager is None:
             return
-        forms = [form["parameters"] for form in self.manager.proposals()]
+        forms = [form["parameters"] for form in self.manager.tried]
         parts = Counter(json.dumps(configuration_of(each), sort_keys=True) for each in forms)
         assert len({json.dumps(each, sort_keys=True) for each in forms}) == len(forms), "tried twice"
         assert max(parts.values(), default=0) <= 4
         able = [job for job in self.manager.trials if not job.ended or job.ap is not None]
         asked = [job.ran for job in able if job.ran is not None]
-        to_ask = self.manager.parameters[: len(able) - len(asked)]
+        to_ask = [*self.manager.parameters, *(job.form for job in self.manager.recovered)]
+        to_ask = to_ask[: len(able) - len(asked)]
         assert sum(map(epochs, [*asked, *to_ask, *self.manager.waiting])) <= 4 * self.budget, (
             "more than the price"
         )
@@ -398,12 +481,11 @@ class TwoThreadsAndParts(TwoThreads):
 
     def check_the_update(self) -> None:
         """The platform has every training that came to its end, each with its configuration, and has learned from these."""
-        ran = [job for job in self.manager.trials if job.ap is not None and job.ran is not None]
-        brought = {
-            json.dumps(configuration_of(job.ran["parameters"]), sort_keys=True): job.ap
-            for job in ran
-            if Stage.of(job.ran["parameters"]).stop == 4
-        }
+        brought: dict[str, float] = {}
+        for form, ap in self.manager.brought:
+            if Stage.of(form["parameters"]).stop == 4:
+                # Of a job that was begun again though it had its result, that result is for good.
+                brought.setdefault(json.dumps(configuration_of(form["parameters"]), sort_keys=True), ap)
         task = self.platform.ask(FindTask(experiment_id="exp"))
         trials = self.platform.trials(task.task_id)
         whole = {
@@ -455,6 +537,7 @@ def explore(
             stateful_step_count=40,
             deadline=None,
             database=None,
+            # A run that fails is to fail for everybody and until it is mended; who looks for other orders leaves this out.
             derandomize=True,
             suppress_health_check=list(HealthCheck),
         ),
@@ -477,6 +560,34 @@ def test_the_advisor(
         manager.begin_advisor(HyperFDAdvisor(data="faces", budget=budget, brackets=brackets, share=0.5))
 
     explore(world(begin), monkeypatch, EXAMPLES)
+
+
+def test_what_a_failed_job_left_behind_runs_in_another_rung_and_bracket(
+    world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From then on each job runs what the one before was listed with, so the last of a rung comes to those of the next one."""
+
+    def begin(manager: Manager, budget: int) -> None:
+        manager.begin_advisor(HyperFDAdvisor(data="faces", budget=budget, brackets="all", share=0.5))
+
+    machine = TwoThreads(world(begin), monkeypatch)
+    machine.begin(concurrency=1, budget=4, limit=None)
+    machine.the_first_thread_hears()
+    machine.a_job_starts()
+    machine.a_job_fails(0)
+    machine.teardown()
+    brackets = machine.manager.advisor._brackets
+    assert [[rung.epochs for rung in bracket.rungs] for bracket in brackets] == [[2, 4], [4]]
+    trials = machine.manager.trials
+    assert {machine.rung(job.form) for job in trials if job.ran and job.form != job.ran} == {
+        (1, 2),
+        (1, 4),
+        (2, 4),
+    }
+    for bracket in brackets:
+        for rung, trained in zip(bracket.rungs, bracket.trained, strict=True):
+            # One that was left behind comes on top.
+            assert rung.count <= len(trained.trials.results) <= rung.count + 1
 
 
 def test_the_tuner_goes_on_with_trainings(

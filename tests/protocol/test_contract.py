@@ -44,7 +44,7 @@ from nni_hyperfd.protocol.messages import (
 )
 from nni_hyperfd.server.customer_view import CustomerView
 from nni_hyperfd.server.tokens import new_token
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 from tests.fixtures.served import serving
 
 PHI = tuple(i / 100 for i in range(64))

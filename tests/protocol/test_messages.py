@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.protocol import messages
+from nni_hyperfd.protocol import fields, messages
 from nni_hyperfd.protocol.calls import CALLS
 from nni_hyperfd.protocol.messages import (
     GradientStep,
@@ -28,7 +28,7 @@ from nni_hyperfd.protocol.messages import (
     build,
     parse,
 )
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 PHI = tuple(i / 8 for i in range(64))
 SPACE = {"lr": {"_type": "choice", "_value": [0.1, 0.2]}}
@@ -37,28 +37,30 @@ TRIAL = {"task_id": "t", "trial_key": "k", "parameters": {"lr": 0.1}, "status": 
 
 
 def every_message() -> list[type[Message]]:
-    return [kind for kind in vars(messages).values() if isinstance(kind, type) and issubclass(kind, Message)]
+    classes = [kind for kind in vars(messages).values() if isinstance(kind, type)]
+    # To Python 3.10 tuple[float, ...] is a type as well.
+    return [kind for kind in classes if typing.get_origin(kind) is None and issubclass(kind, Message)]
 
 
 # ------------------------------------------------------------------------------------- what the types can hold
 
 ALLOWED = {
     # Short words and numbers.
-    messages.Identifier,
-    messages.Key,
-    messages.Word,
-    messages.Seed,
-    messages.Count,
-    messages.Finite,
-    messages.WholeNumber,
-    messages.AveragePrecision,
-    messages.Seconds,
+    fields.Identifier,
+    fields.Key,
+    fields.Word,
+    fields.Seed,
+    fields.Count,
+    fields.Finite,
+    fields.WholeNumber,
+    fields.AveragePrecision,
+    fields.Seconds,
     bool,
     type(None),
     # 64 numbers; a search space; tensors that are compared with the extractor's own names and shapes on arrival.
-    messages.Vector,
-    messages.SearchSpace,
-    messages.Tensors,
+    fields.Vector,
+    fields.SearchSpace,
+    fields.Tensors,
 }
 
 

@@ -14,7 +14,8 @@ from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import Experience, OfflineData, RankedList
 from nni_hyperfd.ranker.ranker import Ranker
-from nni_hyperfd.spaces.space import Space, standard_space
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_space
 
 TRAITS = 3
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from nni_hyperfd.errors import SpaceError
 from nni_hyperfd.ranker.encoders import EncoderShape, GINEncoder, JointEncoder, MLPEncoder
 from nni_hyperfd.ranker.encodings import GraphBatch, encode
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 
 
 def graph_encoder() -> GINEncoder:

@@ -18,7 +18,8 @@ from nni_hyperfd.ranker.encodings import (
     to_tensors,
 )
 from nni_hyperfd.spaces import architecture
-from nni_hyperfd.spaces.space import Space, standard_space
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_space
 
 NAS, JOINT = standard_space("nas"), standard_space("joint")
 ARCHITECTURES = NAS.sample(12, np.random.default_rng(0))

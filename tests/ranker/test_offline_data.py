@@ -12,7 +12,7 @@ from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.ranker.encodings import encode, to_tensors
 from nni_hyperfd.ranker.offline import Experience, OfflineData
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 
 NAS = standard_space("nas")
 

@@ -11,7 +11,8 @@ from nni_hyperfd.protocol.tensors import from_blob, to_blob
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.ranker import CHUNK, Ranker
-from nni_hyperfd.spaces.space import Space, standard_space
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_space
 
 HPO, NAS, JOINT = (standard_space(kind) for kind in ("hpo", "nas", "joint"))
 

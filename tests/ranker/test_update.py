@@ -36,7 +36,7 @@ from nni_hyperfd.ranker.update import (
     UpdatedState,
     draw_batches,
 )
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 
 if TYPE_CHECKING:
     from tests.ranker.conftest import World

@@ -19,7 +19,7 @@ from nni_hyperfd.ranker.offline import Experience, OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.ranker.warmup import warm_up
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 
 if TYPE_CHECKING:
     from tests.ranker.conftest import World

@@ -11,8 +11,9 @@ import pytest
 from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.errors import PlatformError, SpaceError
 from nni_hyperfd.metafeature.features import ImageFeatures
+from nni_hyperfd.platform.first import read_assets
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.protocol.messages import FindTask, Recommendation, Task
+from nni_hyperfd.protocol.messages import FindTask, Recommendation, RecommendRequest, Task
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
@@ -21,7 +22,9 @@ from nni_hyperfd.recommendation.gaussian.description import describe
 from nni_hyperfd.recommendation.gaussian.places import Places
 from nni_hyperfd.recommendation.gaussian.search import GaussianSearch, Sight
 from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess
-from nni_hyperfd.spaces.space import Space, standard_search_space, standard_space
+from nni_hyperfd.spaces.configuration import Configuration
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_search_space, standard_space
 
 BASE_ID, IMAGES = "base0", 6  # of the small platform
 HPO = standard_search_space("hpo")
@@ -190,3 +193,20 @@ def test_the_shipped_platform_plans_networks(tmp_path: Any, features: ImageFeatu
     again = named(proposals(client, task, 4, candidates=40))
     assert stranger not in again
     platform.close()
+
+
+def test_of_2000_networks_that_were_tried_the_best_and_the_most_telling_take_part() -> None:
+    state = read_assets()
+    space = standard_space("nas")
+    ranker, table = Ranker.from_bytes(state.ranker), OfflineData.from_bytes(state.offline)
+    plans = expectation.Expectation(ranker, IMAGES, table, space)
+    tried = space.sample(2200, np.random.default_rng(0))
+    results: dict[Configuration, float | None] = dict.fromkeys(tried[:2000], 0.3)
+    results[tried[777]] = 0.9
+    request = RecommendRequest(task_id="a", budget=4, candidates=20_000, method="hyperfd-gp")
+    candidates = plans._candidates(space, request, results, tried[2000:])
+    own, running = expectation.OWN_RESULTS, expectation.OWN_RUNNING
+    assert len(candidates) <= expectation.LOOKED_AT + own + running
+    assert len(set(candidates) & set(results)) == own
+    assert tried[777] in candidates
+    assert set(tried[-running:]) <= set(candidates)

@@ -19,7 +19,7 @@ from nni_hyperfd.recommendation.foresight import Foresight, at_times
 from nni_hyperfd.recommendation.gaussian import every_epoch
 from nni_hyperfd.recommendation.gaussian.description import describe
 from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess
-from nni_hyperfd.spaces.space import standard_search_space, standard_space
+from nni_hyperfd.spaces.standard import standard_search_space, standard_space
 
 HPO = standard_space("hpo")
 

@@ -19,7 +19,7 @@ from nni_hyperfd.platform.state.store import FILE_NAME
 from nni_hyperfd.server.limits import Limits
 from nni_hyperfd.server.serve import ServerSettings, make_server
 from nni_hyperfd.server.tokens import new_token
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 HPO = standard_search_space("hpo")
 PHI = [i / 100 for i in range(64)]

@@ -21,7 +21,7 @@ from nni_hyperfd.protocol import tensors
 from nni_hyperfd.server.customer_view import TRIALS
 from nni_hyperfd.server.limits import Limits, Rates
 from nni_hyperfd.server.refusals import Refusal
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 from .conftest import PHI, SUBJECT, Serve, Service
 

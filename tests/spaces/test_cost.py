@@ -21,7 +21,8 @@ from nni_hyperfd.spaces.architecture import (
 )
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.cost import PARTS, PartCosts, stage_costs
-from nni_hyperfd.spaces.space import Space, standard_search_space, standard_space
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_search_space, standard_space
 
 NAS = standard_space("nas")
 

@@ -6,7 +6,7 @@ import pytest
 
 from nni_hyperfd.errors import SpaceError
 from nni_hyperfd.spaces.hyperparameters import FIELDS
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 from nni_hyperfd.spaces.unread import refuse_unread, refuse_unread_space, runs_the_shipped_trial
 
 

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from PIL import Image
 
 from nni_hyperfd import strict_json
-from nni_hyperfd.data.formats.classes import FACE_WITNESSES
+from nni_hyperfd.data.formats.class_words import FACE_WITNESSES
 from nni_hyperfd.data.names import AmbiguousName, ImageNames
 from nni_hyperfd.data.orientation import UPRIGHT, orientation_of, stored_size, upright_size
 from nni_hyperfd.data.passing import is_passing, not_now

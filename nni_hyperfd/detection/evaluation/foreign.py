@@ -86,7 +86,11 @@ class ForeignDetector:
 
     @classmethod
     def read(cls, path: Path) -> ForeignDetector:
-        """The detector in the file ``path``; a file that cannot be read is a DataError, too."""
+        """The detector in the file ``path``.
+
+        Raises:
+            DataError: The file cannot be read, or holds no detector of a kind that is known.
+        """
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -180,7 +184,11 @@ def reached(detector: Detector, store: PixelStore, evaluation_size: int) -> Reac
 
 
 def session_of(name: str, content: bytes) -> Any:
-    """A session whose batch, height and width are free, also where the header names the sizes of an export."""
+    """A session whose batch, height and width are free, also where the header names the sizes of an export.
+
+    Raises:
+        DataError: A package is not installed, or this is no ONNX model.
+    """
     try:
         import onnx
         import onnxruntime as runtime

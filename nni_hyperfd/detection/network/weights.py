@@ -53,6 +53,9 @@ def save_detector(
     """Writes ``state`` with its architecture and notes in the header; convolutions as float16 if ``half``.
 
     A reader never sees half a file. Raises DataError where the disk refuses.
+
+    Raises:
+        DataError: The disk refuses.
     """
     tensors = {
         name: (value.half() if half and value.ndim == 4 else value).contiguous().cpu()

@@ -62,7 +62,11 @@ BUDGETS = {
 
 
 def get_budget(name: str) -> Budget:
-    """The budget called ``name``; raises TrainingError with the known names otherwise."""
+    """The budget called ``name``.
+
+    Raises:
+        TrainingError: There is none; the message has the known names.
+    """
     if name not in BUDGETS:
         raise TrainingError(f"unknown budget {name!r}: choose one of {', '.join(BUDGETS)}")
     return BUDGETS[name]

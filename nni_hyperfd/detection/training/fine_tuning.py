@@ -89,7 +89,11 @@ class Engine(Protocol):
         """Of the weights, as the next step finds it."""
 
     def train(self, plan: CropPlan, rate: float) -> Losses:
-        """Takes one optimizer step per batch of ``plan``; returns the mean losses, which may be non-finite."""
+        """Takes one optimizer step per batch of ``plan``; returns the mean losses, which may be non-finite.
+
+        Raises:
+            NonFiniteLoss: One step's loss is not a number, where the engine looks at each.
+        """
 
     def detect(self, split: str) -> Detections:
         """Detections on a whole split at evaluation scale."""
@@ -133,6 +137,7 @@ class CPUEngine:
         return self._optimizer
 
     def train(self, plan: CropPlan, rate: float) -> Losses:
+        """See `Engine.train`; looks at the loss of each step."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         batch = self.budget.batch_size

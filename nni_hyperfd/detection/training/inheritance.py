@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from nni_hyperfd.detection.network.backbone import NEGATIVE_SLOPE, ConvNorm, InvertedResidual
 from nni_hyperfd.detection.network.retinaface import PIXEL_MEAN, PIXEL_SCALE, Context, RetinaFace
+from nni_hyperfd.errors import TrainingError
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 
 ROWS = 16384
@@ -99,9 +100,12 @@ def inherit_backbone(model: RetinaFace, source: Sequence[FoldedConv], images: Te
         model: Changed in place.
         source: In their order, for RGB in 0..255, ReLU after each that is not a projection.
         images: ``[B, 3, H, W]`` uint8, any that look like those to train on.
+
+    Raises:
+        TrainingError: ``model`` has another architecture than the standard one.
     """
     if model.architecture != mobilenet_v2():
-        raise ValueError("only the standard architecture inherits; others start from it by remapping")
+        raise TrainingError("only the standard architecture inherits; others start from it by remapping")
     pixels = images.float()
     taught, own = pixels, (pixels - PIXEL_MEAN) / PIXEL_SCALE
     supply = iter(source)

@@ -65,6 +65,9 @@ class Known:
         profiles: ``S`` profiles.
         aps: ``[S, U]`` AP in [0, 1], NaN where never measured.
         server: Row of the server's own, full data set, of which all candidates are known.
+
+    Raises:
+        DataError: The shapes do not fit each other.
     """
 
     configurations: tuple[str, ...]
@@ -159,7 +162,11 @@ class Rival(ABC):
 
     @abstractmethod
     def reset(self, experience: Known, seed: int) -> None:
-        """Forgets all tasks and starts again from the experience, with all randomness from ``seed``."""
+        """Forgets all tasks and starts again from the experience, with all randomness from ``seed``.
+
+        Raises:
+            DataError: The experience lacks what the method needs.
+        """
 
     @abstractmethod
     def search(self, study: Study) -> None:

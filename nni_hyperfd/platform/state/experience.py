@@ -194,7 +194,11 @@ def _by_status(session: Session, table: type[TaskRow] | type[TrialRow]) -> dict[
 
 
 def task_row(session: Session, task_id: str, lock: bool = False) -> TaskRow:
-    """A task's row; UnknownTaskError when there is none."""
+    """A task's row.
+
+    Raises:
+        UnknownTaskError: There is none.
+    """
     row = session.get(TaskRow, task_id, with_for_update=lock)
     if row is None:
         raise UnknownTaskError(f"the platform has no task {task_id}")

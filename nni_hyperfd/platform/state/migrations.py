@@ -11,7 +11,11 @@ from nni_hyperfd.errors import PlatformError
 
 
 def customers_and_guard(connection: Connection) -> None:
-    """1 -> 2: every task belongs to a customer, and a version may be kept without being published."""
+    """1 -> 2: every task belongs to a customer, and a version may be kept without being published.
+
+    Raises:
+        PlatformError: Rows refer to others that are not there.
+    """
     postgresql = connection.dialect.name == "postgresql"
     moment = "TIMESTAMP WITH TIME ZONE" if postgresql else "DATETIME"
     for statement in (

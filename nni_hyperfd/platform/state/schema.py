@@ -249,6 +249,9 @@ def found_version(connection: Connection) -> int | None:
     """Schema version of a database, or None for an empty one.
 
     Raises PlatformError where it is somebody else's or written by a newer package.
+
+    Raises:
+        PlatformError: It is somebody else's, or was written by a newer package.
     """
     tables = inspect(connection).get_table_names()
     if not tables:

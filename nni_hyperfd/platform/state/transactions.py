@@ -43,27 +43,43 @@ class Transactions:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """One transaction that only reads."""
+        """One transaction that only reads.
+
+        Raises:
+            PlatformAwayError: The database cannot be asked now.
+        """
         with self._errors(), Session(self._engine) as session:
             yield session
 
     @contextmanager
     def writing(self, **options: bool) -> Iterator[Session]:
-        """One transaction that holds SQLite's write lock from its start, so that what it reads stays true."""
+        """One transaction that holds SQLite's write lock from its start, so that what it reads stays true.
+
+        Raises:
+            PlatformAwayError: The database cannot be asked now.
+        """
         engine = self._engine.execution_options(hyperfd_write=True, **options)
         with self._errors(), Session(engine) as session, session.begin():
             yield session
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """A connection that sees the state of one moment, whatever is written meanwhile."""
+        """A connection that sees the state of one moment, whatever is written meanwhile.
+
+        Raises:
+            PlatformAwayError: The database cannot be asked now.
+        """
         postgresql = self._engine.dialect.name == "postgresql"
         options = {"isolation_level": "REPEATABLE READ"} if postgresql else {}
         with self._errors(), self._engine.execution_options(**options).connect() as connection:
             yield connection
 
     def compact(self) -> None:
-        """Give room that is not used any more back to the disk; SQLite needs as much again meanwhile, PostgreSQL does it by itself."""
+        """Give room that is not used any more back to the disk; SQLite needs as much again meanwhile, PostgreSQL does it by itself.
+
+        Raises:
+            PlatformAwayError: The database cannot be asked now.
+        """
         if self._engine.dialect.name != "sqlite":
             return
         with self._errors(), self._engine.connect() as connection:

@@ -60,12 +60,20 @@ class Turns(Transactions):
             )
 
     def renew_lease(self, session_id: str, seconds: float) -> None:
-        """Lengthen a turn; UpdateLostError when it is over."""
+        """Lengthen a turn.
+
+        Raises:
+            UpdateLostError: It is over.
+        """
         with self.writing() as session:
             _hold(session, session_id).expires = time.time() + seconds
 
     def check_lease(self, session_id: str) -> None:
-        """UpdateLostError when a turn is over; writes nothing."""
+        """See that a turn is not over; writes nothing.
+
+        Raises:
+            UpdateLostError: It is over.
+        """
         with self.reading() as session:
             _hold(session, session_id, lock=False)
 

@@ -38,7 +38,11 @@ class Versions(Transactions):
     """Rows of ranker versions."""
 
     def newest(self) -> VersionInfo:
-        """The newest published ranker version: the one that customers use and updates are built on."""
+        """The newest published ranker version: the one that customers use and updates are built on.
+
+        Raises:
+            PlatformAwayError: There is none, or the database cannot be asked now.
+        """
         query = _VERSIONS.where(VersionRow.published).limit(1)
         with self.reading() as session:
             found = session.execute(query).first()

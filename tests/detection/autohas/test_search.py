@@ -21,7 +21,8 @@ from nni_hyperfd.detection.training.fine_tuning import MOMENTUM, WEIGHT_DECAY
 from nni_hyperfd.detection.training.losses import detection_losses
 from nni_hyperfd.spaces.architecture import largest
 from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS
-from nni_hyperfd.spaces.space import Space, standard_search_space
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 BUDGET = replace(get_budget("smoke"), image_size=32, batch_size=2)
 

@@ -17,7 +17,7 @@ from nni_hyperfd.detection.network.backbone import Backbone
 from nni_hyperfd.detection.network.latency import HEIGHT, WIDTH, Latency, measure
 from nni_hyperfd.detection.network.retinaface import RetinaFace
 from nni_hyperfd.spaces.architecture import Architecture, backbone_flops, largest, mobilenet_v2
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 
 
 def counted(run: Callable[[], object]) -> float:

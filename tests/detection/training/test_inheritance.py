@@ -18,6 +18,7 @@ from nni_hyperfd.detection.training.inheritance import (
     most_telling,
     unfold,
 )
+from nni_hyperfd.errors import TrainingError
 from nni_hyperfd.spaces.architecture import STAGES, largest, mobilenet_v2
 
 
@@ -125,7 +126,7 @@ def test_half_a_backbone_knows_most_of_what_the_whole_one_knows() -> None:
 
 
 def test_other_architectures_do_not_inherit() -> None:
-    with pytest.raises(ValueError, match="remapping"):
+    with pytest.raises(TrainingError, match="remapping"):
         inherit_backbone(RetinaFace(largest()), [], torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
 
 

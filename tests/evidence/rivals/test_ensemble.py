@@ -14,7 +14,7 @@ from nni_hyperfd.evidence.comparison import Scenario, expected_rank_at_random, r
 from nni_hyperfd.evidence.rivals.base import FloatArray, Known, Profile, Study
 from nni_hyperfd.evidence.rivals.ensemble import Ensemble, EnsembleGP, EnsembleRanking
 from nni_hyperfd.evidence.rivals.gp_prior import GPPrior
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 
 SPACE = standard_space("hpo")
 

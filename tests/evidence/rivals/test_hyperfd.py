@@ -12,7 +12,7 @@ from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.comparison import Scenario, expected_rank_at_random, run_rival
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
 from nni_hyperfd.ranker.settings import RankerSettings
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 from tests.fixtures.studies import tried
 
 QUICK = RankerSettings(batches=4, images=8, warmup_epochs=3, learning_rate=1e-3)

@@ -18,7 +18,7 @@ from nni_hyperfd.evidence.table import parameters_of
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.recommendation.expectation import Expectation
-from nni_hyperfd.spaces.space import standard_search_space, standard_space
+from nni_hyperfd.spaces.standard import standard_search_space, standard_space
 from tests.fixtures.studies import tried
 
 SPACE = standard_space("hpo")

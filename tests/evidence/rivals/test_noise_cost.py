@@ -9,7 +9,7 @@ import pytest
 
 from nni_hyperfd.evidence.comparison import Scenario
 from nni_hyperfd.ranker.settings import RankerSettings
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 from tests.fixtures.scripts import script
 
 

@@ -20,7 +20,7 @@ from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.backup import backup, restore
 from nni_hyperfd.platform.state.store import FILE_NAME, Store
 from nni_hyperfd.protocol.messages import FindTask
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 HPO = standard_search_space("hpo")
 Opener = Callable[..., Platform]

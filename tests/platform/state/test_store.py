@@ -398,7 +398,7 @@ print(store.ranker(0).decode(), store.omega(0).decode())
 def test_processes_that_create_a_platform_at_once_share_one(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CREATE, str(tmp_path / "new")]
     runs = [subprocess.Popen([*command, f"p{i}"], stdout=subprocess.PIPE, text=True) for i in range(4)]
-    said = {run.communicate(timeout=60)[0].strip() for run in runs}
+    said = {run.communicate(timeout=600)[0].strip() for run in runs}
     assert all(run.returncode == 0 for run in runs)
     assert len(said) == 1, said
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.recommendation.gaussian.description import describe
 from nni_hyperfd.spaces.architecture import backbone_flops, codes_of, codes_of_graphs, graphs
-from nni_hyperfd.spaces.space import Space, standard_space
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_space
 
 
 def test_hyperparameters_are_positions() -> None:

@@ -10,6 +10,9 @@ from scipy.stats import multivariate_normal
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe
 from nni_hyperfd.recommendation.gaussian.search import (
     OWN,
+    ROWS,
+    ROWS_OF_ONE,
+    Eye,
     Finished,
     GaussianSearch,
     Sight,
@@ -152,7 +155,7 @@ def test_processes_are_believed_by_how_well_they_foretell(process: TaskProcess) 
         aps = with_results(results)
         each = [slope(aps, view) for view in views]
         both = slope(aps, *views)
-        assert min(each) <= both <= max(each)
+        assert min(each) - 1e-9 <= both <= max(each) + 1e-9, "but for rounding"
         assert abs(both - each[trusted]) < abs(both - each[1 - trusted])
 
 
@@ -209,3 +212,32 @@ def test_what_runs_is_not_taken_for_what_is_expected_of_it(process: TaskProcess)
     apart = np.abs(CONFIGURATIONS - CONFIGURATIONS[first.order[0]]).sum(axis=1)
     assert apart[beside.order[0]] >= apart[instead.order[0]]
     np.testing.assert_array_equal(beside.order, search(process).plan(NOTHING, running, NONE).order)
+
+
+@pytest.mark.parametrize(("customers", "trials", "kept"), [(100, 4, 4), (100, 200, 4), (5, 2000, 32)])
+def test_of_many_customers_with_many_trials_a_bounded_number_takes_part(
+    customers: int, trials: int, kept: int
+) -> None:
+    rng = np.random.default_rng(0)
+    eye = Eye(rng.random((14, K)), CONFIGURATIONS, rng.normal(size=(14, 3)))
+    tried = rng.random((trials, 2)) * 3
+    past = [eye.finished(rng.normal(size=3), tried, rng.random(trials)) for _ in range(customers)]
+    seen = eye.view(rng.normal(size=3), CONFIGURATIONS, past).past
+    assert [len(each.values) for each in seen] == [kept] * customers
+    assert max(len(each.values) for each in past) <= ROWS_OF_ONE
+    assert sum(len(each.customer.described) for each in seen) <= ROWS
+
+
+def test_the_most_telling_trial_is_the_one_of_which_least_is_known_after_those_before_it(
+    process: TaskProcess,
+) -> None:
+    described = np.random.default_rng(1).random((40, 2)) * 3
+    chosen = process.telling(described, 6).tolist()
+    prior = process._kernels(described, described).sum(axis=0)
+    for step, pick in enumerate(chosen):
+        at = chosen[:step]
+        noisy = prior[np.ix_(at, at)] + process.noise * np.eye(step)
+        left = np.diag(prior) - (prior[:, at] @ np.linalg.solve(noisy, prior[at])).diagonal()
+        left[at] = -np.inf
+        assert left[pick] == pytest.approx(left.max())
+    assert process.telling(described, 6, [39]).tolist()[0] == 39

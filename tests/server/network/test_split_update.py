@@ -15,7 +15,7 @@ from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.protocol.calls import CALLS, PlatformAPI
 from nni_hyperfd.protocol.messages import CommitUpdate, FindTask, Question, ReadRanker, UpdateReceipt
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 A = TypeVar("A")
 HPO = standard_search_space("hpo")
