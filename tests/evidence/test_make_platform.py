@@ -13,7 +13,7 @@ from nni_hyperfd.platform.first import first_state
 from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.guard import Guard, GuardSettings
 from nni_hyperfd.ranker.ranker import Ranker
-from nni_hyperfd.spaces.space import standard_space
+from nni_hyperfd.spaces.standard import standard_space
 
 TABLES = Path(__file__).parents[2] / "benchmarks" / "tables"
 IMAGES = 4

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nni_hyperfd import DYCORSTuner
 from nni_hyperfd.errors import PluginError, SpaceError
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 SPACE = {"x": {"_type": "uniform", "_value": [-1, 1]}, "n": {"_type": "randint", "_value": [0, 10]}}
 

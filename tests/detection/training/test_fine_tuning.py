@@ -39,7 +39,8 @@ from nni_hyperfd.detection.training.losses import Losses
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.hyperparameters import HyperParameters
-from nni_hyperfd.spaces.space import Space, standard_search_space
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 TINY = Budget("tiny", 64, 96, 2, 16, 1, 1, 2, batch_size=8)
 SGD, ADAM = HyperParameters(), HyperParameters(optimizer="adam")
