@@ -1,8 +1,11 @@
-"""Ranks of hyperfd-gp (without φ) on the customers' tables when 1, 2 and 4 trials run at a time, as the tuner plays.
+"""Ranks of hyperfd-gp and hyperfd-mf on the customers' tables when 1, 2 and 4 trials run at a time, as the tuner plays.
 
     python benchmarks/at_a_time.py [--orders 4] [--out benchmarks/results/at_a_time.md]
 
-Trials take equally long, so that the one that began first is done first; then the next is planned, while the others run.
+Both without φ. Trials of hyperfd-gp take equally long, so that the one that began first is done first; then the next is planned, while the others
+run. Workers of hyperfd-mf begin one after the other within the time of a validation, and each asks for the next part of a training when
+the one before is done. Ranks are by the AP that is chosen by, so that luck in choosing has no part in them: the pooled one (hyperfd-gp), that
+on val (hyperfd-mf).
 """
 
 from __future__ import annotations
@@ -13,41 +16,45 @@ from pathlib import Path
 
 import numpy as np
 
+from nni_hyperfd.errors import DataError
+from nni_hyperfd.evidence.bootstrap import bootstrap
 from nni_hyperfd.evidence.comparison import Scenario
 from nni_hyperfd.evidence.inputs import Inputs
+from nni_hyperfd.evidence.page import markdown_table
+from nni_hyperfd.evidence.price import Priced
 from nni_hyperfd.evidence.rivals.ensemble import describe_texts
 from nni_hyperfd.evidence.scenario import POOLED
+from nni_hyperfd.recommendation.gaussian.every_epoch import Curves, EveryEpoch, Forerunner, Trainings
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
 from nni_hyperfd.recommendation.gaussian.search import Eye, GaussianSearch, Remembered
 from nni_hyperfd.spaces.standard import standard_space
 
 TABLES = Path(__file__).parent / "tables"
 NOT_LOOKED_AT = np.zeros(0)
+AT_A_TIME = (1, 2, 4)
 
 
-class Player:
-    """One search space, whose customers come in some order."""
+class Trials:
+    """``hyperfd-gp`` in one search space, whose customers come in some order."""
+
+    name = "hyperfd-gp"
 
     def __init__(self, scenario: Scenario) -> None:
         known = scenario.experience
-        kind = scenario.name.split(",")[0]
-        described = describe_texts(standard_space(kind), known.configurations)  # type: ignore[arg-type]
+        described = _described(scenario)
         self._scenario, self._candidates = scenario, described[: known.candidates]
         self._eye = Eye(known.aps, described, np.zeros((len(known.aps), 0)))
 
     def ranks(self, order: Sequence[int], budget: int, at_a_time: int) -> list[float]:
-        """Normalized rank in % for each customer."""
+        """Normalized rank in % for each customer, in the table's order."""
         past: list[Remembered] = []
-        found = []
+        found = np.zeros(len(order))
         for customer in order:
             aps = self._experiment(past, self._scenario.choose[:, customer], budget, at_a_time)
-            judge = self._scenario.judge[:, customer]
-            chosen = judge[int(np.nanargmax(aps))]
-            above, ties = (judge > chosen).sum(), (judge == chosen).sum() - 1
-            found.append(100 * float(above + ties / 2) / (len(judge) - 1))
+            found[customer] = _rank(self._scenario.judge[:, customer], aps)
             seen = ~np.isnan(aps)
             past.append(self._eye.finished(NOT_LOOKED_AT, self._candidates[seen], aps[seen]))
-        return found
+        return found.tolist()
 
     def _experiment(
         self, past: Sequence[Remembered], true: FloatArray, budget: int, at_a_time: int
@@ -66,8 +73,67 @@ class Player:
             aps[done], failed[done] = true[done], np.isnan(true[done])
 
 
+class PartsOfTrainings:
+    """``hyperfd-mf``, see :class:`Trials`; ``budget`` is a price."""
+
+    name = "hyperfd-mf"
+
+    def __init__(self, priced: Priced) -> None:
+        self._priced, known = priced, priced.scenario.experience
+        described = _described(priced.scenario)
+        self._fitted = EveryEpoch(Curves(priced.offline, described, np.zeros((len(known.aps), 0))))
+        self._candidates = described[: known.candidates]
+
+    def ranks(self, order: Sequence[int], budget: int, at_a_time: int) -> list[float]:
+        """Normalized rank in % for each customer, in the table's order."""
+        past: list[Forerunner] = []
+        found = np.zeros(len(order))
+        for each in order:
+            customer = self._fitted.customer(NOT_LOOKED_AT, self._candidates, past)
+            seen = experiment(customer, self._priced.curves[each], budget, at_a_time)
+            found[each] = _rank(self._priced.curves[each, :, -1], seen[:, -1])
+            past.append(self._fitted.finished(NOT_LOOKED_AT, self._candidates, seen))
+        return found.tolist()
+
+
+def experiment(customer: Trainings, curves: FloatArray, price: int, at_a_time: int) -> FloatArray:
+    """``[K, T]`` what was seen; workers take turns, and in each turn of one its trial makes a validation."""
+    count, length = curves.shape
+    seen, failed = np.full((count, length), np.nan), np.zeros(count, dtype=bool)
+    until, left = np.zeros(count, dtype=np.intp), price * length
+    tasks: list[int | None] = [None] * at_a_time
+    while True:
+        for worker, task in enumerate(tasks):
+            if task is not None:
+                at = int((~np.isnan(seen[task])).sum())
+                seen[task, at] = curves[task, at]
+                failed[task] = np.isnan(curves[task, at])
+                if failed[task] or at + 1 == until[task]:
+                    until[task], tasks[worker] = 0, None
+            if tasks[worker] is None:
+                order = customer.plan(seen, failed, left, until).order
+                if len(order):
+                    tasks[worker] = begun = int(order[0])
+                    at = int((~np.isnan(seen[begun])).sum())
+                    whole = np.maximum(until, (~np.isnan(seen)).sum(axis=1)) == length
+                    until[begun] = at + 1 if whole.any() else length
+                    left -= int(until[begun]) - at
+        if all(task is None for task in tasks):
+            return seen
+
+
+def _described(scenario: Scenario) -> FloatArray:
+    kind = scenario.name.split(",")[0]
+    return describe_texts(standard_space(kind), scenario.experience.configurations)  # type: ignore[arg-type]
+
+
+def _rank(judge: FloatArray, aps: FloatArray) -> float:
+    chosen = judge[int(np.nanargmax(aps))]
+    above, ties = (judge > chosen).sum(), (judge == chosen).sum() - 1
+    return 100 * float(above + ties / 2) / (len(judge) - 1)
+
+
 def main() -> None:
-    """Write a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -75,23 +141,41 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     inputs = Inputs.load(TABLES, sorted(TABLES.glob("*.csv.gz")), "table")
-    lines = ["| space | B | 1 at a time | 2 | 4 |", "|---|---|---|---|---|"]
+    rows = []
     for space in inputs.spaces():
-        scenario = inputs.scenario(space, POOLED)
-        player = Player(scenario)
-        orders = [
-            np.random.default_rng(seed).permutation(len(scenario.tasks)).tolist()
-            for seed in range(options.orders)
-        ]
-        for budget in (4, 8):
-            means = [
-                np.mean([player.ranks(order, budget, at_a_time) for order in orders])
-                for at_a_time in (1, 2, 4)
+        players: list[Trials | PartsOfTrainings] = [Trials(inputs.scenario(space, POOLED))]
+        try:
+            players.append(PartsOfTrainings(Priced.of(inputs, space)))
+        except DataError as error:
+            print(error)
+        for player in players:
+            scenario = inputs.scenario(space, POOLED)
+            orders = [
+                np.random.default_rng(seed).permutation(len(scenario.tasks)).tolist()
+                for seed in range(options.orders)
             ]
-            lines.append(f"| {space} | {budget} | " + " | ".join(f"{mean:.2f}" for mean in means) + " |")
-            print(lines[-1], flush=True)
+            for budget in (2, 4, 8):
+                ranks = [
+                    np.array([player.ranks(order, budget, each) for order in orders]).mean(axis=0)
+                    for each in AT_A_TIME
+                ]
+                lost = [bootstrap(each - ranks[0]) for each in ranks[1:]]
+                cells = [f"{each.mean():.2f}" for each in ranks] + [
+                    f"{each.mean:+.2f} {each}" for each in lost
+                ]
+                rows.append([space, player.name, str(budget), *cells])
+                print(*rows[-1], flush=True)
+    head = [
+        "space",
+        "method",
+        "price",
+        *(f"{each} at a time" for each in AT_A_TIME),
+        "2 loses",
+        "4 lose",
+    ]
+    text = f"{markdown_table(head, rows)}\n{options.orders} orders of customers; intervals are 95 % over customers, paired.\n"
     if options.out:
-        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        options.out.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

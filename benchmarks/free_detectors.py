@@ -32,6 +32,7 @@ from nni_hyperfd.detection.evaluation.foreign import Detector, ForeignDetector, 
 from nni_hyperfd.detection.network.retinaface import RetinaFace
 from nni_hyperfd.detection.training.augment import crop_pixels, plan_crops
 from nni_hyperfd.detection.training.budgets import Budget, get_budget
+from nni_hyperfd.detection.training.drawn_back import draw_back
 from nni_hyperfd.detection.training.fine_tuning import (
     CPUEngine,
     better,
@@ -156,14 +157,14 @@ def untrained(detector: Detector, store: PixelStore) -> dict:
 
 
 def tuned(graph: bytes, budget: Budget, seed: int, store: PixelStore) -> dict:
-    """mnet0.25 fine-tuned as ours is; it, too, is handed out as it was where training does not beat it on val."""
+    """mnet0.25 fine-tuned as ours is: drawn back a little, too, and handed out as it was where that does not beat it on val."""
     plan = plan_crops(store, store.splits["train"], STATISTICS_CROPS, 0.3, np.random.default_rng(seed))
     model = pretrained(graph, crop_pixels(store, plan, budget.image_size))
     started = time.process_time()
     engine = CPUEngine(model, store, DEFAULT_HYPERPARAMETERS, budget)
     start = measured(engine, store, budget)
     outcome = fine_tune(engine, store, DEFAULT_HYPERPARAMETERS, budget, seed)
-    chosen = better(start, outcome)
+    chosen = better(start, draw_back(engine, start.state, outcome, store, budget))
     return {
         "start_test": round(start.test_ap, 4),
         "val": round(chosen.val_ap, 4),

@@ -113,12 +113,18 @@ class Customer:
         self,
         validations: int,
         left: int,
-        trainings: Sequence[tuple[Mapping[str, Any], Sequence[float], str]] = (),
+        trainings: Sequence[tuple[Mapping[str, Any], Sequence[float], str, int | None]] = (),
     ) -> Progress:
-        """As the platform is told of it: validations of a full training and those that are left; configuration, APs so far, and state of each."""
+        """As the platform is told of it.
+
+        Args:
+            validations: Of a full training.
+            left: How many can still be paid for.
+            trainings: Configuration, APs so far, state, and where it is running the validations until its trial stops, of each that was begun.
+        """
         begun = tuple(
-            build(BegunTraining, parameters=dict(parameters), aps=tuple(aps), state=state)
-            for parameters, aps, state in trainings
+            build(BegunTraining, parameters=dict(parameters), aps=tuple(aps), state=state, until=until)
+            for parameters, aps, state, until in trainings
         )
         return build(Progress, validations=validations, left=left, trainings=begun)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nni_hyperfd.customer.ledger import LedgerEntry, entry_of
+from nni_hyperfd.detection.training.budgets import BUDGETS
 from nni_hyperfd.protocol.messages import (
     BeginUpdate,
     BegunTraining,
@@ -57,13 +58,13 @@ def rehearse(request: RecommendRequest, gradient_bytes: int) -> list[Planned]:
     asked = request.model_copy(update={"subject": None, "task_id": _ID})
     again = asked.model_copy(update={"begun": (example,) * (request.budget - 1)})
     plans_anew = request.method != "hyperfd" and request.budget > 1
-    curve: tuple[tuple[float, float], ...] = ()
-    if request.progress is not None:
-        count = request.progress.validations
-        curve = tuple(((i + 1) / count, 0.123456789) for i in range(count))
+    progress = request.progress
+    count = BUDGETS["short"].validations if progress is None else progress.validations
+    curve = tuple(((i + 1) / count, 0.123456789) for i in range(count))
+    if progress is not None:
         all_begun = BegunTraining(parameters=example, aps=tuple(ap for _, ap in curve))
-        progress = request.progress.model_copy(update={"trainings": (all_begun,) * (request.budget - 1)})
-        again = asked.model_copy(update={"progress": progress})
+        so_far = progress.model_copy(update={"trainings": (all_begun,) * (request.budget - 1)})
+        again = asked.model_copy(update={"progress": so_far})
     messages: list[tuple[str, Question[Any]]] = [
         ("once", build(OpenTask, experiment_id="experiment", subject=subject)),
         ("once", asked),

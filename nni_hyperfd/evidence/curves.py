@@ -26,7 +26,7 @@ from nni_hyperfd.evidence.comparison import (
 from nni_hyperfd.evidence.page import OVER, markdown_table, two_digits
 from nni_hyperfd.evidence.rivals.portfolio import greedy_portfolio
 from nni_hyperfd.evidence.table import LookupTable
-from nni_hyperfd.recommendation.gaussian.every_epoch import Curves, EveryEpoch
+from nni_hyperfd.recommendation.gaussian.every_epoch import Curves, EveryEpoch, Forerunner
 
 FloatArray = NDArray[np.float64]
 
@@ -211,18 +211,20 @@ class HyperFDMF(CurveMethod):
 
     def __init__(self) -> None:
         self._fitted: tuple[CurveTable, EveryEpoch] | None = None
+        self._past: list[Forerunner] = []
 
     def reset(self, offline: CurveTable, seed: int) -> None:
         if self._fitted is None or self._fitted[0] is not offline:
             self._fitted = offline, EveryEpoch(offline)
-        self._method = self._fitted[1].fresh()
+        self._method, self._past = self._fitted[1], []
 
     def search(self, task: CurveTask) -> None:
-        count = task.candidates
-        customer = self._method.customer(task.looks, self._method.offline.described[:count])
+        count, described = task.candidates, self._method.offline.described[: task.candidates]
+        customer = self._method.customer(task.looks, described, self._past)
         while (index := customer.next(task.seen[:count], task.failed[:count], task.left)) is not None:
             task.go_on(index)
-        self._method.learn(customer, task.seen[:count])
+        if not np.isnan(task.seen[:count]).all():
+            self._past.append(self._method.finished(task.looks, described, task.seen[:count]))
 
 
 def portfolio_order(ends: FloatArray) -> NDArray[np.intp]:

@@ -28,7 +28,7 @@ END = 0.4
 MOST_SHARED = 0.5
 """A set that overlaps one of them by more (intersection over union) is not in the experience either."""
 NEIGHBOURS = 5
-"""Sets beside the first that make one of many pseudo-customers."""
+"""Sets beside the first that make one of many pseudo-customers, or as many as a third of those at its end."""
 LEAST = 8
 """Configurations that a pseudo-customer must have results of."""
 
@@ -67,7 +67,8 @@ def in_a_row(experience: Known, customers: int, seed: int, axis: int = 0) -> Sce
     """Many pseudo-customers of a kind that the experience has not: does the last one start better than the first?
 
     One end of an axis of appearance is where all customers come from. Each is a random set of that end and :data:`NEIGHBOURS` of the sets most
-    like it, so that customers resemble each other more than the experience, as those of one product would, and no two are alike.
+    like it, so that customers resemble each other more than the experience, as those of one product would. Of few sets some are drawn
+    again, which is kind to whoever remembers.
 
     Args:
         experience: The offline table.
@@ -79,7 +80,7 @@ def in_a_row(experience: Known, customers: int, seed: int, axis: int = 0) -> Sce
         DataError: There are too few offline sets for that.
     """
     rows = [row for row in range(len(experience.data_sets)) if row != experience.server]
-    if len(rows) < 5 * NEIGHBOURS:
+    if (beside := min(NEIGHBOURS, round(END * len(rows)) // 3)) < 2:
         raise DataError(f"{len(rows)} offline sets are too few for pseudo-customers in a row; measure more.")
     places = _places(experience, rows)
     order = np.argsort(places[:, axis])
@@ -87,10 +88,8 @@ def in_a_row(experience: Known, customers: int, seed: int, axis: int = 0) -> Sce
     rng = np.random.default_rng([seed, 4])
     clusters: list[list[int]] = []
     while len(clusters) < customers:
-        near = np.argsort(((places[end] - places[rng.choice(end)]) ** 2).sum(axis=1))[: 2 * NEIGHBOURS]
-        clusters.append(
-            [rows[i] for i in end[np.r_[near[0], rng.choice(near[1:], NEIGHBOURS, replace=False)]]]
-        )
+        near = np.argsort(((places[end] - places[rng.choice(end)]) ** 2).sum(axis=1))[: 2 * beside + 1]
+        clusters.append([rows[i] for i in end[np.r_[near[0], rng.choice(near[1:], beside, replace=False)]]])
     found = _scenario(experience, clusters, [rows[i] for i in others], f"in a row {seed}")
     if found is None or len(found.tasks) < customers:
         raise DataError(f"pseudo-customers have fewer than {LEAST} results each; measure more offline pairs.")

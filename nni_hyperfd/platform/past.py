@@ -74,14 +74,18 @@ class StoredTasks(Sequence[PastTask]):
         )
 
     def curves(self, task_id: str, most: int) -> dict[Configuration, Sequence[tuple[float, float]]]:
-        """The longest learning curve of each configuration of a task, of no more than ``most`` of those that came first."""
+        """The longest learning curve of each configuration of a task, of no more than ``most`` of those that came first.
+
+        Of a training whose curve was not sent its end is all that there is.
+        """
         task = self._store.task(task_id)
         space = read_space(task.space, task.flops_limit)
         found: dict[Configuration, Sequence[tuple[float, float]]] = {}
         for trial in self._store.trials(task_id):
             known = space.parse(trial.parameters)
-            if trial.curve and (known in found or len(found) < most):
-                found[known] = max(found.get(known, ()), trial.curve, key=len)
+            curve = trial.curve or ([] if trial.ap is None else [(1.0, trial.ap)])
+            if curve and (known in found or len(found) < most):
+                found[known] = max(found.get(known, curve), curve, key=lambda each: (each[-1][0], len(each)))
         return found
 
 

@@ -124,6 +124,10 @@ class Training:
         """In the platform's words."""
         return "failed" if self.trouble else "running" if self.running else "stopped"
 
+    def until(self, length: Length) -> int | None:
+        """Validations that it will have when its trial is done; None where none runs."""
+        return self.running.stop // length.step if self.running and not self.trouble else None
+
     def outcome(self, length: Length) -> tuple[dict[str, Any], Result | None, int | None]:
         """Configuration, result with its curve (None: it failed, or has none yet) and, where it was left before its end, its epochs."""
         if self.result is None or self.trouble:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
 
-from nni_hyperfd.customer.result import Result, read_metric
+from nni_hyperfd.customer.result import Result
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PluginError, RefusedError
+from nni_hyperfd.plugin.continued import Length
+from nni_hyperfd.plugin.curve import known_length, result_of
 from nni_hyperfd.plugin.memo import Memo, Presence, write_receipt
 from nni_hyperfd.plugin.page import Page
-from nni_hyperfd.plugin.records import Records
+from nni_hyperfd.plugin.records import Attempt, Records
 from nni_hyperfd.plugin.trials import Job
 from nni_hyperfd.spaces.unread import refuse_unread_space
 
@@ -105,7 +107,7 @@ class Experiment:
         Presence(folder).announce()
         self._folder, self._memo = folder, memo
         self._reported = False
-        self._training = self.records.training()
+        self._training, self._length = self.records.training(), known_length(self.records)
         self._ended = self._task.status == "done"
         if self._ended:
             logger.info("This experiment has updated the platform already; it will not do so again.")
@@ -149,7 +151,7 @@ class Experiment:
         self,
         validations: int,
         left: int,
-        trainings: Sequence[tuple[Mapping[str, Any], Sequence[float], str]],
+        trainings: Sequence[tuple[Mapping[str, Any], Sequence[float], str, int | None]],
     ) -> list[dict[str, Any]]:
         """Configurations to begin or to go on with, best first; the ranking gets those that it does not have yet.
 
@@ -158,7 +160,7 @@ class Experiment:
         Args:
             validations: Of a full training.
             left: How many can still be paid for.
-            trainings: Configuration, APs so far, and state, of each that was begun.
+            trainings: Of each that was begun as :meth:`~nni_hyperfd.customer.customer.Customer.progress` has it.
         """
         try:
             found = self._customer.next_epochs(
@@ -230,7 +232,7 @@ class Experiment:
         for outcome in self.records.outcomes():
             place = self.place(outcome.configuration)
             if place is not None and outcome.epochs == epochs:
-                result, trouble = _read(outcome.value)
+                result, trouble = _read(outcome, self._length)
                 found.append(Job(place, outcome.ended, outcome.reported, result, trouble))
         return found
 
@@ -377,10 +379,10 @@ def _sizes(folder: Path) -> tuple[int, float]:
     return len(sizes), sum(sizes) / 1e6
 
 
-def _read(value: Any) -> tuple[Result | None, str | None]:
-    """A final metric, if there is one, as a result, or why it is none."""
+def _read(outcome: Attempt, length: Length | None) -> tuple[Result | None, str | None]:
+    """What a trial brought, if anything, or why it is no result."""
     try:
-        return None if value is None else read_metric(value), None
+        return result_of(outcome, length), None
     except PluginError as error:
         return None, str(error)
 

@@ -12,11 +12,12 @@ from typing import Any
 from nni_hyperfd.customer.customer import Customer
 from nni_hyperfd.customer.outbox import FILE_NAME as OUTBOX
 from nni_hyperfd.customer.outbox import Outbox
-from nni_hyperfd.customer.result import Regime, Result, read_metric
+from nni_hyperfd.customer.result import Regime, Result
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.customer.steady import SteadyPlatform
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.plugin.continued import longest
+from nni_hyperfd.plugin.continued import Length, longest
+from nni_hyperfd.plugin.curve import known_length, result_of
 from nni_hyperfd.plugin.memo import Memo, Presence, write_receipt
 from nni_hyperfd.plugin.opening import platform_of
 from nni_hyperfd.plugin.records import Attempt, Records
@@ -138,11 +139,11 @@ def with_token(settings: Settings, records: Records) -> Settings:
 
 def _longest_trainings(records: Records) -> list[tuple[Mapping[str, Any], Result | None, Regime]]:
     """Every configuration that brought a result or failed, once: with the result of its longest training."""
-    training = records.training()
+    training, length = records.training(), known_length(records)
     known: list[tuple[Mapping[str, Any], Result | None, Regime]] = []
     places: dict[str, int] = {}
     for outcome in sorted(records.outcomes(), key=lambda outcome: outcome.epochs or 0):
-        result = _read(outcome)
+        result = _read(outcome, length)
         if result is None and not outcome.ended:
             continue
         entry = (outcome.configuration, result, training.shortened(outcome.epochs))
@@ -154,9 +155,9 @@ def _longest_trainings(records: Records) -> list[tuple[Mapping[str, Any], Result
     return known
 
 
-def _read(outcome: Attempt) -> Result | None:
+def _read(outcome: Attempt, length: Length | None) -> Result | None:
     try:
-        return None if outcome.value is None else read_metric(outcome.value)
+        return result_of(outcome, length)
     except PluginError as error:
         logger.warning("A trial counts as failed: %s.", error)
         return None

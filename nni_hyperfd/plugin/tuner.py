@@ -117,7 +117,7 @@ class HyperFDTuner(Tuner):
         experiment = Experiment(folder, self._settings, search_space, budget, validations=length.validations)
 
         def ask(left: int, trainings: Sequence[Training]) -> list[dict[str, Any]]:
-            begun = [(each.configuration, each.aps, each.state) for each in trainings]
+            begun = [(each.configuration, each.aps, each.state, each.until(length)) for each in trainings]
             return experiment.next_epochs(length.validations, left, begun)
 
         self._continued = ContinuedTrials(experiment.records, budget, length, experiment.checkpoints, ask)

@@ -219,11 +219,25 @@ class FindTask(Question[Task | None]):
 
 
 class BegunTraining(Message):
-    """How far one training is: AP@50 on val after each of its validations so far."""
+    """How far one training is: AP@50 on val after each of its validations so far.
+
+    One that is ``running`` may say how many validations it will have when its trial is done (``until``); by default one more.
+    """
 
     parameters: Parameters
     aps: Annotated[tuple[AveragePrecision, ...], Field(max_length=VALIDATIONS_LIMIT)] = ()
     state: Literal["stopped", "running", "failed"] = "stopped"
+    until: Annotated[int, Field(ge=1, le=VALIDATIONS_LIMIT)] | None = None
+
+    @model_validator(mode="after")
+    def _until_of_what_runs(self) -> BegunTraining:
+        if self.until is not None and (self.state != "running" or self.until < len(self.aps)):
+            raise ValueError("only a training that is running has an until, which is not before its last ap")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_no_until(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _present(handler(self), "until")
 
 
 class Progress(Message):
@@ -238,7 +252,7 @@ class Progress(Message):
 
     @model_validator(mode="after")
     def _no_longer_than_full(self) -> Progress:
-        if any(len(each.aps) > self.validations for each in self.trainings):
+        if any(max(len(each.aps), each.until or 0) > self.validations for each in self.trainings):
             raise ValueError("a training has more validations than a full one")
         return self
 

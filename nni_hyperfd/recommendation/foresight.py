@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.protocol.messages import (
@@ -22,7 +22,13 @@ from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.transform import ExactTransform
 from nni_hyperfd.ranker.update import PastTask
 from nni_hyperfd.recommendation.gaussian.description import describe
-from nni_hyperfd.recommendation.gaussian.every_epoch import Curves, EveryEpoch, NextEpochs, Trainings
+from nni_hyperfd.recommendation.gaussian.every_epoch import (
+    Curves,
+    EveryEpoch,
+    Forerunner,
+    NextEpochs,
+    Trainings,
+)
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
 from nni_hyperfd.recommendation.ranking import SPARES, in_order
 from nni_hyperfd.spaces.configuration import Configuration
@@ -36,7 +42,7 @@ left out evenly."""
 OWN_TRAININGS = 128
 """Trainings of the task itself that are looked at."""
 PAST, PAST_TRAININGS = 32, 24
-"""Finished tasks that say which experts foretold well, the latest ones, and trainings of each."""
+"""Forerunner tasks that take part, the latest ones, and trainings of each."""
 
 Share = float
 CurvePoints = Sequence[tuple[Share, float]]
@@ -44,7 +50,7 @@ CurvePoints = Sequence[tuple[Share, float]]
 
 
 class PastCurves(Protocol):
-    """Finished tasks with learning curves, fetched from where they are kept."""
+    """Forerunner tasks and their learning curves, fetched from where they are kept."""
 
     def of_space(self, space_key: str) -> list[str]:
         """Ids of those of one search space, oldest first."""
@@ -53,7 +59,7 @@ class PastCurves(Protocol):
         """One of them."""
 
     def curves(self, task_id: str, most: int) -> Mapping[Configuration, CurvePoints]:
-        """The longest curve of each configuration, of no more than ``most`` configurations."""
+        """The longest curve of each configuration, of no more than ``most`` configurations; the end alone where there is no curve."""
 
 
 class Foresight:
@@ -92,7 +98,7 @@ class Foresight:
         described = describe(space, experience.encodings[torch.from_numpy(columns)])
         phi = self._offline_phi[torch.from_numpy(sets)].double().numpy()
         self._every_epoch = EveryEpoch(Curves(curves[np.ix_(sets, columns)], described, phi))
-        self._learnt: tuple[str, ...] = ()
+        self._finished: dict[str, Forerunner | None] = {}
         self._current: tuple[object, Trainings] | None = None
 
     def recommend(
@@ -110,7 +116,7 @@ class Foresight:
             space: The customer's.
             phi: ``[64]`` of the data, under this version.
             request: With the progress of the task.
-            past: Finished tasks.
+            past: Forerunner tasks.
 
         Raises:
             PlatformError: No training can be brought to its end with what is left.
@@ -121,15 +127,15 @@ class Foresight:
         begun = _telling({space.parse(each.parameters): each for each in progress.trainings})
         candidates = self._candidates(space, request, begun)
         seen = np.full((len(candidates), self.validations), np.nan)
-        failed, running = np.zeros((2, len(candidates)), dtype=bool)
+        failed = np.zeros(len(candidates), dtype=bool)
+        until = np.zeros(len(candidates), dtype=np.intp)
         for row, each in enumerate(candidates):
             if each in begun:
                 seen[row, : len(begun[each].aps)] = begun[each].aps
-                failed[row], running[row] = (
-                    begun[each].state == "failed",
-                    begun[each].state == "running",
-                )
-        plan = self.plan(space, candidates, phi, seen, failed, running, progress, past)
+                failed[row] = begun[each].state == "failed"
+                if begun[each].state == "running":
+                    until[row] = begun[each].until or min(len(begun[each].aps) + 1, self.validations)
+        plan = self.plan(space, candidates, phi, seen, failed, until, progress, past)
         count = request.budget + max(request.budget, SPARES)
         order = plan.order[:count].tolist()
         if not order:
@@ -142,38 +148,38 @@ class Foresight:
         candidates: Sequence[Configuration],
         phi: Sequence[float],
         seen: FloatArray,
-        failed: np.ndarray,
-        running: np.ndarray,
+        failed: NDArray[np.bool_],
+        until: NDArray[np.intp],
         progress: Progress,
         past: PastCurves,
     ) -> NextEpochs:
-        """What going on with each of K candidates is worth; ``seen`` is ``[K, T]``, see :meth:`Customer.plan`."""
-        self._learn(space, past)
-        about = (tuple(phi), tuple(candidates))
+        """What going on with each of K candidates is worth; ``seen`` is ``[K, T]``, see :meth:`Trainings.plan`."""
+        finished = self._learnt(space, past)
+        about = (tuple(phi), tuple(candidates), tuple(self._finished))
         if self._current is None or self._current[0] != about:
             described = describe(space, encode(space, candidates))
-            self._current = about, self._every_epoch.customer(np.array(phi), described)
-        customer = replace(self._current[1], trust=self._every_epoch.trust)
-        return customer.plan(seen, failed, progress.left, running)
+            self._current = about, self._every_epoch.customer(np.array(phi), described, finished)
+        return self._current[1].plan(seen, failed, progress.left, until)
 
-    def _learn(self, space: Space, past: PastCurves) -> None:
-        """Have the experts judged by the finished tasks; anew where these are others than before."""
-        tasks = tuple(past.of_space(space.key)[-PAST:])
-        if tasks == self._learnt:
-            return
-        if tasks[: len(self._learnt)] != self._learnt:
-            self._every_epoch, self._learnt = self._every_epoch.fresh(), ()
-        for task_id in tasks[len(self._learnt) :]:
-            curves = past.curves(task_id, PAST_TRAININGS)
-            if curves:
-                task = past.read(task_id, 1)
-                carried = ExactTransform.factor(task.offline_phi).refresh(self._offline_phi) @ task.phi
-                described = describe(space, encode(space, list(curves)))
-                seen = np.stack([_seen(course, self.validations) for course in curves.values()])
-                customer = self._every_epoch.customer(carried.double().numpy(), described)
-                self._every_epoch.learn(customer, seen)
-            # One by one: what is learnt is not learnt again where the next one cannot be read.
-            self._learnt = (*self._learnt, task_id)
+    def _learnt(self, space: Space, past: PastCurves) -> list[Forerunner]:
+        """The finished tasks that take part; those that do not any more are forgotten."""
+        tasks = past.of_space(space.key)[-PAST:]
+        self._finished = {task: self._finished[task] for task in tasks if task in self._finished}
+        for task in tasks:
+            if task not in self._finished:
+                self._finished[task] = self._learn(space, task, past)
+        return [each for each in self._finished.values() if each is not None]
+
+    def _learn(self, space: Space, task_id: str, past: PastCurves) -> Forerunner | None:
+        """None where no training of a task brought anything."""
+        curves = past.curves(task_id, PAST_TRAININGS)
+        if not curves:
+            return None
+        task = past.read(task_id, 1)
+        carried = ExactTransform.factor(task.offline_phi).refresh(self._offline_phi) @ task.phi
+        described = describe(space, encode(space, list(curves)))
+        seen = np.stack([_seen(course, self.validations) for course in curves.values()])
+        return self._every_epoch.finished(carried.double().numpy(), described, seen)
 
     def _candidates(
         self, space: Space, request: RecommendRequest, begun: Iterable[Configuration]

@@ -73,4 +73,4 @@ def test_customers_in_a_row_are_alike_among_themselves_and_unlike_the_experience
     again = in_a_row(known, 30, seed=0)
     np.testing.assert_array_equal(again.judge, found.judge)
     with pytest.raises(DataError, match="too few"):
-        in_a_row(experience(20), 30, seed=0)
+        in_a_row(experience(10), 30, seed=0)

@@ -99,6 +99,29 @@ def test_a_price_of_three_full_trainings(nni_experiment: Make, platform: Callabl
     assert receipt.failed_trials == 0
 
 
+@pytest.mark.parametrize("at_a_time", [2, 4])
+def test_several_at_a_time_train_different_parts_within_the_price(
+    nni_experiment: Make, platform: Callable[[], Platform], at_a_time: int
+) -> None:
+    nni = nni_experiment(trialConcurrency=at_a_time)
+    nni.begin(HyperFDTuner(data="faces", budget=3, method="hyperfd-mf"))
+    running = nni.request(at_a_time)
+    assert [str(stage(nni, each)) for each in running] == ["1-4/4", *["1-1/4"] * (at_a_time - 1)]
+    done: list[int] = []
+    while running and len(done) < 40:
+        together = [configuration(nni, each) for each in running]
+        assert len(set(together)) == len(together), "two trials of one training"
+        done.append(running.pop(0))
+        before = len(nni.proposals())
+        train(nni, done[-1])
+        running += nni.start_new(before)  # for whom nothing was left to train before this result
+        running += nni.request()
+    assert nni.errors() == []
+    parts = [stage(nni, each) for each in done]
+    assert sum(part.stop - part.begun for part in parts) <= 12
+    assert platform().status().version == 1
+
+
 def test_who_finds_no_checkpoint_pays_for_it(nni_experiment: Make) -> None:
     nni = nni_experiment()
     nni.begin(HyperFDTuner(data="faces", budget=3, method="hyperfd-mf"))

@@ -105,6 +105,24 @@ def test_a_progress_goes_with_its_method() -> None:
     assert "progress" not in RecommendRequest(task_id="a", budget=4).model_dump()
 
 
+def test_a_trial_that_runs_says_how_far_it_goes() -> None:
+    running = BegunTraining(parameters=parameters(), aps=(0.1,), state="running", until=4)
+    assert running.model_dump()["until"] == 4
+    assert "until" not in BegunTraining(parameters=parameters()).model_dump()
+    for fields in ({"until": 2}, {"state": "running", "aps": (0.1, 0.2), "until": 1}):
+        with pytest.raises(ValueError, match="only a training that is running has an until"):
+            BegunTraining(parameters=parameters(), **fields)
+    with pytest.raises(ValueError, match="more validations than a full one"):
+        Progress(validations=3, left=1, trainings=(running,))
+
+
+def test_beside_the_first_training_that_runs_to_its_end_another_is_begun(foresight: Foresight) -> None:
+    running = BegunTraining(parameters=parameters(), state="running", until=4)
+    order = named(foresight, Progress(validations=4, left=12, trainings=(running,)))
+    assert order
+    assert parameters() not in order
+
+
 def test_curves_at_other_times_lie_on_the_lines_between() -> None:
     curves = np.array([[0.2, 0.4, 0.8], [0.1, np.nan, 0.3]])
     assert at_times(curves, 3)[0] == pytest.approx([0.2, 0.4, 0.8])
@@ -195,4 +213,3 @@ def test_a_customer_is_learnt_from_once_though_the_next_one_cannot_be_read(
     past.fails = False
     plans = [each.recommend(0, HPO, [0.0] * 64, request, past) for each in (troubled, untroubled)]
     assert plans[0] == plans[1]
-    assert troubled._every_epoch.trust == pytest.approx(untroubled._every_epoch.trust)

@@ -1,6 +1,7 @@
 """Which training to begin or to go on with, epoch by epoch (METHOD.md §11: ``hyperfd-mf``).
 
-Several experts are asked, and weighed by how well each foretold the customers before and the epochs so far: the processes with and
+Several experts are asked, and weighed by how well each foretold the customers before, who are further data sets of the processes, and the epochs
+so far: the processes with and
 without φ under each hypothesis of :mod:`~nni_hyperfd.recommendation.gaussian.search`, and two that know nothing but an order of the
 configurations (by their mean over the offline sets, and by a portfolio). The first training is the portfolio's first, to its end: from
 a price of 1 on there is a detector in hand that a portfolio would have found as well.
@@ -9,7 +10,6 @@ a price of 1 on there is a detector in hand that a portfolio would have found as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +20,16 @@ from scipy.stats import norm, rankdata
 from nni_hyperfd.recommendation.gaussian.learning_curves import Ends, StillToCome, in_units
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
 from nni_hyperfd.recommendation.gaussian.places import Places
-from nni_hyperfd.recommendation.gaussian.search import OWN, expected_improvement
+from nni_hyperfd.recommendation.gaussian.search import OWN, expected_improvement, fair_share, normals
 from nni_hyperfd.recommendation.gaussian.task_process import OFFSET_VARIANCE, TaskProcess
 from nni_hyperfd.recommendation.portfolio import greedy_portfolio
 
 MOST_SEEN = 256
 """Validations of one customer that are looked at; the time for a plan grows with the third power of their number."""
+ROWS = 120
+"""Trainings of all customers before that take part together, as for :data:`nni_hyperfd.recommendation.gaussian.search.ROWS`."""
+ROWS_OF_ONE = 24
+"""Most of one of them."""
 PORTFOLIO = 16
 """Configurations that a portfolio is made of; behind them comes what is best in the mean."""
 
@@ -45,8 +49,40 @@ class Curves:
     looks: FloatArray
 
 
+@dataclass(frozen=True, eq=False)
+class Forerunner:
+    """A customer before, and his n trainings; those that say most about a training come first.
+
+    Args:
+        places: ``[D]`` where each process sees him.
+        described: ``[n, P]`` the configurations.
+        values: ``[n, T]`` his validations in units of the process, NaN where there was none.
+        orders: ``[n]`` twice, where they who know an order alone expected the trainings to end.
+    """
+
+    places: tuple[FloatArray, ...]
+    described: FloatArray
+    values: FloatArray
+    orders: tuple[FloatArray, ...]
+
+    def first(self, count: int) -> Forerunner:
+        """With the first ``count`` of these trainings only."""
+        orders = tuple(each[:count] for each in self.orders)
+        return Forerunner(self.places, self.described[:count], self.values[:count], orders)
+
+    def telling(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Trainings and times of the validations that take part: of each training the newest, and the first, which says most of its course."""
+        known = ~np.isnan(self.values)
+        newest = known.shape[1] - 1 - known[:, ::-1].argmax(axis=1)
+        ends = np.zeros_like(known)
+        for when in (known.argmax(axis=1), newest):
+            ends[np.arange(len(known)), when] = True
+        which, when = np.nonzero(ends & known)
+        return which, when
+
+
 class EveryEpoch:
-    """What is learned offline, and which experts foretold well; one for all customers.
+    """What is learned offline; one for all customers.
 
     Args:
         offline: The table.
@@ -60,38 +96,81 @@ class EveryEpoch:
             ends = TaskProcess.fit(offline.aps[..., -1], offline.described, places.known)
             still = StillToCome.fit(offline.aps, offline.described, places.known)
             self._sights.append((places, ends, still))
-        self._trust = _beforehand()
 
-    def fresh(self) -> EveryEpoch:
-        """The same without any customer before."""
-        found = copy(self)
-        found._trust = _beforehand()
-        return found
+    def finished(self, looks: FloatArray, described: FloatArray, seen: FloatArray) -> Forerunner:
+        """A customer is done; ``looks`` and ``described`` are as for :meth:`customer`.
 
-    def customer(self, looks: FloatArray, described: FloatArray) -> Trainings:
+        The longest of his trainings, and of equally long ones the most telling, are kept, up to :data:`ROWS_OF_ONE`; all of them say what is
+        usual for the customer.
+
+        Args:
+            looks: ``[F]`` of the data set.
+            described: ``[K, P]`` what could be tried.
+            seen: ``[K, T]`` AP in [0, 1] of his validations, NaN where there was none.
+        """
+        orders = self._orders_of(described)
+        _, process, still = self._sights[-1]
+        values = in_units(seen, still.course, process.spread)
+        begun = np.flatnonzero(~np.isnan(seen).all(axis=1))
+        begun = begun[process.telling(described[begun], len(begun))]
+        reached = seen.shape[1] - (~np.isnan(seen))[begun, ::-1].argmax(axis=1)
+        kept = begun[np.argsort(-reached, kind="stable")][:ROWS_OF_ONE]
+        expected = tuple(each[kept] for each in orders.values)
+        return Forerunner(self._places(looks), described[kept], values[kept], expected)
+
+    def customer(
+        self, looks: FloatArray, described: FloatArray, past: Sequence[Forerunner] = ()
+    ) -> Trainings:
         """The next customer, who looks like ``[F]``.
+
+        Customers before are further data sets of the processes, and count for those experts who foretold them.
 
         Args:
             looks: Of the data set.
             described: ``[K, P]`` what can be tried. What the offline sets would have brought with it is read off the process that knows
                 no looks, and the portfolio is made of that.
+            past: Customers before. Where these have more than :data:`ROWS` trainings together, each gives up the last ones, those with most
+                of them first.
         """
         orders = self._orders_of(described)
+        most = fair_share([len(each.described) for each in past], ROWS)
+        past = [each.first(most) for each in past]
+        sizes = [len(each.described) for each in past]
+        seen, mine = [each.telling() for each in past], slice(sum(sizes), None)
+        starts = np.cumsum([0, *sizes])
+        which = np.concatenate([[], *(start + rows for start, (rows, _) in zip(starts, seen))]).astype(
+            np.intp
+        )
+        when = np.concatenate([[], *(times for _, times in seen)]).astype(np.intp)
+        values = np.concatenate([np.zeros(0), *(each.values[at] for each, at in zip(past, seen))])
+        all_described = [*(each.described for each in past), described]
         experts: list[Ends] = []
-        for places, process, still in self._sights:
-            place = places.of(looks[: len(looks) if places.known.shape[1] else 0])
-            amounts = still.customer(place, described)
-            expected = process.customer(place, described)
-            shared, alone = process.covariance([expected])
-            noise = process.noise * np.eye(len(described))
+        for sight, (place, (_, process, still)) in enumerate(zip(self._places(looks), self._sights)):
+            places = [*(each.places[sight] for each in past), place]
+            amounts = still.customers(places, all_described)
+            expected = process.customers(places, all_described)
+            mean = np.concatenate([each.mean for each in expected])
+            shared, alone = process.covariance(expected)
+            noise = process.noise * np.eye(len(mean))
             experts += [
-                Ends.prior(still.course, (expected.mean, shared + own * alone + noise), amounts)
+                Ends.prior(still.course, (mean, shared + own * alone + noise), amounts)
+                .after(which, when, values)
+                .at(mine)
                 for own in OWN
             ]
-        # The last sight knows nothing of looks; so do those who know an order alone.
-        around = OFFSET_VARIANCE + alone + noise
-        experts += [Ends.prior(still.course, (order, around), amounts) for order in orders.values]
-        return Trainings(experts, self._trust, process.spread, orders.first)
+        # The last sight knows nothing of looks; so do those who know an order alone, who learn nothing of ends from other customers either.
+        owner = np.repeat(np.arange(len(past) + 1), [*sizes, len(described)])
+        around = OFFSET_VARIANCE * (owner[:, None] == owner) + alone + noise
+        for number in range(len(orders.values)):
+            order = np.concatenate([*(each.orders[number] for each in past), orders.values[number]])
+            prior = Ends.prior(still.course, (order, around), amounts)
+            experts.append(prior.after(which, when, values).at(mine))
+        return Trainings(experts, _beforehand(), process.spread, orders.first)
+
+    def _places(self, looks: FloatArray) -> tuple[FloatArray, ...]:
+        return tuple(
+            places.of(looks[: len(looks) if places.known.shape[1] else 0]) for places, _, _ in self._sights
+        )
 
     def _orders_of(self, described: FloatArray) -> _Orders:
         filled = self._sights[-1][1].filled(described)
@@ -99,21 +178,6 @@ class EveryEpoch:
         head = greedy_portfolio(ranks, PORTFOLIO)
         rest = np.setdiff1d(np.argsort(ranks.mean(axis=0), kind="stable"), head, assume_unique=True)
         return _Orders.of(filled.mean(axis=0), np.concatenate([head, rest]).astype(np.intp))
-
-    def learn(self, customer: Trainings, seen: FloatArray) -> None:
-        """A customer is done: from now on those experts count for more who foretold its validations ``[K, T]``."""
-        now = np.array([each.density for each in customer.after(seen)])
-        self._trust = self._trust + now - now.max()
-
-    @property
-    def trust(self) -> FloatArray:
-        """Logarithms of :attr:`weights`, up to a constant."""
-        return self._trust
-
-    @property
-    def weights(self) -> FloatArray:
-        """How much each expert counts before a customer's first epoch."""
-        return np.asarray(softmax(self._trust))
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +200,8 @@ class Trainings:
     """One customer's K trainings.
 
     Args:
-        experts: What each believes before the first epoch.
-        trust: Logarithms of how much each counts.
+        experts: What each believes before the first epoch, with the density of all that was seen of customers before.
+        trust: Logarithms of how much each counts beforehand.
         spread: Typical deviation of AP within a data set.
         first: The configuration that is trained to its end before any other is begun.
     """
@@ -182,19 +246,30 @@ class Trainings:
         seen: FloatArray,
         failed: NDArray[np.bool_],
         left: int,
-        running: NDArray[np.bool_] | None = None,
+        until: NDArray[np.intp] | None = None,
     ) -> NextEpochs:
-        """What going on with each training is worth, see :meth:`next`; ``running`` ``[K]`` are gone on with as it is."""
+        """What going on with each training is worth, see :meth:`next`.
+
+        Args:
+            seen: ``[K, T]`` AP in [0, 1] after each validation so far, NaN where there was none.
+            failed: ``[K]`` trainings that cannot go on.
+            left: Validations that can still be paid for, beside those of what runs.
+            until: ``[K]`` validations that a training will have when its trial is done, 0 where none runs. Such a training is gone on with
+                as it is, and what others are worth beside it is a mean over what it may bring, as in
+                :meth:`~nni_hyperfd.recommendation.gaussian.search.GaussianSearch.plan`.
+        """
         done = (~np.isnan(seen)).sum(axis=1)
+        until = np.zeros_like(done) if until is None else np.where(failed, 0, until)
         missing = seen.shape[1] - done
-        open_ = ~failed & (missing > 0) & (missing <= left)
-        if running is not None:
-            open_ &= ~running
-        ended = (missing == 0) & ~failed
+        open_ = ~failed & (until == 0) & (missing > 0) & (missing <= left)
+        ended = (np.maximum(done, until) == seen.shape[1]) & ~failed
+        awaited = np.flatnonzero(until > done)
         beliefs = self.after(seen)
         weights = softmax(self.trust + np.array([each.density for each in beliefs]))
         expected = sum(w * each.mean[: len(done)] for w, each in zip(weights, beliefs))
-        gain = sum(w * _gain(each, done, ended) for w, each in zip(weights, beliefs))
+        gain = sum(
+            w * _gain(each, done, ended, awaited, until[awaited] - 1) for w, each in zip(weights, beliefs)
+        )
         gain = np.where(open_, gain, -np.inf)
         if not ended.any() and open_[self.first]:
             gain[self.first] = np.inf
@@ -221,15 +296,33 @@ class NextEpochs:
         return ranked[: int((self.gain > -np.inf).sum())]
 
 
-def _gain(belief: Ends, done: NDArray[np.intp], ended: NDArray[np.bool_]) -> FloatArray:
-    """``[K]``: of looking one or more validations further, the most that the best end is expected to gain by it, a validation."""
+def _gain(
+    belief: Ends,
+    done: NDArray[np.intp],
+    ended: NDArray[np.bool_],
+    awaited: NDArray[np.intp],
+    when: NDArray[np.intp],
+) -> FloatArray:
+    """``[K]``: of looking one or more validations further, the most that the best end is expected to gain by it, a validation.
+
+    ``ended`` are trainings whose end is in hand or is among the validations ``awaited``, at times ``when``.
+    """
     count, times = len(done), len(belief.course.mean)
-    mean = belief.mean[:count]
-    best = int(np.argmax(np.where(ended, mean, -np.inf))) if ended.any() else None
-    goal = mean.mean() if best is None else mean[best]
+    # Without anything that runs, what is known is all that there is to look at.
+    draws = normals(len(awaited)) if len(awaited) else np.zeros((1, 0))
+    means, then = belief.awaiting(awaited, when, draws)
+    means = means[:, :count]
+    improvement = np.zeros((count, times))
+    best = np.where(ended, means, -np.inf).argmax(axis=1) if ended.any() else np.full(len(means), -1)
+    # What is told is asked for few of them: the outcomes agree on most of their best ones.
+    for each in np.unique(best):
+        some = means[best == each]
+        goal, told = (
+            (some.mean(axis=1), then.told(None)) if each < 0 else (some[:, each], then.told(int(each)))
+        )
+        improvement += expected_improvement(some[:, :, None], told, goal[:, None, None]).sum(axis=0)
     steps = np.arange(1, times + 1)[None] - done[:, None]
-    improvement = expected_improvement(mean[:, None], belief.told(best), float(goal))
-    per_step = np.where(steps > 0, improvement / np.maximum(steps, 1), -np.inf)
+    per_step = np.where(steps > 0, improvement / len(means) / np.maximum(steps, 1), -np.inf)
     return np.asarray(per_step.max(axis=1))
 
 

@@ -15,6 +15,7 @@ configurations; Quick-Tune (Arango et al. 2024) and ifBO (Rakotoarison et al. 20
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,13 +97,18 @@ class StillToCome:
         between = float(np.var(centers, ddof=1)) if len(centers) > 1 else 1.0
         return cls(course, process, float(np.mean(centers)) if centers else 0.0, between)
 
-    def customer(self, place: FloatArray, described: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """``[K]`` mean and ``[K, K]`` covariance of a for a data set that is not in the table."""
-        expected = self.process.customer(place, described)
-        shared, alone = self.process.covariance([expected])
-        within = shared - OFFSET_VARIANCE + alone + self.process.noise * np.eye(len(described))
+    def customers(
+        self, places: Sequence[FloatArray], described: Sequence[FloatArray]
+    ) -> tuple[FloatArray, FloatArray]:
+        """``[n]`` mean and ``[n, n]`` covariance of a for data sets that are not in the table, one after the other."""
+        expected = self.process.customers(places, described)
+        shared, alone = self.process.covariance(expected)
+        mean = np.concatenate([each.mean for each in expected])
+        owner = np.repeat(np.arange(len(expected)), [len(each) for each in described])
+        same = owner[:, None] == owner
+        within = shared - OFFSET_VARIANCE * same + alone + self.process.noise * np.eye(len(mean))
         unit = self.process.spread
-        return self.usual + unit * expected.mean, unit**2 * within + self.between
+        return self.usual + unit * mean, unit**2 * within + self.between * same
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,14 +141,8 @@ class Ends:
         """When validations of trainings ``which`` at times ``when`` (0 is the first of T) came out as ``values``, all ``[n]``."""
         if not len(which):
             return self
-        look = np.zeros((len(which), len(self.mean)))
-        rows, count = np.arange(len(which)), len(self.mean) // 2
-        look[rows, which], look[rows, count + which] = 1.0, self.course.direction[when]
-        across = look @ self.covariance
-        root = factor(across @ look.T + np.diag(self.course.rest[when]))
-        surprise = values - look @ self.mean - self.course.mean[when]
-        white = solve_triangular(root, surprise, lower=True)
-        explained = solve_triangular(root, across, lower=True)
+        root, explained, usual = self._seen(which, when)
+        white = solve_triangular(root, values - usual, lower=True)
         density = -0.5 * float(white @ white) - float(np.log(np.diag(root)).sum())
         return Ends(
             self.course,
@@ -150,6 +150,43 @@ class Ends:
             self.covariance - explained.T @ explained,
             self.density + density,
         )
+
+    def at(self, trainings: slice) -> Ends:
+        """The same of some trainings alone."""
+        count = len(self.mean) // 2
+        kept = np.concatenate([np.arange(count)[trainings], count + np.arange(count)[trainings]])
+        return Ends(self.course, self.mean[kept], self.covariance[np.ix_(kept, kept)], self.density)
+
+    def awaiting(
+        self, which: NDArray[np.intp], when: NDArray[np.intp], normals: FloatArray
+    ) -> tuple[FloatArray, Ends]:
+        """What validations that are still to come may do to the belief.
+
+        Args:
+            which: ``[n]`` their trainings.
+            when: ``[n]`` their times, as for :meth:`after`.
+            normals: ``[m, n]`` draws of a standard normal distribution.
+
+        Returns:
+            ``[m, 2 K]`` the means after each of m outcomes, and the belief with the covariance after any of them.
+        """
+        if not len(which):
+            return np.tile(self.mean, (len(normals), 1)), self
+        _, explained, _ = self._seen(which, when)
+        left = self.covariance - explained.T @ explained
+        return self.mean + normals @ explained, Ends(self.course, self.mean, left, self.density)
+
+    def _seen(
+        self, which: NDArray[np.intp], when: NDArray[np.intp]
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Of n validations the factor of their covariance, ``[n, 2 K]`` what they explain, and ``[n]`` their means."""
+        look = np.zeros((len(which), len(self.mean)))
+        rows, count = np.arange(len(which)), len(self.mean) // 2
+        look[rows, which], look[rows, count + which] = 1.0, self.course.direction[when]
+        across = look @ self.covariance
+        root = factor(across @ look.T + np.diag(self.course.rest[when]))
+        explained = solve_triangular(root, across, lower=True)
+        return root, explained, look @ self.mean + self.course.mean[when]
 
     def told(self, against: int | None) -> FloatArray:
         """``[K, T]``: how much one validation of each training at each time would move where it is believed to end.

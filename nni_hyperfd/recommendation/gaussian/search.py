@@ -207,13 +207,13 @@ class _Belief:
             return gain_of_next(self.mean, self.covariance, tried)
         root = factor(self.covariance[np.ix_(awaited, awaited)] + self.process.noise * np.eye(len(awaited)))
         explained = solve_triangular(root, self.covariance[awaited], lower=True)
-        means = self.mean + _normal(len(awaited)) @ explained
+        means = self.mean + normals(len(awaited)) @ explained
         return fantasized(means, self.covariance, explained, tried)
 
 
 @functools.lru_cache(maxsize=STEPS)
-def _normal(dimensions: int) -> FloatArray:
-    """``[FANTASIES, dimensions]`` spread evenly over a normal distribution, and always the same."""
+def normals(dimensions: int) -> FloatArray:
+    """``[FANTASIES, dimensions]`` numbers spread evenly over a normal distribution, and always the same."""
     # A shift by hand: what scrambling is seeded by is named differently from release to release of SciPy.
     shift = np.random.default_rng(0).random(dimensions)
     even = (qmc.Sobol(dimensions, scramble=False).random(FANTASIES) + shift) % 1

@@ -55,6 +55,18 @@ def test_the_belief_is_that_of_dense_conditioning(seed: int) -> None:
     assert after.density == pytest.approx(density + 3 * np.log(2 * np.pi))
 
 
+def test_what_is_awaited_moves_the_belief_as_far_as_its_doubt_shrinks() -> None:
+    """Law of total variance, over outcomes whose covariance is exactly one."""
+    prior, _ = belief(4)
+    which, when = np.array([0, 0, 3]), np.array([0, 1, 2])
+    outcomes = np.sqrt(3) * np.concatenate([np.eye(3), -np.eye(3)])
+    means, then = prior.awaiting(which, when, outcomes)
+    np.testing.assert_allclose(means.mean(axis=0), prior.mean)
+    moved = means - prior.mean
+    np.testing.assert_allclose(moved.T @ moved / 6 + then.covariance, prior.covariance, atol=1e-9)
+    assert then.covariance[0, 0] < prior.covariance[0, 0]
+
+
 @pytest.mark.parametrize("against", [None, 1])
 def test_what_a_validation_would_tell_is_how_far_it_moves_the_expected_end(against: int | None) -> None:
     prior, _ = belief(5)
@@ -93,7 +105,7 @@ def test_that_high_rates_begin_below_and_end_above_is_known_before_the_first_epo
     final = 0.5 + 0.03 * rate + 0.002 * rng.standard_normal((8, 5))
     first = final - 0.05 * rate - 0.1
     still = StillToCome.fit(np.stack([first, final], axis=-1), rate[:, None], np.zeros((8, 0)))
-    mean, covariance = still.customer(np.zeros(0), rate[:, None])
+    mean, covariance = still.customers([np.zeros(0)], [rate[:, None]])
     assert (np.diff(mean) > 0).all()
     spread = float(np.std(final - final.mean(axis=1, keepdims=True)))
     prior = Ends.prior(still.course, (np.zeros(5), 5.0 * np.eye(5) + 4.0), (mean, covariance))

@@ -1,0 +1,197 @@
+"""NNI's own Hyperband and BOHB advisors in real experiments on our trial script, beside HyperFDTuner at the same price.
+
+    python benchmarks/nni_rivals.py [--only "Hyperband, mended" hyperfd-gp] [--out benchmarks/results/nni_rivals.md]
+
+HPO space, generated images, budget smoke (four epochs). NNI's advisors train each rung anew, so their first bracket with R = 4 and eta = 2 (four
+configurations for one epoch, two for two, one for four) costs twelve epochs: three full trainings. HyperFDTuner gets three full trainings. As NNI 3.0
+has them, its advisors end with an error at the first result (they compare a parameter's id, a word, with a number); mended ones (nni_hyperband.py,
+nni_bohb.py) are asked as well. BOHB needs ConfigSpace and statsmodels. Whether one of them is better cannot be seen from one experiment each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nni_hyperfd.customer.result import read_metric
+from nni_hyperfd.detection.training.budgets import BUDGETS
+from nni_hyperfd.evidence.page import markdown_table
+from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.unread import TRIAL_BUDGET, configuration_of
+from nni_hyperfd.synthetic import generate
+
+ROOT = Path(__file__).resolve().parents[1]
+NNICTL = ROOT / "tests" / "end_to_end" / "patient_nnictl.py"
+FULL = BUDGETS["smoke"].epochs
+PRICE = 3
+"""Full trainings: what the first bracket of NNI's advisors costs."""
+JOBS = 7
+"""Of that bracket."""
+LIMIT = 3600.0
+FOR_NODE = ("examples/loopback_only.cjs", "tests/end_to_end/patience.cjs")
+"""Keeps the page on this machine, and gives a dispatcher more than ten seconds to start."""
+
+
+def configuration(rival: str, data: Path, home: Path) -> dict[str, Any]:
+    """Of an experiment."""
+    name, _, mended = rival.partition(", ")
+    own = {"className": f"benchmarks.nni_{name.lower()}.{name}", "codeDirectory": str(ROOT)}
+    length = {"R": FULL} if name == "Hyperband" else {"min_budget": 1, "max_budget": FULL}
+    arguments = {"classArgs": {"optimize_mode": "maximize", "eta": 2, **length}}
+    who: dict[str, Any] = {
+        "advisor": {**(own if mended else {"name": name}), **arguments},
+        "maxTrialNumber": JOBS,
+    }
+    if rival == "hyperfd-gp":
+        ours = {"data": str(data), "method": rival, "budget": PRICE, "platform": str(home / "platform")}
+        who = {
+            "tuner": {
+                "className": "nni_hyperfd.HyperFDTuner",
+                "codeDirectory": str(ROOT),
+                "classArgs": ours,
+            }
+        }
+    return {
+        "experimentName": rival,
+        "searchSpace": standard_search_space("hpo"),
+        "trialCommand": f"{sys.executable} finetune.py --data {data} --budget smoke",
+        "trialCodeDirectory": str(ROOT / "trial_code"),
+        "trialConcurrency": 1,
+        "experimentWorkingDirectory": str(home / "experiments"),
+        "trainingService": {"platform": "local"},
+        **who,
+    }
+
+
+def run(rival: str, data: Path, home: Path, port: int) -> list[str]:
+    """Cells of the page: trials, price in full trainings, the best AP of a full training, with what, or why there is none."""
+    config = home / "experiment.yml"
+    config.write_text(yaml.safe_dump(configuration(rival, data, home)))
+    (home / "experiments").mkdir(exist_ok=True)
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "NNI_CONFIG_DIR": str(home / "nni-config"),
+        "NODE_OPTIONS": " ".join(f'--require "{ROOT / each}"' for each in FOR_NODE),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]]),
+    }
+
+    def nnictl(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-W", "ignore", str(NNICTL), *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    created = nnictl("create", "--config", str(config), "--port", str(port))
+    found = re.search(r"Experiment ID: (\w+)", re.sub(r"\x1b\[\d+m", "", created.stdout))
+    if not found:
+        return ["–", "–", "–", _last_line(created.stdout + created.stderr)]
+    folder = home / "experiments" / found.group(1)
+    end = time.monotonic() + LIMIT
+    try:
+        while time.monotonic() < end and not _over(folder, rival):
+            time.sleep(2.0)
+    finally:
+        nnictl("stop", found.group(1))
+    return cells(folder)
+
+
+@dataclass
+class Job:
+    """A trial job as NNI has it; its parameter's id may be a word, which :class:`~nni_hyperfd.plugin.records.Records` takes for another's."""
+
+    parameters: dict[str, Any]
+    ended: bool = False
+    ap: float | None = None
+
+
+def jobs_of(folder: Path) -> list[Job]:
+    """From NNI's database, in the order of their beginnings."""
+    found: dict[str, Job] = {}
+    with closing(sqlite3.connect(folder / "db" / "nni.sqlite", timeout=10)) as records:
+        events = "select trialJobId, event, data from TrialJobEvent where trialJobId != '' order by rowid"
+        for job, event, form in records.execute(events):
+            if job not in found:
+                found[job] = Job(json.loads(form)["parameters"])
+            found[job].ended |= event in ("SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED")
+        for job, value in records.execute("select trialJobId, data from MetricData where type = 'FINAL'"):
+            found[job].ap = read_metric(json.loads(json.loads(value))).ap
+    return list(found.values())
+
+
+def _over(folder: Path, rival: str) -> bool:
+    jobs = jobs_of(folder)
+    wanted = PRICE if rival == "hyperfd-gp" else JOBS
+    if len(jobs) >= wanted and all(job.ended for job in jobs):
+        return True
+    return _trouble(folder) is not None
+
+
+def _trouble(folder: Path) -> str | None:
+    """The last error in NNI's logs after which no trial comes."""
+    logs = [folder / "log" / name for name in ("dispatcher.log", "nnimanager.log")]
+    told = "".join(log.read_text() for log in logs if log.exists())
+    return _last_line(told) if "Traceback" in told or "to: ERROR" in told else None
+
+
+def cells(folder: Path) -> list[str]:
+    """Trials with a result, price, the best AP of a full training and its configuration, of an experiment that is over."""
+    jobs = jobs_of(folder)
+    done = [job for job in jobs if job.ap is not None]
+    epochs = [int(job.parameters.get(TRIAL_BUDGET, FULL)) for job in jobs]
+    found = [f"{len(done)} of {len(jobs)}", f"{sum(epochs) / FULL:g}"]
+    whole = [job for job, length in zip(jobs, epochs) if length == FULL and job.ap is not None]
+    if (trouble := _trouble(folder)) is not None or not whole:
+        return [*found, "–", trouble or "no full training"]
+    best = max(whole, key=lambda job: job.ap or 0.0)
+    return [*found, f"{best.ap:.3f}", json.dumps(configuration_of(best.parameters))]
+
+
+def _last_line(text: str) -> str:
+    told = [line.strip() for line in text.splitlines() if "Error" in line]
+    return f"does not run: {(told or ['no reason given'])[-1][:200]}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    rivals = ["Hyperband", "Hyperband, mended", "BOHB", "BOHB, mended", "hyperfd-gp"]
+    parser.add_argument("--only", nargs="+", choices=rivals, default=rivals)
+    parser.add_argument("--images", type=int, default=40)
+    parser.add_argument("--port", type=int, default=8950)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "nni_rivals.md")
+    options = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        data = home / "faces"
+        generate(data, "cartoon", images=options.images, seed=1)
+        for number, rival in enumerate(options.only):
+            began = time.monotonic()
+            found = run(rival, data, home, options.port + number)
+            rows.append([rival, *found, f"{time.monotonic() - began:.0f}"])
+            print(*rows[-1], sep=" | ", flush=True)
+    head = ["who", "trials with a result", "price, full trainings", "best AP@50 on val of a full training"]
+    head += ["with", "seconds by the clock, busy machine"]
+    options.out.write_text(
+        f"Made by `python benchmarks/nni_rivals.py`: {options.images} generated cartoon images, HPO space, `--budget smoke`, one trial at a time.\n\n"
+        + markdown_table(head, rows),
+        encoding="utf-8",
+    )
+
+
+if __name__ == "__main__":
+    main()
