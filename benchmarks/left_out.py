@@ -129,8 +129,8 @@ def shipped(
     space: Space, points: Sequence[Configuration], domain: str, aps: FloatArray, options: argparse.Namespace
 ) -> dict[str, Next]:
     """Both methods of a version 0 that was made without ``domain``."""
-    offline, _ = offline_data(options.tables, options.budget, IMAGES, without=(domain,))
-    spaces = [standard_space(kind) for kind in ("hpo", "nas", "joint")]
+    offline, about = offline_data(options.tables, options.budget, IMAGES, without=(domain,))
+    spaces = [standard_space(kind) for kind in (*about["pairs"], "joint")]
     ranker = Ranker.build({each.key: EncoderShape.of(each) for each in spaces}, 0)
     warm_up(ranker, offline, RankerSettings(), 0)
     features = ImageFeatures.load(options.tables / "features" / f"{domain}.safetensors")

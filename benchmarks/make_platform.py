@@ -35,6 +35,8 @@ from nni_hyperfd.spaces.space import Space
 from nni_hyperfd.spaces.standard import standard_space
 
 KINDS = ("hpo", "nas")
+"""Spaces whose points are points of the joint one, too."""
+COUNTS = "assignment"
 
 
 def main() -> None:
@@ -53,7 +55,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     offline, about = offline_data(options.table, options.budget, options.images)
-    spaces = [standard_space(kind) for kind in (*KINDS, "joint")]
+    spaces = [standard_space(kind) for kind in (*about["pairs"], "joint")]
     ranker = Ranker.build({space.key: EncoderShape.of(space) for space in spaces}, options.seed)
     started = time.monotonic()
     report = warm_up(ranker, offline, RankerSettings(), options.seed)
@@ -106,14 +108,16 @@ def offline_data(
         names.append(path.stem)
     position = {name: index for index, name in enumerate(names)}
     rows = [row for row in rows if row.data_set in position]
+    # A space that nobody measured has no encoder in the ranker: its customers' encoders lie in rows of their own.
+    known = {kind: [row for row in rows if row.space == kind] for kind in (*KINDS, COUNTS)}
     experience = {
-        standard_space(kind).key: gather(
-            standard_space(kind), [row for row in rows if row.space == kind], position
-        )
-        for kind in KINDS
+        standard_space(kind).key: gather(standard_space(kind), own, position)
+        for kind, own in known.items()
+        if own
     }
     # A point of either space is a point of the joint one, with the defaults for the half it does not speak of.
-    experience[standard_space("joint").key] = gather(standard_space("joint"), rows, position)
+    both = [row for row in rows if row.space in KINDS]
+    experience[standard_space("joint").key] = gather(standard_space("joint"), both, position)
     # No platform needs what frozen networks of the comparison say.
     pooled = ImageFeatures.from_tensors(
         {name: torch.cat([each.tensors()[name] for each in features]) for name in ("gwap", "mean", "boxes")}
@@ -121,7 +125,7 @@ def offline_data(
     about = {
         "offline_sets": len(sets),
         "domains": names[len(sets) :],
-        "pairs": {kind: sum(row.space == kind for row in rows) for kind in KINDS},
+        "pairs": {kind: len(own) for kind, own in known.items() if own},
     }
     return OfflineData(pooled, members, experience), about
 

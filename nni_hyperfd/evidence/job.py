@@ -23,11 +23,12 @@ from nni_hyperfd.spaces.standard import standard_space
 if TYPE_CHECKING:
     from nni_hyperfd.evidence.runner import PairRunner
 
-SPACES = ("hpo", "nas")
-NETWORKS = 200
-"""Architectures in the paper's protocol; a smaller number takes the first of these, so that tables nest."""
+SPACES = ("hpo", "nas", "assignment")
+SAMPLED = 200
+"""Points of a space that is too large to be measured whole, as many as the paper has architectures; a smaller number takes the
+first of these, so that tables nest."""
 
-_ORDER_SEEDS = {"hpo": 0, "nas": 1}
+_ORDER_SEEDS = {"hpo": 0, "nas": 1, "assignment": 2}
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,13 @@ class TableJob:
     """A table to be built.
 
     Args:
-        space: ``hpo`` (all 216 points) or ``nas`` (a sample).
+        space: ``hpo`` (all 216 points), or ``nas`` or ``assignment`` (a sample).
         data: Folders of customers' data sets, each called by its folder's name.
         server: Folders that together are the server's images.
         offline: File of offline sets; its pairs are measured instead of the server as a whole.
         pairs: Offline pairs.
         per_set: Configurations on each offline set that is drawn.
-        configurations: How many of them; all 216, or 200 architectures, by default.
+        configurations: How many of them; all 216, or a sample of 200, by default.
         budget: Named training budget.
         seed: Of the trainings.
 
@@ -100,7 +101,7 @@ class TableJob:
             everything = space.enumerate()
             points = [everything[i] for i in rng.permutation(len(everything))]
         else:
-            points = space.sample(max(NETWORKS, self.configurations or 0), rng)
+            points = space.sample(max(SAMPLED, self.configurations or 0), rng)
         wanted = len(points) if self.configurations is None else self.configurations
         if not 0 < wanted <= len(points):
             raise DataError(
@@ -179,7 +180,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--configurations",
         type=int,
         metavar="N",
-        help="of the space (default: all 216 of hpo, a sample of 200 of nas)",
+        help="of the space (default: all 216 of hpo, a sample of 200 of the others)",
     )
     parser.add_argument("--budget", default="table", help="training budget (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the trainings (default: %(default)s)")

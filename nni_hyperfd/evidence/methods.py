@@ -11,6 +11,7 @@ import numpy as np
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.rivals.base import Known, Rival
 from nni_hyperfd.evidence.rivals.best_on_server import BestOnServer
+from nni_hyperfd.evidence.rivals.dycors import DYCORSSearch
 from nni_hyperfd.evidence.rivals.ensemble import RANKERS, Ensemble, EnsembleGP, EnsembleRanking
 from nni_hyperfd.evidence.rivals.gp_prior import GPPrior
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
@@ -179,6 +180,7 @@ _SIMPLE: tuple[type[Rival], ...] = (
     TrAutoML,
     SCoT,
     TPE,
+    DYCORSSearch,
     OptunaTPE,
     SyneTuneZeroShot,
     SyneTuneBoundingBox,

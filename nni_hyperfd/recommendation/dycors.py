@@ -203,6 +203,7 @@ class DYCORS:
             )
         self._steps, self._budget, self._rng, self._snap = steps, budget, rng, snap
         self._asked = 0
+        self._next = 0
         self._points: list[FloatArray] = []
         self._values: list[float] = []
         self._pending: list[tuple[int, FloatArray]] = []
@@ -222,7 +223,7 @@ class DYCORS:
 
     def ask(self) -> FloatArray:
         """``[d]``, the next point to try."""
-        point = self._snap(self._design.pop(0)[None])[0] if self._design else self._adapted()
+        point = self._design.pop(self._next) if self._design else self._adapted()
         self._pending.append((self._asked, point))
         self._asked += 1
         return point
@@ -230,7 +231,7 @@ class DYCORS:
     def tell(self, point: FloatArray, value: float | None) -> None:
         """What came of a point: ``value``, or None where the trial failed.
 
-        Points that were not asked for are welcome, and take the place of points of a design that is still to be tried.
+        Points that were not asked for are welcome, and take their own place in a design that is still to be tried, or its last one.
         """
         number = next((n for n, pending in self._pending if np.array_equal(pending, point)), None)
         self._pending = [(n, pending) for n, pending in self._pending if n != number]
@@ -238,7 +239,10 @@ class DYCORS:
             return
         before = min(self._values[self._first :], default=math.inf)
         if number is None and self._design:
-            self._design.pop()
+            # An earlier process had the same design, began at its first point and may have left trials under way: go on from its end.
+            self._next = -1
+            same = (i for i, planned in enumerate(self._design) if np.allclose(planned, point))
+            self._design.pop(next(same, self._next))
             self._adaptive_from -= 1
             self._fresh -= 1
         self._points.append(point)
@@ -250,7 +254,9 @@ class DYCORS:
         """A new design; what was tried before ``first`` is not looked at any more."""
         self._first = first
         dimensions = len(self._steps)
-        self._design = list(symmetric_latin_hypercube(2 * (dimensions + 1), dimensions, self._rng))
+        self._design = list(
+            self._snap(symmetric_latin_hypercube(2 * (dimensions + 1), dimensions, self._rng))
+        )
         self._adaptive_from = self._asked + len(self._design)
         self._fresh = self._adaptive_from
         self._radius, self._streak, self._failures, self._turn = RADIUS, 0, 0, 0

@@ -38,6 +38,9 @@ def test_the_full_grid_and_smaller_ones_inside_it() -> None:
     networks = TableJob("nas", FOLDERS).plan()
     assert len({pair.configuration for pair in networks}) == 200
     assert set(TableJob("nas", FOLDERS, configurations=20).plan()) < set(networks)
+    counts = TableJob("assignment", FOLDERS).plan()
+    assert len({pair.configuration for pair in counts}) == 200
+    assert set(TableJob("assignment", FOLDERS, configurations=20).plan()) < set(counts)
 
 
 def test_a_second_training_seed_measures_the_same_pairs(offline: Path) -> None:

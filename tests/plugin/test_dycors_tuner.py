@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from nni_hyperfd import DYCORSTuner
 from nni_hyperfd.errors import PluginError, SpaceError
+from nni_hyperfd.spaces.standard import standard_search_space
 
 SPACE = {"x": {"_type": "uniform", "_value": [-1, 1]}, "n": {"_type": "randint", "_value": [0, 10]}}
 
@@ -51,6 +52,20 @@ def test_results_of_an_earlier_process_are_known() -> None:
     # No second design is tried: it goes on around the best.
     assert sum(value(each) > -4 for each in later) >= 6
     assert not any(each in [k["parameter"] for k in known] for each in later)
+
+
+@pytest.mark.parametrize("space", [SPACE, standard_search_space("assignment")])
+def test_a_resumed_search_goes_on_with_its_design(space: dict[str, Any]) -> None:
+    """The same seed, as NNI's settings have it; two trials were under way, and NNI starts them again without asking."""
+    points = 2 * (len(space) + 1)
+    first, second = DYCORSTuner(budget=points), DYCORSTuner(budget=points)
+    first.update_search_space(space)
+    second.update_search_space(space)
+    design = [first.generate_parameters(number) for number in range(points)]
+    second.import_data([{"parameter": each, "value": 0.5} for each in design[:2]])
+    asked = [second.generate_parameters(number) for number in range(points - 4)]
+    second.import_data([{"parameter": each, "value": 0.5} for each in design[2:4]])
+    assert asked == design[:3:-1]
 
 
 def test_two_threads_lose_nothing() -> None:

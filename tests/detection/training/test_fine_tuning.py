@@ -39,6 +39,8 @@ from nni_hyperfd.detection.training.losses import Losses
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.hyperparameters import HyperParameters
+from nni_hyperfd.spaces.space import Space
+from nni_hyperfd.spaces.standard import standard_search_space
 
 TINY = Budget("tiny", 64, 96, 2, 16, 1, 1, 2, batch_size=8)
 SGD, ADAM = HyperParameters(), HyperParameters(optimizer="adam")
@@ -282,3 +284,23 @@ def test_dynamic_assignment_trains_with_other_hyperparameters(
         assert engine.faces_without >= 0
     # Other positives, so other losses.
     assert found["iou"].curve[0].losses != found["dynamic"].curve[0].losses
+
+
+def test_dynamic_assignment_takes_a_step_with_every_configuration_of_the_hpo_space(
+    drawn_faces: Path, tmp_path: Path
+) -> None:
+    store = open_pixels(load_dataset(drawn_faces), 192, tmp_path)
+    space = Space.from_search_space(
+        {**standard_search_space("hpo"), "assign": {"_type": "choice", "_value": ["dynamic"]}}
+    )
+    points = space.enumerate()
+    assert len(points) == 216
+    model, two = base_detector(mobilenet_v2()), replace(TINY, batch_size=2)
+    for number, point in enumerate(points):
+        hyperparameters = HyperParameters.from_parameters(space.parameters(point))
+        assert hyperparameters.counts == (10,) * 9
+        engine = CPUEngine(model, store, hyperparameters, two)
+        rng = np.random.default_rng(number)
+        plan = plan_crops(store, store.splits["train"], 2, hyperparameters.min_crop_ratio, rng)
+        # It refuses a loss that is not finite.
+        assert float(engine.train(plan, hyperparameters.learning_rate).classification) > 0

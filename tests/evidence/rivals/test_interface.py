@@ -15,6 +15,7 @@ from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.comparison import Scenario, expected_rank_at_random, run_rival
 from nni_hyperfd.evidence.rivals.base import Rival, Study
 from nni_hyperfd.evidence.rivals.best_on_server import BestOnServer
+from nni_hyperfd.evidence.rivals.dycors import DYCORSSearch
 from nni_hyperfd.evidence.rivals.gp_prior import GPPrior
 from nni_hyperfd.evidence.rivals.hyperstar import HyperSTAR, HyperSTARSettings
 from nni_hyperfd.evidence.rivals.mean_rank import MeanRank
@@ -41,6 +42,7 @@ RIVALS: list[Callable[[], Rival]] = [
     TrAutoML,
     SCoT,
     TPE,
+    DYCORSSearch,
     quick_hyperstar,
 ]
 
