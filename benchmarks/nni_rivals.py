@@ -29,7 +29,7 @@ import yaml
 from nni_hyperfd.customer.result import read_metric
 from nni_hyperfd.detection.training.budgets import BUDGETS
 from nni_hyperfd.evidence.page import markdown_table
-from nni_hyperfd.spaces.space import standard_search_space
+from nni_hyperfd.spaces.standard import standard_search_space
 from nni_hyperfd.spaces.unread import TRIAL_BUDGET, configuration_of
 from nni_hyperfd.synthetic import generate
 

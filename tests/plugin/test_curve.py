@@ -21,7 +21,7 @@ from nni_hyperfd.plugin.records import Attempt
 from nni_hyperfd.plugin.tuner import HyperFDTuner
 from nni_hyperfd.protocol.messages import FindTask, Progress
 from nni_hyperfd.ranker.settings import RankerSettings
-from nni_hyperfd.spaces.space import standard_search_space, standard_space
+from nni_hyperfd.spaces.standard import standard_search_space, standard_space
 from nni_hyperfd.spaces.unread import TRIAL_BUDGET
 from tests.fixtures.served import serving
 
