@@ -17,7 +17,7 @@ class RankerSettings:
     """How the ranker is warmed up and updated.
 
     Args:
-        learning_rate: Of Adam, in warm-up and update, and of the iterative transformation.
+        learning_rate: Of Adam in an update, and of the iterative transformation.
         batches: Steps of one update (N_iters).
         lists: Data-set lists in a batch of an update.
         ratio: How often a list is offline : past : current; a kind without any list is left out.
@@ -31,7 +31,9 @@ class RankerSettings:
         transform: How φ of past tasks is carried to the newest G (Table 3): exact least squares, the paper's
             iteration, or not at all.
         transform_iterations: Adam steps a batch of the iterative transformation (N_trans).
-        warmup_epochs: Most passes over the offline lists; on a few hundred lists the rate needs about 150 of them.
+        warmup_epochs: Most passes over the offline lists.
+        warmup_rate: Of Adam in the warm-up. The paper's 1e-4 is for thousands of lists: with a hundred, patience ends the warm-up before
+            the ranker has learnt their order (``docs/evidence.md``).
         warmup_lists: Lists in a batch of the warm-up. The paper's 4 lists of two configurations each are
             too few for the batch normalization of a graph network.
         warmup_patience: Passes without a better NDCG on held-out data sets before the warm-up ends.
@@ -54,8 +56,9 @@ class RankerSettings:
     transform: Transform = "exact"
     transform_iterations: int = 20
     warmup_epochs: int = 400
-    warmup_lists: int = 16
-    warmup_patience: int = 20
+    warmup_rate: float = 1e-3
+    warmup_lists: int = 8
+    warmup_patience: int = 40
 
     def __post_init__(self) -> None:
         for name, allowed in (("loss", RankerLoss), ("mode", Mode), ("transform", Transform)):
@@ -63,7 +66,7 @@ class RankerSettings:
                 raise PlatformError(
                     f"Ranker setting {name} is {getattr(self, name)!r}; use one of {', '.join(get_args(allowed))}."
                 )
-        for name in ("learning_rate", "synaptic_damping"):
+        for name in ("learning_rate", "warmup_rate", "synaptic_damping"):
             if not getattr(self, name) > 0:
                 raise PlatformError(f"Ranker setting {name} is {getattr(self, name)!r}; it must be above 0.")
         for name in ("triplet_weight", "triplet_margin", "synaptic_weight", "batches", "warmup_epochs"):

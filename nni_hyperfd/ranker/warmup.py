@@ -70,7 +70,7 @@ def warm_up(
         found = held_out_ndcg(ranker, offline, pool, held_out, settings.images)
         return math.fsum(float(values.mean()) for values in found.values()) / len(found)
 
-    optimizer = torch.optim.Adam(ranker.parameters(), lr=settings.learning_rate)
+    optimizer = torch.optim.Adam(ranker.parameters(), lr=settings.warmup_rate)
     history = [validate()]
     best, best_epoch = ranker.parameters_state(), 0
     with seeded(seed):

@@ -24,7 +24,7 @@ from nni_hyperfd.spaces.standard import standard_space
 if TYPE_CHECKING:
     from tests.ranker.conftest import World
 
-QUICK = RankerSettings(learning_rate=1e-3, warmup_epochs=25)
+QUICK = RankerSettings(warmup_lists=16, warmup_patience=20, warmup_epochs=25)
 
 
 def test_unseen_customers_are_ranked_by_their_own_traits(world: World) -> None:
@@ -48,7 +48,7 @@ def test_unseen_customers_are_ranked_by_their_own_traits(world: World) -> None:
 
 def test_the_kept_parameters_are_those_of_the_best_epoch(world: World) -> None:
     """Stopping right at the best epoch must give the very same ranker."""
-    settings = replace(QUICK, warmup_epochs=8, learning_rate=3e-2, warmup_patience=4)
+    settings = replace(QUICK, warmup_epochs=8, warmup_rate=3e-2, warmup_patience=4)
     ranker = world.ranker()
     report = warm_up(ranker, world.offline, settings, seed=1)
     assert report.best_epoch < len(report.ndcg) - 1, "the rate is so high that the last epoch is not the best"

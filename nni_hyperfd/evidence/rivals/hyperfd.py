@@ -55,6 +55,7 @@ _PREPARED: WeakKeyDictionary[Known, dict[str, _Prepared]] = WeakKeyDictionary()
 
 
 _AFTER_WARM_UP = (
+    "learning_rate",
     "batches",
     "lists",
     "ratio",

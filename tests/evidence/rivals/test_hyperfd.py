@@ -15,7 +15,7 @@ from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.spaces.standard import standard_space
 from tests.fixtures.studies import tried
 
-QUICK = RankerSettings(batches=4, images=8, warmup_epochs=3, learning_rate=1e-3)
+QUICK = RankerSettings(batches=4, images=8, warmup_epochs=3, warmup_lists=16, learning_rate=1e-3)
 
 
 @pytest.fixture(scope="module")

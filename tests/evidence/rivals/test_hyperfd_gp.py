@@ -22,7 +22,7 @@ from nni_hyperfd.spaces.standard import standard_search_space, standard_space
 from tests.fixtures.studies import tried
 
 SPACE = standard_space("hpo")
-QUICK = RankerSettings(batches=4, images=8, warmup_epochs=3, learning_rate=1e-3)
+QUICK = RankerSettings(batches=4, images=8, warmup_epochs=3, warmup_lists=16, learning_rate=1e-3)
 FROZEN = replace(QUICK, mode="freeze_all")
 
 
