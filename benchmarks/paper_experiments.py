@@ -65,6 +65,7 @@ RIVALS = (
     "hyperstar",
     "scot",
     "tpe",
+    "dycors",
     "optuna-tpe",
     "syne-tune-zero-shot",
     "syne-tune-box",

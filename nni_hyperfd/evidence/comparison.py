@@ -243,7 +243,7 @@ class SeedNoise:
     Attributes:
         pairs: Pairs measured with both seeds.
         deviation: Standard deviation of one measurement's noise (of the difference, divided by √2), AP in [0, 1].
-        correlation: Mean Spearman correlation within data sets that have at least ten such pairs.
+        correlation: Mean Spearman correlation within data sets that have at least six such pairs.
         oracle_rank: Mean normalized rank, among these pairs by the second seed, of the best configuration by the first.
         floor: What that would be without noise: 100 / pairs of a data set, in the mean.
     """
@@ -266,9 +266,10 @@ def noise(first: FloatArray, second: FloatArray) -> SeedNoise:
         raise DataError("noise: no pair was measured with both seeds.")
     differences = (first - second)[both]
     correlations, oracles, floors = [], [], []
-    for d in np.flatnonzero(both.sum(axis=0) >= 10):
+    for d in np.flatnonzero(both.sum(axis=0) >= 6):
         a, b = first[both[:, d], d], second[both[:, d], d]
-        correlations.append(spearmanr(a, b).statistic)
+        if np.ptp(a) and np.ptp(b):  # one AP for all has no order
+            correlations.append(spearmanr(a, b).statistic)
         oracles.append(normalized_ranks(b)[a == a.max()].mean())
         floors.append(100.0 / len(b))
     mean = [float(np.mean(each)) if each else math.nan for each in (correlations, oracles, floors)]

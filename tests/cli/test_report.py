@@ -79,7 +79,7 @@ def test_from_training_to_a_detector_in_the_hand(
     capsys.readouterr()
     assert report(begun, "--out", str(out)) == 0
     printed = capsys.readouterr().out
-    kept = result["base"] if result["kept"] == "base" else result
+    kept = result["handed_out"]
     for split in ("val", "test"):
         ap = f"{kept[f'{split}_ap']:.3f}"
         low, high = (

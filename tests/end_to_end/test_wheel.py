@@ -96,7 +96,10 @@ def test_an_experiment_from_the_wheel_alone(wheel_desk: Any, tmp_path: Path) -> 
     assert len(list(experiment.folder.rglob("best.safetensors"))) == 2
     experiment.stop()
     desk.platform = desk.home / ".local" / "share" / "hyperfd"
-    assert desk.version() == 1
+    # Whether the shipped version 0 takes up what two short trainings say is for its guard to judge.
+    log = experiment.log()
+    assert ("went from version 0 to 1" in log) == (desk.version() == 1)
+    assert desk.version() == 1 or "made version 1 of them, but does not use it" in log
     assert set(desk.tried(experiment.id)) == {result["default"] for result in results}
 
 
