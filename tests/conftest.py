@@ -20,7 +20,7 @@ import requests
 pytest_plugins = (
     "tests.fixtures.drawn_platform",
     "tests.fixtures.nni_dispatcher",
-    "tests.fixtures.pace",
+    "tests.fixtures.work",
     "tests.fixtures.pictures",
     "tests.fixtures.videos",
 )
