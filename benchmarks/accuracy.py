@@ -1,4 +1,4 @@
-"""AP@50 after fine-tuning with the default configuration: every data set, several seeds, learning curves.
+"""AP@50 after fine-tuning with the first choice: every data set, several seeds, learning curves.
 
     python benchmarks/accuracy.py --data SELFIES CARTOON_D ... [--budget short] [--seeds 3] [--sheets FOLDER]
 
@@ -38,7 +38,7 @@ from nni_hyperfd.detection.training.fine_tuning import (
     heldout_truth,
     measured,
 )
-from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS
+from nni_hyperfd.spaces.hyperparameters import FIRST_CHOICE
 
 
 def main() -> None:
@@ -79,7 +79,10 @@ def file_of(folder: Path, budget: str) -> Path:
 
 def settings_of(budget: Budget) -> dict:
     """What a result depends on beside data, seed and weights."""
-    return json.loads(json.dumps(asdict(budget))) | {"drawn back": SHARE}
+    return json.loads(json.dumps(asdict(budget))) | {
+        "drawn back": SHARE,
+        "configuration": FIRST_CHOICE.parameters(),
+    }
 
 
 def from_base(folder: Path | None) -> RetinaFace:
@@ -93,12 +96,12 @@ def base_of(folder: Path | None) -> str:
 
 
 def measure(folder: Path, budget: Budget, seed: int, base: Path | None, sheets: Path | None) -> dict:
-    """One training with the default configuration; the base's own AP stands at epoch 0 of the curve."""
+    """One training with the first choice; the base's own AP stands at epoch 0 of the curve."""
     store = open_pixels(load_dataset(folder), 2 * max(budget.image_size, budget.evaluation_size))
     started = time.process_time()
-    engine = CPUEngine(from_base(base), store, DEFAULT_HYPERPARAMETERS, budget)
+    engine = CPUEngine(from_base(base), store, FIRST_CHOICE, budget)
     start = measured(engine, store, budget)
-    outcome = fine_tune(engine, store, DEFAULT_HYPERPARAMETERS, budget, seed)
+    outcome = fine_tune(engine, store, FIRST_CHOICE, budget, seed)
     chosen = better(start, draw_back(engine, start.state, outcome, store, budget))
     if sheets and seed == 0:
         sheets.mkdir(parents=True, exist_ok=True)

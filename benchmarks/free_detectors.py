@@ -40,7 +40,7 @@ from nni_hyperfd.detection.training.fine_tuning import (
     fine_tune,
     measured,
 )
-from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS
+from nni_hyperfd.spaces.hyperparameters import FIRST_CHOICE
 
 FREE = {
     "RetinaFace-mnet0.25": "retinaface",
@@ -161,9 +161,9 @@ def tuned(graph: bytes, budget: Budget, seed: int, store: PixelStore) -> dict:
     plan = plan_crops(store, store.splits["train"], STATISTICS_CROPS, 0.3, np.random.default_rng(seed))
     model = pretrained(graph, crop_pixels(store, plan, budget.image_size))
     started = time.process_time()
-    engine = CPUEngine(model, store, DEFAULT_HYPERPARAMETERS, budget)
+    engine = CPUEngine(model, store, FIRST_CHOICE, budget)
     start = measured(engine, store, budget)
-    outcome = fine_tune(engine, store, DEFAULT_HYPERPARAMETERS, budget, seed)
+    outcome = fine_tune(engine, store, FIRST_CHOICE, budget, seed)
     chosen = better(start, draw_back(engine, start.state, outcome, store, budget))
     return {
         "start_test": round(start.test_ap, 4),

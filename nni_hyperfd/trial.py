@@ -49,7 +49,7 @@ from nni_hyperfd.files import write_file
 from nni_hyperfd.scalars import ScalarLog, show_on_page
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.configuration import Configuration
-from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS, HyperParameters
+from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS, FIRST_CHOICE, HyperParameters
 from nni_hyperfd.spaces.stages import TRIAL_CHECKPOINTS, TRIAL_EPOCHS, Stage
 from nni_hyperfd.spaces.unread import TRIAL_BUDGET, configuration_of, refuse_unread
 
@@ -58,7 +58,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trial:
-    """Everything a trial is told. ``config`` None: take the one NNI hands over (the defaults outside NNI).
+    """Everything a trial is told. ``config`` None: take the one NNI hands over (the first choice outside NNI).
 
     ``compare``: an ONNX detector that is measured on the same images (:mod:`evaluation.foreign`).
     """
@@ -83,9 +83,9 @@ class Reporter:
         self.inside = "NNI_TRIAL_JOB_ID" in os.environ and os.environ.get("NNI_PLATFORM") != "unittest"
 
     def parameters(self) -> dict[str, Any]:
-        """The configuration NNI hands over; empty outside."""
+        """The configuration NNI hands over; the first choice outside."""
         if not self.inside:
-            return {}
+            return dict(FIRST_CHOICE.parameters())
         import nni
 
         return dict(nni.get_next_parameter())

@@ -35,6 +35,7 @@ from nni_hyperfd.detection.training.fine_tuning import CPUEngine
 from nni_hyperfd.detection.training.losses import Losses
 from nni_hyperfd.errors import TrainingError
 from nni_hyperfd.spaces.architecture import mobilenet_v2
+from nni_hyperfd.spaces.hyperparameters import FIRST_CHOICE
 from nni_hyperfd.trial import Trial, run_trial, shortened
 
 SCRIPT = Path(__file__).parents[1] / "trial_code" / "finetune.py"
@@ -418,6 +419,13 @@ def test_inside_nni_the_curve_and_the_result_are_reported(
         "optimizer": "sgd",
         "lr": 0.001,
     }
+
+
+def test_a_training_by_hand_without_a_configuration_takes_the_first_choice(
+    drawn_faces: Path, cache: Path, tmp_path: Path
+) -> None:
+    run_trial(Trial(drawn_faces, "tiny", cache=cache, out=tmp_path))
+    assert json.loads((tmp_path / "result.json").read_text())["parameters"] == FIRST_CHOICE.parameters()
 
 
 def test_a_shortened_budget_ends_with_a_validation_and_is_never_longer() -> None:

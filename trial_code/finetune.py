@@ -28,7 +28,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of annotated face images")
     parser.add_argument("--budget", default="short", help="paper, short, smoke or table")
     parser.add_argument(
-        "--config", type=configuration, help="configuration as JSON; without it, the one NNI hands over"
+        "--config",
+        type=configuration,
+        help="configuration as JSON; without it, the one NNI hands over, or outside NNI the first choice",
     )
     add_reading_options(parser)
     parser.add_argument("--seed", type=int, default=0)

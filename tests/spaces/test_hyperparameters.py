@@ -9,6 +9,7 @@ from nni_hyperfd.errors import SpaceError
 from nni_hyperfd.spaces.hyperparameters import (
     COUNT_KEYS,
     DEFAULT_HYPERPARAMETERS,
+    FIRST_CHOICE,
     FIELDS,
     GRID,
     HyperParameters,
@@ -26,6 +27,7 @@ def test_every_point_of_the_grid_is_written_and_read_back() -> None:
     assert len(set(read)) == 216
     assert [point.parameters() for point in read] == points
     assert DEFAULT_HYPERPARAMETERS in read
+    assert FIRST_CHOICE in read
 
 
 def test_whole_numbers_are_written_without_a_fraction() -> None:
