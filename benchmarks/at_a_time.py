@@ -24,7 +24,13 @@ from nni_hyperfd.evidence.page import markdown_table
 from nni_hyperfd.evidence.price import Priced
 from nni_hyperfd.evidence.rivals.ensemble import describe_texts
 from nni_hyperfd.evidence.scenario import POOLED
-from nni_hyperfd.recommendation.gaussian.every_epoch import Curves, EveryEpoch, Forerunner, Trainings
+from nni_hyperfd.recommendation.gaussian.every_epoch import (
+    Curves,
+    EveryEpoch,
+    Forerunner,
+    Standing,
+    Trainings,
+)
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
 from nni_hyperfd.recommendation.gaussian.search import Eye, GaussianSearch, Remembered
 from nni_hyperfd.spaces.standard import standard_space
@@ -111,13 +117,12 @@ def experiment(customer: Trainings, curves: FloatArray, price: int, at_a_time: i
                 if failed[task] or at + 1 == until[task]:
                     until[task], tasks[worker] = 0, None
             if tasks[worker] is None:
-                order = customer.plan(seen, failed, left, until).order
+                standing = Standing(seen, failed, left, until)
+                order = customer.plan(standing).order
                 if len(order):
                     tasks[worker] = begun = int(order[0])
-                    at = int((~np.isnan(seen[begun])).sum())
-                    whole = np.maximum(until, (~np.isnan(seen)).sum(axis=1)) == length
-                    until[begun] = at + 1 if whole.any() else length
-                    left -= int(until[begun]) - at
+                    until[begun] = standing.stop(begun)
+                    left -= int(until[begun] - standing.done[begun])
         if all(task is None for task in tasks):
             return seen
 

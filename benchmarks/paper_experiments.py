@@ -50,7 +50,6 @@ from nni_hyperfd.evidence.pseudo import pseudo_scenarios
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
 from nni_hyperfd.evidence.runs import Laboratory, Line
 from nni_hyperfd.evidence.scenario import PAPER, POOLED, Measure
-from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.spaces.standard import standard_space
 
 ROOT = Path(__file__).parents[1]
@@ -141,8 +140,9 @@ FULL_PRICE = (
 )
 """Methods that train everything to its end."""
 PRICE_OURS = ("hyperfd-mf", "hyperfd-gp")
-PRICE_WORDS = """A price of 1 is one full training. Halving, Hyperbands, asha, bohb, probes and `hyperfd-mf` begin trainings, go on
-from a checkpoint, and leave; the others train everything to its end. A rung costs what it adds. What counts is the best by val of the trainings that
+PRICE_WORDS = """A price of 1 is one full training. Successive halving, hyperband, asha, bohb, probes and `hyperfd-mf` begin trainings, go on
+from a checkpoint, and leave, so that a rung costs what it adds; the two *task-aware* ones are `HyperFDAdvisor`, whose longer trainings begin anew and
+are paid for in full. The others train everything to its end. What counts is the best by val of the trainings that
 were brought to their end; with none in hand the rank is 100 %. Each price is a run of its own. The *design* half of the customers and the *untouched* one were fixed
 before these rows were looked at (`nni_hyperfd/evidence/halves.py`).
 
@@ -234,10 +234,9 @@ class Bench:
         if (space, measure.name) not in self.priced:
             folder = self.folder / ("quick" if self.quick else "paper")
             kind = standard_space(space)  # type: ignore[arg-type]
-            settings = RankerSettings(batches=2, warmup_epochs=2) if self.quick else RankerSettings()
             label = f"{space}-price-{measure.judge.removesuffix('_ap')}"
             try:
-                player = Player(Priced.of(self.inputs, space, measure), settings, kind)
+                player = Player(Priced.of(self.inputs, space, measure), kind)
             except DataError as error:
                 self.priced[space, measure.name] = str(error)
             else:
@@ -262,7 +261,10 @@ class Bench:
 
     def at_a_price(self) -> list[Line]:
         """Those that train everything to its end, and those that leave trainings."""
-        found: list[Line] = [*(self.methods[name] for name in FULL_PRICE), *stopping_methods().values()]
+        found: list[Line] = [
+            *(self.methods[name] for name in FULL_PRICE),
+            *stopping_methods(self.quick).values(),
+        ]
         return sorted(found, key=lambda each: each.trains + (each.trains and each.name != PRICE_OURS[0]))
 
     def seeds_of(self, method: Line, most: int) -> int:

@@ -24,9 +24,16 @@ from nni_hyperfd.evidence.comparison import (
     task_order,
 )
 from nni_hyperfd.evidence.page import OVER, markdown_table, two_digits
+from nni_hyperfd.evidence.rivals.base import Known, Profile
 from nni_hyperfd.evidence.rivals.portfolio import greedy_portfolio
 from nni_hyperfd.evidence.table import LookupTable
-from nni_hyperfd.recommendation.gaussian.every_epoch import Curves, EveryEpoch, Forerunner
+from nni_hyperfd.recommendation.gaussian.every_epoch import (
+    Curves,
+    EveryEpoch,
+    Forerunner,
+    NextEpochs,
+    Standing,
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -64,9 +71,11 @@ class CurveTable(Curves):
 
     Args:
         portfolio: ``[U]`` the configurations in the order in which a portfolio of measured trainings has them.
+        known: What all this was made from, images included; None in a world without images.
     """
 
     portfolio: NDArray[np.intp]
+    known: Known | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +89,7 @@ class CurveScenario:
         looks: ``[D, F]`` of the customers.
         judge: ``[D, K]`` AP by which what is in hand is ranked.
         tasks: D names.
+        profiles: D, of the customers' images; none in a world without images.
     """
 
     name: str
@@ -88,6 +98,13 @@ class CurveScenario:
     looks: FloatArray
     judge: FloatArray
     tasks: tuple[str, ...]
+    profiles: tuple[Profile, ...] = ()
+
+    def customer(self, number: int, validations: int) -> CurveTask:
+        """One of them, who can pay for so many validations."""
+        profile = self.profiles[number] if self.profiles else None
+        known = len(self.offline.described)
+        return CurveTask(self.looks[number], self.curves[number], validations, known, profile)
 
 
 class CurveTask:
@@ -98,16 +115,24 @@ class CurveTask:
         curves: ``[K, T]``.
         validations: That are paid for.
         known: U ≥ K; those behind K are known from other data sets alone, and cannot be trained here.
+        profile: Of the images; None in a world without images.
     """
 
     def __init__(
-        self, looks: FloatArray, curves: FloatArray, validations: int, known: int | None = None
+        self,
+        looks: FloatArray,
+        curves: FloatArray,
+        validations: int,
+        known: int | None = None,
+        profile: Profile | None = None,
     ) -> None:
-        self.looks = looks
+        self.looks, self.profile = looks, profile
         self.candidates, length = curves.shape
         self.seen: FloatArray = np.full((known or self.candidates, length), np.nan)
         self.failed = np.arange(len(self.seen)) >= self.candidates
         self.left = validations
+        self.begun: list[int] = []
+        """In the order in which they were begun."""
         self.hand: list[list[int]] = []
         """After each validation that was paid: the ended trainings of the best AP, none before the first end."""
         self.__curves = curves
@@ -120,6 +145,22 @@ class CurveTask:
     def open(self) -> NDArray[np.intp]:
         """Configurations that were never begun and can be."""
         return np.flatnonzero(~self.failed & np.isnan(self.seen[:, 0]))
+
+    def best(self, index: int) -> float:
+        """What a trial reports of a training: the best AP so far, whose weights it keeps."""
+        return float(np.nanmax(self.seen[index]))
+
+    def forget(self, index: int) -> None:
+        """Leaves no checkpoint of a training: it begins anew, and is paid for once more."""
+        self.seen[index] = np.nan
+
+    def reached(self, validations: int) -> list[int]:
+        """Trainings that did not fail and have so many validations at least, in the order in which they were begun."""
+        return [
+            index
+            for index in self.begun
+            if not self.failed[index] and not np.isnan(self.seen[index, validations - 1])
+        ]
 
     def train(self, index: int, validations: int) -> bool:
         """Trains on until so many validations are done, counted from the start; False if it fails or nothing is left before."""
@@ -141,6 +182,8 @@ class CurveTask:
         if np.isnan(ap):
             self.failed[index] = True
             return ap
+        if index not in self.begun:
+            self.begun.append(index)
         self.seen[index, at] = ap
         self.left -= 1
         ends = np.where(self.failed, np.nan, self.seen[:, -1])
@@ -200,14 +243,14 @@ class Probes(CurveMethod):
             task.train(int(index), task.length)
 
 
-class HyperFDMF(CurveMethod):
-    """Every epoch counts: :class:`~nni_hyperfd.recommendation.gaussian.every_epoch.EveryEpoch`, asked as the platform asks it.
+class EveryEpochCounts(CurveMethod):
+    """The belief of ``hyperfd-mf`` alone, for worlds that have no images, no ranker and no search space.
 
-    What a customer can try is described to it (:mod:`~nni_hyperfd.recommendation.foresight`), so that its portfolio is made of what the
-    process expects.
+    It is :class:`~nni_hyperfd.recommendation.gaussian.every_epoch.EveryEpoch`, asked as the platform asks it. The method itself is
+    :class:`~nni_hyperfd.evidence.rivals.hyperfd_mf.HyperFDMF`.
     """
 
-    name = "hyperfd-mf"
+    name = "every epoch"
 
     def __init__(self) -> None:
         self._fitted: tuple[CurveTable, EveryEpoch] | None = None
@@ -219,12 +262,24 @@ class HyperFDMF(CurveMethod):
         self._method, self._past = self._fitted[1], []
 
     def search(self, task: CurveTask) -> None:
-        count, described = task.candidates, self._method.offline.described[: task.candidates]
+        described = self._method.offline.described[: task.candidates]
         customer = self._method.customer(task.looks, described, self._past)
-        while (index := customer.next(task.seen[:count], task.failed[:count], task.left)) is not None:
-            task.go_on(index)
-        if not np.isnan(task.seen[:count]).all():
-            self._past.append(self._method.finished(task.looks, described, task.seen[:count]))
+        go_on_by(task, customer.plan)
+        seen = task.seen[: task.candidates]
+        if not np.isnan(seen).all():
+            self._past.append(self._method.finished(task.looks, described, seen))
+
+
+def go_on_by(task: CurveTask, plan: Callable[[Standing], NextEpochs]) -> None:
+    """Spends what is left, one trial after the other, as the tuner's trials do: each takes the plan's first training to its stop."""
+    count = task.candidates
+    while True:
+        standing = Standing.idle(task.seen[:count], task.failed[:count], task.left)
+        order = plan(standing).order
+        if not len(order):
+            return
+        index = int(order[0])
+        task.train(index, standing.stop(index))
 
 
 def portfolio_order(ends: FloatArray) -> NDArray[np.intp]:
@@ -239,13 +294,13 @@ def _mean_order(offline: CurveTable, rng: np.random.Generator) -> Sequence[int]:
 
 
 def curve_methods() -> list[CurveMethod]:
-    """All that are compared."""
+    """All that are compared in worlds without images."""
     return [
         FullTrainings("random", lambda offline, rng: rng.permutation(len(offline.described)).tolist()),
         FullTrainings("mean-rank", _mean_order),
         FullTrainings("portfolio", lambda offline, rng: offline.portfolio.tolist()),
         Probes(),
-        HyperFDMF(),
+        EveryEpochCounts(),
     ]
 
 
@@ -268,9 +323,7 @@ def play(
         for s, seed in enumerate(seeds):
             method.reset(scenario.offline, seed)
             for d in task_order(customers, seed):
-                task = CurveTask(
-                    scenario.looks[d], scenario.curves[d], price * length, len(scenario.offline.described)
-                )
+                task = scenario.customer(d, price * length)
                 method.search(task)
                 if task.hand and task.hand[-1]:
                     rank[p, s, d] = ranks[d, task.hand[-1]].mean()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from nni_hyperfd.evidence.curves import (
     CurveMethod,
     CurveScenario,
     CurveTable,
-    HyperFDMF,
     Probes,
     curves_of,
     play,
@@ -33,7 +32,9 @@ from nni_hyperfd.evidence.rivals.base import Rival
 from nni_hyperfd.evidence.rivals.completion import Completion
 from nni_hyperfd.evidence.rivals.early_stopping import STOPPERS
 from nni_hyperfd.evidence.rivals.ensemble import describe_texts
-from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
+from nni_hyperfd.evidence.rivals.hyperfd_mf import HyperFDMF
+from nni_hyperfd.evidence.rivals.task_aware import TaskAwareHalving, TaskAwareHyperband
+from nni_hyperfd.evidence.rivals.with_ranker import WithRanker
 from nni_hyperfd.evidence.runs import Laboratory
 from nni_hyperfd.evidence.scenario import Measure
 from nni_hyperfd.evidence.table import LookupTable
@@ -83,8 +84,8 @@ class Priced:
         curves = np.where(np.isnan(scenario.choose.T)[..., None], np.nan, curves)
         return cls(scenario, curves, curves_of(offline, known.configurations, known.data_sets))
 
-    def seen_by(self, ranker: HyperFD, space: Space) -> CurveScenario:
-        """With φ of a warmed-up ranker as what data sets look like."""
+    def played(self, space: Space) -> CurveScenario:
+        """For methods that leave trainings. Data sets look like nothing here: whoever looks at images has their profiles."""
         scenario, known = self.scenario, self.scenario.experience
         order = np.concatenate(
             [
@@ -92,13 +93,15 @@ class Priced:
                 np.arange(known.candidates, len(known.configurations)),
             ]
         )
-        looks, theirs = (
-            np.stack([ranker.meta_features(each, 1)[0].double().numpy() for each in profiles])
-            for profiles in (known.profiles, scenario.profiles)
-        )
-        offline = CurveTable(self.offline, describe_texts(space, known.configurations), looks, order)
+        described = describe_texts(space, known.configurations)
         return CurveScenario(
-            scenario.name, offline, self.curves, theirs, scenario.judge.T.copy(), scenario.tasks
+            scenario.name,
+            CurveTable(self.offline, described, np.zeros((len(known.data_sets), 0)), order, known),
+            self.curves,
+            np.zeros((len(scenario.tasks), 0)),
+            scenario.judge.T.copy(),
+            scenario.tasks,
+            scenario.profiles,
         )
 
 
@@ -113,44 +116,46 @@ class Stopper:
     trains: bool = False
 
 
-def stopping_methods() -> Mapping[str, Stopper]:
-    """By name. That which fits processes for seconds a run has fewer seeds."""
+def stopping_methods(quick: bool = False) -> Mapping[str, Stopper]:
+    """By name. Those that train a ranker have fewer seeds.
+
+    Args:
+        quick: Hardly any training, to see whether everything runs; the figures mean nothing.
+    """
     kinds: tuple[type[CurveMethod], ...] = (*STOPPERS, Probes)
-    found = [*(_stopper(kind, 20) for kind in kinds), _stopper(HyperFDMF, 10, trains=True)]
+    found = [Stopper(kind.name, _plain(kind), kind.name, 20) for kind in kinds]
+    settings = RankerSettings(batches=2, warmup_epochs=2) if quick else RankerSettings()
+    for shipped in (HyperFDMF, TaskAwareHyperband, TaskAwareHalving):
+        said = f"{settings} {WARM_UPS} shipped"
+        found.append(Stopper(shipped.name, _with_ranker(shipped, settings), said, 10, trains=True))
     return {each.name: each for each in found}
 
 
-def _stopper(kind: type[CurveMethod], seeds: int, trains: bool = False) -> Stopper:
-    return Stopper(kind.name, lambda space: kind(), kind.name, seeds, trains)
+def _plain(kind: type[CurveMethod]) -> Callable[[Space], CurveMethod]:
+    return lambda space: kind()
+
+
+def _with_ranker(kind: type[WithRanker], settings: RankerSettings) -> Callable[[Space], CurveMethod]:
+    return lambda space: kind(space, settings, WARM_UPS)
 
 
 class Player:
-    """Plays methods of both kinds; those that look at customers look with the φ of warm-ups that no customer changed.
+    """Plays methods of both kinds.
 
     Args:
         priced: Where.
-        settings: Of the warm-ups.
         space: Of the configurations.
     """
 
-    def __init__(self, priced: Priced, settings: RankerSettings, space: Space) -> None:
-        self.priced, self._settings, self._space = priced, settings, space
-        self._seen: dict[int, CurveScenario] = {}
+    def __init__(self, priced: Priced, space: Space) -> None:
+        self.priced = priced
+        self._played = priced.played(space)
 
     def play(self, rival: Rival | CurveMethod, prices: Sequence[int], seeds: Sequence[int]) -> Outcome:
         """One method at each price, with each seed."""
         if isinstance(rival, Rival):
             return run_rival(rival, self.priced.scenario, prices, seeds)
-        each = [play(rival, self._seen_by(seed % WARM_UPS), prices, (seed,)) for seed in seeds]
-        rank, ap = (np.concatenate([getattr(one, name) for one in each], axis=1) for name in ("rank", "ap"))
-        return replace(each[0], rank=rank, ap=ap)
-
-    def _seen_by(self, warm_up: int) -> CurveScenario:
-        if warm_up not in self._seen:
-            ranker = HyperFD(self._space, self._settings, warm_ups=WARM_UPS)
-            ranker.reset(self.priced.scenario.experience, warm_up)
-            self._seen[warm_up] = self.priced.seen_by(ranker, self._space)
-        return self._seen[warm_up]
+        return play(rival, self._played, prices, seeds)
 
 
 class PriceLaboratory(Laboratory):

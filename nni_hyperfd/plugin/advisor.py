@@ -17,9 +17,17 @@ from nni_hyperfd.customer.settings import Settings, real_number, whole_number
 from nni_hyperfd.detection.training.budgets import BUDGETS
 from nni_hyperfd.errors import HyperFDError, PluginError
 from nni_hyperfd.plugin.experiment import Experiment, complain, experiment_folder, say_that_the_space_stays
-from nni_hyperfd.plugin.halving import Bracket, hyperband, populations, recommended
 from nni_hyperfd.plugin.records import Records
 from nni_hyperfd.plugin.trials import Job, Trials
+from nni_hyperfd.recommendation.brackets import (
+    ETA,
+    Bracket,
+    best_first,
+    hyperband,
+    most_brackets,
+    populations,
+    recommended,
+)
 from nni_hyperfd.spaces.unread import TRIAL_BUDGET
 
 logger = logging.getLogger(__name__)
@@ -30,9 +38,9 @@ MOST = 1000
 
 
 class HyperFDAdvisor(MsgDispatcherBase):
-    """Task-aware Hyperband: brackets of successive halving over the recommendation's best configurations (:mod:`.halving`).
+    """Task-aware Hyperband: brackets of successive halving over the recommendation's best configurations.
 
-    ``classArgs`` are those of :class:`~nni_hyperfd.plugin.tuner.HyperFDTuner`, and
+    The sizes are those of :mod:`~nni_hyperfd.recommendation.brackets`. ``classArgs`` are those of :class:`~nni_hyperfd.plugin.tuner.HyperFDTuner`, and
 
     * ``eta`` (2): 1/eta of the configurations go on to trainings eta times as long;
     * ``brackets`` (1): how many of Hyperband's brackets; ``all``: as many as the budget pays for, k of them want k² full trainings;
@@ -50,7 +58,7 @@ class HyperFDAdvisor(MsgDispatcherBase):
 
     def __init__(
         self,
-        eta: int = 2,
+        eta: int = ETA,
         epochs: int | None = None,
         brackets: int | Literal["all"] = 1,
         share: float = 1.0,
@@ -105,12 +113,13 @@ class HyperFDAdvisor(MsgDispatcherBase):
         """Rank the configurations of a search space for the data, and begin the first rung of every bracket.
 
         Raises:
-            PluginError: More configurations are needed than can be recommended at once.
+            PluginError: More brackets are asked for than fit into the budget, or more configurations are needed than can be recommended
+                at once.
             HyperFDError: The search space, the data or the platform cannot be used.
         """
         folder = experiment_folder()
         longest, step = _lengths(Records(folder), self._epochs)
-        brackets = hyperband(self._settings.budget, self._eta, longest, step, self._count)
+        brackets = self._planned(longest, step)
         total = sum(each[0].count for each in brackets)
         if total > MOST:
             raise PluginError(
@@ -162,6 +171,18 @@ class HyperFDAdvisor(MsgDispatcherBase):
             self._guard(self._stop)
 
     # -------------------------------------------------------------------------------------------- in between
+
+    def _planned(self, longest: int, step: int) -> list[Bracket]:
+        """The brackets, for trainings of ``longest`` epochs with a validation after every ``step``-th."""
+        budget, eta = self._settings.budget, self._eta
+        possible = most_brackets(budget, eta, longest, step)
+        if self._count != "all" and self._count > possible:
+            raise PluginError(
+                f"classArgs: brackets is {self._count}, but budget {budget} with eta {eta} and trainings of {longest} epochs has room for at "
+                f"most {possible} (k of them want k² full trainings, each a length of its own); write brackets: {possible} or all, or a "
+                "larger budget."
+            )
+        return hyperband(budget, eta, longest, step, self._count)
 
     def _look(self) -> None:
         """See what became of the trials, and do what follows: go on to next rungs, start trials, or end."""
@@ -288,11 +309,9 @@ class _Trained:
     trials: Trials[Result]
 
     def best_first(self) -> list[int]:
-        """Places in the ranking of those with a result; equals keep the order that they had."""
-        results = self.trials.results
-        return [
-            self.population[place] for place in sorted(results, key=lambda place: (-results[place].ap, place))
-        ]
+        """Places in the ranking of those with a result."""
+        results = {self.population[place]: result.ap for place, result in self.trials.results.items()}
+        return best_first(self.population, results)
 
 
 @dataclass

@@ -7,12 +7,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.protocol.messages import (
     BegunTraining,
-    Progress,
     Recommendation,
     RecommendRequest,
 )
@@ -27,6 +25,7 @@ from nni_hyperfd.recommendation.gaussian.every_epoch import (
     EveryEpoch,
     Forerunner,
     NextEpochs,
+    Standing,
     Trainings,
 )
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
@@ -126,16 +125,7 @@ class Foresight:
         assert progress is not None, "the message sees to it"
         begun = _telling({space.parse(each.parameters): each for each in progress.trainings})
         candidates = self._candidates(space, request, begun)
-        seen = np.full((len(candidates), self.validations), np.nan)
-        failed = np.zeros(len(candidates), dtype=bool)
-        until = np.zeros(len(candidates), dtype=np.intp)
-        for row, each in enumerate(candidates):
-            if each in begun:
-                seen[row, : len(begun[each].aps)] = begun[each].aps
-                failed[row] = begun[each].state == "failed"
-                if begun[each].state == "running":
-                    until[row] = begun[each].until or min(len(begun[each].aps) + 1, self.validations)
-        plan = self.plan(space, candidates, phi, seen, failed, until, progress, past)
+        plan = self.plan(space, candidates, phi, self._standing(candidates, begun, progress.left), past)
         count = request.budget + max(request.budget, SPARES)
         order = plan.order[:count].tolist()
         if not order:
@@ -147,19 +137,41 @@ class Foresight:
         space: Space,
         candidates: Sequence[Configuration],
         phi: Sequence[float],
-        seen: FloatArray,
-        failed: NDArray[np.bool_],
-        until: NDArray[np.intp],
-        progress: Progress,
+        standing: Standing,
         past: PastCurves,
     ) -> NextEpochs:
-        """What going on with each of K candidates is worth; ``seen`` is ``[K, T]``, see :meth:`Trainings.plan`."""
+        """What going on with each of K candidates is worth; whoever has a table of them asks here.
+
+        Args:
+            space: The customer's.
+            candidates: What can be trained.
+            phi: ``[64]`` of the data, under this version.
+            standing: How far the training of each candidate is.
+            past: Forerunner tasks.
+        """
         finished = self._learnt(space, past)
         about = (tuple(phi), tuple(candidates), tuple(self._finished))
         if self._current is None or self._current[0] != about:
             described = describe(space, encode(space, candidates))
             self._current = about, self._every_epoch.customer(np.array(phi), described, finished)
-        return self._current[1].plan(seen, failed, progress.left, until)
+        return self._current[1].plan(standing)
+
+    def _standing(
+        self,
+        candidates: Sequence[Configuration],
+        begun: Mapping[Configuration, BegunTraining],
+        left: int,
+    ) -> Standing:
+        seen = np.full((len(candidates), self.validations), np.nan)
+        standing = Standing.idle(seen, np.zeros(len(candidates), dtype=bool), left)
+        for row, training in enumerate(map(begun.get, candidates)):
+            if training is not None:
+                done = len(training.aps)
+                seen[row, :done] = training.aps
+                standing.failed[row] = training.state == "failed"
+                if training.state == "running":
+                    standing.until[row] = training.until or min(done + 1, self.validations)
+        return standing
 
     def _learnt(self, space: Space, past: PastCurves) -> list[Forerunner]:
         """The finished tasks that take part; those that do not any more are forgotten."""

@@ -83,11 +83,20 @@ def rank(
             # Or else a ranker that is kept in memory would grow with every space that anybody asks about.
             ranker.remove_space(space.key)
     generator = torch.Generator().manual_seed(request.seed)
-    chosen = recommend(scores, request.budget, request.exploration, generator).tolist()
+    order = with_spares(scores, request.budget, request.exploration, generator)
+    return in_order(version, space, candidates, order, scores.tolist(), request.budget)
+
+
+def with_spares(scores: Tensor, budget: int, exploration: float, generator: torch.Generator) -> list[int]:
+    """What is recommended by ``scores [M]``, as positions: ``budget`` to try (:func:`.recommend`), and behind them the best of the others.
+
+    Raises:
+        PlatformError: No candidate, or a budget or an exploration ratio out of range.
+    """
+    chosen = recommend(scores, budget, exploration, generator).tolist()
     taken = set(chosen)
     rest = [i for i in scores.argsort(descending=True, stable=True).tolist() if i not in taken]
-    order = [*chosen, *rest[: max(request.budget, SPARES)]]
-    return in_order(version, space, candidates, order, scores.tolist(), request.budget)
+    return [*chosen, *rest[: max(budget, SPARES)]]
 
 
 def in_order(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.curves import CurveTask, HyperFDMF, curve_methods, curves_of, play
+from nni_hyperfd.evidence.curves import CurveTask, EveryEpochCounts, curve_methods, curves_of, play
 from nni_hyperfd.evidence.table import LookupTable, Row
 from nni_hyperfd.evidence.worlds import WORLDS, make
 
@@ -55,7 +55,7 @@ def test_the_trap_is_a_trap_and_the_method_does_not_fall_into_it() -> None:
     early = [np.corrcoef(each[:, 0], each[:, -1])[0, 1] for each in world.curves]
     assert max(early) < -0.3
     ranks = {each.name: play(each, world, (4,), (0,)).rank.mean() for each in curve_methods()}
-    assert ranks["probes, by early AP"] > 30 > 12 > ranks["hyperfd-mf"]
+    assert ranks["probes, by early AP"] > 30 > 12 > ranks["every epoch"]
 
 
 @pytest.mark.parametrize("name", list(WORLDS))
@@ -63,7 +63,7 @@ def test_never_far_behind_a_portfolio(name: str) -> None:
     """At the price of one training it has in hand about what a portfolio has; at four it is at most a few points behind."""
     world = make(WORLDS[name], 1)
     portfolio = next(each for each in curve_methods() if each.name == "portfolio")
-    ours, theirs = (play(each, world, (1, 4), (0,)).rank for each in (HyperFDMF(), portfolio))
+    ours, theirs = (play(each, world, (1, 4), (0,)).rank for each in (EveryEpochCounts(), portfolio))
     # Its portfolio is made of what the process makes of the measured trainings, not of these themselves.
     assert ours[0].mean() - theirs[0].mean() < 4.0
     assert ours[1].mean() - theirs[1].mean() < 8.0

@@ -253,7 +253,11 @@ def test_failures_and_a_stop_in_the_middle_of_the_brackets(
             {"trialCommand": "python finetune.py --budget paper"},
             "--budget paper has from 10 to 1000 epochs",
         ),
-        ({"data": "faces", "brackets": 3}, {}, "has room for at most 2"),
+        (
+            {"data": "faces", "brackets": 3},
+            {},
+            "has room for at most 2 (k of them want k² full trainings, each a length of its own); write brackets: 2 or all, or a larger budget",
+        ),
         (
             {"data": "faces", "brackets": "some"},
             {},

@@ -1,4 +1,4 @@
-"""Rivals that leave trainings by their beginnings: successive halving, Hyperband, ASHA, BOHB, and HyperSTAR's task-aware Hyperband.
+"""Rivals that leave trainings by their beginnings: successive halving, Hyperband, ASHA and BOHB.
 
 None of them looks back from what a training promises to what data sets have in common; they compare early APs, and differ in how far
 they trust them. All resume from checkpoints here, so a rung costs what it adds (NNI's own Hyperband and BOHB train anew). A bracket that
@@ -16,8 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nni_hyperfd.evidence.curves import CurveMethod, CurveTable, CurveTask
-from nni_hyperfd.recommendation.gaussian.places import Places
-from nni_hyperfd.recommendation.gaussian.task_process import TaskProcess
 
 FloatArray = NDArray[np.float64]
 ETA = 3
@@ -211,34 +209,6 @@ def density(at: FloatArray, points: FloatArray) -> FloatArray:
     return np.asarray(np.exp(-0.5 * (scaled**2).sum(axis=2)).mean(axis=1) / np.prod(width))
 
 
-class TaskAwareHyperband(Hyperband):
-    """HyperSTAR's (Mittal et al. 2020, §3.3): brackets begin with the best of a recommendation in place of random ones.
-
-    What is recommended is what the process of ``hyperfd-gp`` expects before the first trial, by what the customer looks like. It is the paper's
-    method on NNI's brackets, a rival of the shipped methods; ``HyperFDAdvisor`` plays its own brackets (:mod:`nni_hyperfd.plugin.halving`) over
-    whatever recommendation it is set to.
-    """
-
-    name: ClassVar[str] = "task-aware hyperband"
-
-    def __init__(self) -> None:
-        self._fitted: tuple[CurveTable, Places, TaskProcess] | None = None
-
-    def reset(self, offline: CurveTable, seed: int) -> None:
-        super().reset(offline, seed)
-        if self._fitted is None or self._fitted[0] is not offline:
-            places = Places(offline.looks)
-            process = TaskProcess.fit(offline.aps[..., -1], offline.described, places.known)
-            self._fitted = offline, places, process
-
-    def _draw(self, task: CurveTask) -> Iterator[int]:
-        assert self._fitted is not None
-        offline, places, process = self._fitted
-        expected = process.customer(places.of(task.looks), offline.described).mean
-        while len(free := task.open()):
-            yield int(free[np.argmax(expected[free])])
-
-
 def play_bracket(task: CurveTask, bracket: Rungs, draw: Iterator[int]) -> None:
     """Successive halving; a training that fails gives its place to the next one drawn."""
     (count, length), *later = bracket
@@ -254,4 +224,4 @@ def play_bracket(task: CurveTask, bracket: Rungs, draw: Iterator[int]) -> None:
         length = further
 
 
-STOPPERS: tuple[type[EarlyStopping], ...] = (SuccessiveHalving, Hyperband, ASHA, BOHB, TaskAwareHyperband)
+STOPPERS: tuple[type[EarlyStopping], ...] = (SuccessiveHalving, Hyperband, ASHA, BOHB)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.rivals.base import FloatArray, Known, Profile, Rival, Study
+from nni_hyperfd.evidence.rivals.base import FloatArray, Known, Profile, Rival, Study, Tried
 from nni_hyperfd.evidence.table import parameters_of
 from nni_hyperfd.metafeature.extractor import Variant, meta_feature, samples
 from nni_hyperfd.metafeature.features import ImageFeatures
@@ -20,10 +21,11 @@ from nni_hyperfd.ranker.encoders import EncoderShape
 from nni_hyperfd.ranker.encodings import Encodings, encode
 from nni_hyperfd.ranker.offline import Experience, OfflineData, RankedList
 from nni_hyperfd.ranker.ranker import Ranker
-from nni_hyperfd.ranker.recommend import EXPLORATION, recommend
+from nni_hyperfd.ranker.recommend import EXPLORATION
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.ranker.update import ContinualUpdate, CurrentTask, PastTask
 from nni_hyperfd.ranker.warmup import warm_up
+from nni_hyperfd.recommendation.ranking import with_spares
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space
 
@@ -125,28 +127,60 @@ class HyperFD(Rival):
         with torch.no_grad():
             return torch.stack([next(drawn) for _ in range(count)])
 
+    @property
+    def ranker(self) -> Ranker:
+        """The run's present one."""
+        return self._ranker
+
+    @property
+    def offline(self) -> OfflineData:
+        """What the ranker was warmed up on."""
+        return self._prepared.offline
+
+    @property
+    def configurations(self) -> list[Configuration]:
+        """U of them, in the experience's order."""
+        return self._prepared.configurations
+
+    @property
+    def images(self) -> int:
+        """Size of an image sample."""
+        return self._settings.images
+
+    @property
+    def past(self) -> list[PastTask]:
+        """The run's customers so far, as the updates left them."""
+        return self._past
+
     def search(self, study: Study) -> None:
-        prepared = self._prepared
-        generator = torch.Generator().manual_seed(self._draw(0))
         features = features_of(study.profile)
+        order = self.recommended(features, study.candidates, study.budget)
+        # Those behind the first B are only reached by failed trainings, whose places go to the next best.
+        study.evaluate_ranking(order)
+        self.learn(study.trials, features, study.candidates)
+
+    def recommended(self, features: ImageFeatures, candidates: int, budget: int) -> list[int]:
+        """The next customer's configurations: ``budget`` to try, and spares, as positions among the first ``candidates``."""
+        generator = torch.Generator().manual_seed(self._draw(0))
         phi = self.view(features, generator).meta_feature()
-        candidates = prepared.encodings[: study.candidates]
-        scores = self._ranker.predict(self._space.key, phi, candidates)
-        recommended = recommend(scores, study.budget, self._exploration, generator).tolist()
-        study.evaluate_ranking(recommended)
-        # Only reached by failed trainings: their places go to the next best.
-        study.evaluate_ranking(scores.argsort(descending=True, stable=True).tolist())
-        self._update(study, features, candidates)
+        scores = self._ranker.predict(self._space.key, phi, self._prepared.encodings[:candidates])
+        return with_spares(scores, budget, self._exploration, generator)
+
+    def phi(self, features: ImageFeatures) -> Tensor:
+        """``[64]`` of the next customer, as the run's present extractor sees the images."""
+        return self.view(features, torch.Generator().manual_seed(self._draw(0))).meta_feature()
 
     def view(self, features: ImageFeatures, generator: torch.Generator) -> View:
         """What the run's present extractor says of a data set's images; a variant may say less."""
         return ExactView(self._ranker.extractor, features, generator, self._settings.images)
 
-    def _update(self, study: Study, features: ImageFeatures, candidates: Encodings) -> None:
+    def learn(self, tried: Sequence[Tried], features: ImageFeatures, candidates: int) -> None:
+        """The update at the end of a customer's search, from what was tried among the first ``candidates``."""
         prepared, settings = self._prepared, self._settings
-        done = [trial for trial in study.trials if not np.isnan(trial.ap)]
-        tried = torch.tensor([trial.index for trial in done])
-        trials = RankedList(self._space.key, candidates[tried], torch.tensor([trial.ap for trial in done]))
+        done = [trial for trial in tried if not np.isnan(trial.ap)]
+        indices = torch.tensor([trial.index for trial in done])
+        encodings = prepared.encodings[:candidates][indices]
+        trials = RankedList(self._space.key, encodings, torch.tensor([trial.ap for trial in done]))
         key = f"task{len(self._past)}"
         update = ContinualUpdate(
             self._ranker,

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from nni_hyperfd.evidence.rivals.base import Known, Study
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD, features_of
@@ -48,7 +47,7 @@ class HyperFDGP(HyperFD):
 
     def search(self, study: Study) -> None:
         features = features_of(study.profile)
-        phi = self.view(features, torch.Generator().manual_seed(self._draw(0))).meta_feature().tolist()
+        phi = self.phi(features).tolist()
         candidates = self._prepared.configurations[: study.candidates]
         if self._expectation is None:
             self._expectation = Expectation(
@@ -59,23 +58,25 @@ class HyperFDGP(HyperFD):
                 candidates[each.index]: None if np.isnan(each.ap) else each.ap for each in study.trials
             }
             plan = self._expectation.plan(
-                self._space, candidates, phi, self._at_once, results, (), _Finished(self._past)
+                self._space, candidates, phi, self._at_once, results, (), CustomersSoFar(self._past)
             )
             study.evaluate_ranking(plan.order, self._at_once)
-        self._update(study, features, self._prepared.encodings[: study.candidates])
+        self.learn(study.trials, features, study.candidates)
         if self._settings.mode != "freeze_all":
             self._expectation = None
 
 
-class _Finished:
+class CustomersSoFar:
     """The run's customers so far, as an expectation asks for them; all of one search space."""
 
     def __init__(self, tasks: Sequence[PastTask]) -> None:
         self._tasks = {task.key: task for task in tasks}
 
     def of_space(self, space_key: str) -> list[str]:
+        """See :meth:`.Past.of_space`."""
         return [key for key, task in self._tasks.items() if task.trials.space == space_key]
 
     def read(self, task_id: str, most: int | None = None) -> PastTask:
+        """See :meth:`.Past.read`."""
         # Budgets of the comparison are far below any ``most``.
         return self._tasks[task_id]

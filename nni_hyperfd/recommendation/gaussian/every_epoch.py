@@ -50,6 +50,41 @@ class Curves:
 
 
 @dataclass(frozen=True, eq=False)
+class Standing:
+    """How far a customer's K trainings are, and what can still be paid for.
+
+    Args:
+        seen: ``[K, T]`` AP in [0, 1] after each validation so far, NaN where there was none.
+        failed: ``[K]`` trainings that cannot go on.
+        left: Validations that can still be paid for, beside those of what runs. A training that cannot be brought to its end with them
+            is not begun.
+        until: ``[K]`` validations that a training will have when its trial is done, 0 where none runs. Such a training is gone on with
+            as it is.
+    """
+
+    seen: FloatArray
+    failed: NDArray[np.bool_]
+    left: int
+    until: NDArray[np.intp]
+
+    @classmethod
+    def idle(cls, seen: FloatArray, failed: NDArray[np.bool_], left: int) -> Standing:
+        """Nothing runs; ``seen`` is ``[K, T]`` and ``failed`` is ``[K]``."""
+        return cls(seen, failed, left, np.zeros(len(seen), dtype=np.intp))
+
+    @property
+    def done(self) -> NDArray[np.intp]:
+        """``[K]`` validations of each training so far."""
+        return (~np.isnan(self.seen)).sum(axis=1)
+
+    def stop(self, index: int) -> int:
+        """Validations until which a trial takes a training: to its end while none has ended or runs to its end, else to the next one."""
+        length = self.seen.shape[1]
+        whole = np.where(self.failed, 0, np.maximum(self.done, self.until)) == length
+        return int(self.done[index]) + 1 if whole.any() else length
+
+
+@dataclass(frozen=True, eq=False)
 class Forerunner:
     """A customer before, and his n trainings; those that say most about a training come first.
 
@@ -227,41 +262,16 @@ class Trainings:
             found.append(expert.after(which, when, values))
         return found
 
-    def next(self, seen: FloatArray, failed: NDArray[np.bool_], left: int) -> int | None:
-        """The training whose next epochs improve the end of the best one most, per price.
+    def plan(self, standing: Standing) -> NextEpochs:
+        """What going on with each training is worth: how much the end of the best one is expected to gain by it, a validation.
 
-        Args:
-            seen: ``[K, T]`` AP in [0, 1] after each validation so far, NaN where there was none.
-            failed: ``[K]`` trainings that cannot go on.
-            left: Validations that can still be paid for. A training that cannot be brought to its end with them is not begun.
-
-        Returns:
-            A configuration, or None if no training can be ended.
+        What others are worth beside trainings that run is a mean over what these may bring, as in
+        :meth:`~nni_hyperfd.recommendation.gaussian.search.GaussianSearch.plan`.
         """
-        order = self.plan(seen, failed, left).order
-        return int(order[0]) if len(order) else None
-
-    def plan(
-        self,
-        seen: FloatArray,
-        failed: NDArray[np.bool_],
-        left: int,
-        until: NDArray[np.intp] | None = None,
-    ) -> NextEpochs:
-        """What going on with each training is worth, see :meth:`next`.
-
-        Args:
-            seen: ``[K, T]`` AP in [0, 1] after each validation so far, NaN where there was none.
-            failed: ``[K]`` trainings that cannot go on.
-            left: Validations that can still be paid for, beside those of what runs.
-            until: ``[K]`` validations that a training will have when its trial is done, 0 where none runs. Such a training is gone on with
-                as it is, and what others are worth beside it is a mean over what it may bring, as in
-                :meth:`~nni_hyperfd.recommendation.gaussian.search.GaussianSearch.plan`.
-        """
-        done = (~np.isnan(seen)).sum(axis=1)
-        until = np.zeros_like(done) if until is None else np.where(failed, 0, until)
+        seen, failed = standing.seen, standing.failed
+        done, until = standing.done, np.where(failed, 0, standing.until)
         missing = seen.shape[1] - done
-        open_ = ~failed & (until == 0) & (missing > 0) & (missing <= left)
+        open_ = ~failed & (until == 0) & (missing > 0) & (missing <= standing.left)
         ended = (np.maximum(done, until) == seen.shape[1]) & ~failed
         awaited = np.flatnonzero(until > done)
         beliefs = self.after(seen)

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from nni_hyperfd.evidence.worlds import WORLDS, make
-from nni_hyperfd.recommendation.gaussian.every_epoch import EveryEpoch, Trainings, _gain
+from nni_hyperfd.recommendation.gaussian.every_epoch import EveryEpoch, Standing, Trainings, _gain
 from nni_hyperfd.recommendation.gaussian.learning_curves import Ends
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
 from nni_hyperfd.recommendation.gaussian.search import normals
@@ -74,7 +74,7 @@ def test_those_that_run_together_are_different_ones_and_are_paid_for(
     until, left = np.zeros(count, dtype=int), 2 * length
     while True:
         while (until > 0).sum() < at_a_time:
-            order = trainings.plan(seen, failed, left, until).order
+            order = trainings.plan(Standing(seen, failed, left, until)).order
             assert not set(order) & set(np.flatnonzero(until)), "it runs already"
             if not len(order):
                 break
@@ -96,9 +96,9 @@ def test_what_runs_to_its_end_counts_as_something_in_hand(customer: tuple[Traini
     other = (trainings.first + 1) % len(curves)
     until = np.zeros(len(curves), dtype=int)
     nothing, failed = begun(curves), np.zeros(len(curves), dtype=bool)
-    assert np.isinf(trainings.plan(nothing, failed, 24).gain[trainings.first])
+    assert np.isinf(trainings.plan(Standing.idle(nothing, failed, 24)).gain[trainings.first])
     until[other] = curves.shape[1]
-    assert np.isfinite(trainings.plan(nothing, failed, 18, until).gain[trainings.first])
+    assert np.isfinite(trainings.plan(Standing(nothing, failed, 18, until)).gain[trainings.first])
 
 
 @pytest.mark.parametrize("ends_alone", [False, True])
@@ -116,7 +116,7 @@ def test_customers_before_are_data_sets(ends_alone: bool) -> None:
     likeness = [
         np.corrcoef(
             method.customer(scenario.looks[0], scenario.offline.described, past)
-            .plan(nothing, failed, 24)
+            .plan(Standing.idle(nothing, failed, 24))
             .expected,
             truth,
         )[0, 1]
@@ -136,5 +136,17 @@ def test_of_very_many_customers_each_gives_up_trainings(customer: tuple[Training
     ]
     assert all(np.isfinite(each.first(2).values[:, -1]).all() for each in past), "the longest come first"
     trainings = method.customer(scenario.looks[0], scenario.offline.described, past * 3)
-    gain = trainings.plan(begun(curves), np.zeros(len(curves), dtype=bool), 24).gain
+    gain = trainings.plan(Standing.idle(begun(curves), np.zeros(len(curves), dtype=bool), 24)).gain
     assert np.isfinite(gain).sum() == len(curves) - 1
+
+
+def test_the_first_training_goes_to_its_end_in_one_go_and_others_to_the_next_validation() -> None:
+    seen, failed = np.full((3, 6), np.nan), np.array([True, False, False])
+    seen[0] = 0.5  # failed after all
+    seen[1, :2] = 0.4
+    standing = Standing.idle(seen, failed, 20)
+    assert [standing.stop(1), standing.stop(2)] == [6, 6]
+    standing.until[1] = 6
+    assert standing.stop(2) == 1
+    seen[2], standing.until[1] = 0.6, 0
+    assert standing.stop(1) == 3

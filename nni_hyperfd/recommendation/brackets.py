@@ -1,19 +1,22 @@
 """The arithmetic of task-aware Hyperband: how many configurations train for how long, and which of them.
 
-HyperSTAR's task-aware Hyperband (§3.3 there) takes the recommendation's top n where Hyperband draws n at random; a share of
+HyperSTAR's task-aware Hyperband (Mittal et al. 2020, §3.3) takes the recommendation's top n where Hyperband draws n at random; a share of
 them may still be drawn. A *bracket* is successive halving over a population of its own: many begin with short trainings, the best
 1/eta of a *rung* go on to trainings eta times as long. Brackets differ in how far they trust early results: the first one most, the
 last one, which has nothing but trainings of full length, not at all.
+
+The advisor of the plugin plays these, and so does the evidence's rival of that name.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nni_hyperfd.errors import PluginError
+ETA = 2
+"""1/eta of a rung goes on, unless the advisor's settings say otherwise."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +62,13 @@ def hyperband(
         eta: Of that many trainings in a rung one goes on.
         longest: Epochs of a full training.
         step: Epochs between two validations.
-        count: Of brackets; "all": as many as the budget pays for, k of them want k² full trainings. One is :func:`rungs`.
-
-    Raises:
-        PluginError: So many brackets do not fit into the budget, or into the length of a training.
+        count: Of brackets, no more than :func:`most_brackets`; "all": as many as that. One is :func:`rungs`.
     """
-    possible = 1 + _halvings(math.isqrt(budget), eta, longest, step)
+    possible = most_brackets(budget, eta, longest, step)
     brackets = possible if count == "all" else count
+    assert brackets <= possible, "whoever names a number has asked for the most"
     if brackets == 1:
         return [rungs(budget, eta, longest, step)]
-    if brackets > possible:
-        raise PluginError(
-            f"classArgs: brackets is {count}, but budget {budget} with eta {eta} and trainings of {longest} epochs has room for at most "
-            f"{possible} (k of them want k² full trainings, each a length of its own); write brackets: {possible} or all, or a larger budget."
-        )
     first = brackets - 1 if count == "all" else _halvings(budget // brackets, eta, longest, step)
     share = budget * longest // brackets
     found = []
@@ -83,6 +79,18 @@ def hyperband(
         )
         found.append(next(each for each in sizes if price(each) <= share))
     return found
+
+
+def most_brackets(budget: int, eta: int, longest: int, step: int = 1) -> int:
+    """How many brackets fit into the budget and the length of a training; k of them want k² full trainings, each a length of its own.
+
+    Args:
+        budget: Full trainings that may be paid for.
+        eta: Of that many trainings in a rung one goes on.
+        longest: Epochs of a full training.
+        step: Epochs between two validations.
+    """
+    return 1 + _halvings(math.isqrt(budget), eta, longest, step)
 
 
 def price(bracket: Sequence[Rung]) -> int:
@@ -126,6 +134,11 @@ def populations(brackets: Sequence[Bracket], share: float, length: int) -> list[
     for number, places in enumerate(found):
         places.extend(range(total + number, length, len(found)))
     return found
+
+
+def best_first(population: Sequence[int], results: Mapping[int, float]) -> list[int]:
+    """Those of a rung that may go on: the members of ``population`` with a result (AP), best first; equals keep their order."""
+    return sorted((each for each in population if each in results), key=lambda each: -results[each])
 
 
 def _take(places: Iterator[int], count: int) -> list[int]:

@@ -9,8 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nni_hyperfd.detection.training.budgets import BUDGETS
-from nni_hyperfd.errors import PluginError
-from nni_hyperfd.plugin.halving import Rung, hyperband, populations, price, recommended, rungs
+from nni_hyperfd.recommendation.brackets import (
+    Rung,
+    best_first,
+    hyperband,
+    most_brackets,
+    populations,
+    price,
+    recommended,
+    rungs,
+)
 from nni_hyperfd.trial import shortened
 
 
@@ -95,11 +103,9 @@ def test_brackets_by_hand(
     assert hyperband(budget, eta, longest, step, count) == expected  # type: ignore[arg-type]
 
 
-def test_more_brackets_than_the_budget_pays_for_are_refused() -> None:
-    with pytest.raises(PluginError, match=r"at most 2 .* write brackets: 2 or all, or a larger budget"):
-        hyperband(8, 2, 1000, 1, 3)
-    with pytest.raises(PluginError, match="at most 1"):
-        hyperband(100, 2, 5, 5, 2)
+def test_k_brackets_want_k_squared_trainings_and_k_lengths() -> None:
+    assert [most_brackets(budget, 2, 1000) for budget in (3, 4, 8, 9)] == [1, 2, 2, 3]
+    assert [most_brackets(100, 2, longest, 5) for longest in (5, 9, 10, 20)] == [1, 1, 2, 3]
 
 
 @given(
@@ -113,12 +119,10 @@ def test_all_brackets_cost_no_more_than_the_budget(
     budget: int, eta: int, longest: int, step: int, count: int | str
 ) -> None:
     longest = max(longest, step)
-    try:
-        found = hyperband(budget, eta, longest, step, count)  # type: ignore[arg-type]
-    except PluginError:
-        assert count not in ("all", 1)
-        return
-    assert count in ("all", len(found))
+    most = most_brackets(budget, eta, longest, step)
+    count = count if count == "all" else min(int(count), most)
+    found = hyperband(budget, eta, longest, step, count)  # type: ignore[arg-type]
+    assert len(found) == (most if count == "all" else count)
     assert sum(map(price, found)) <= budget * longest
     for before, after in itertools.pairwise(found):
         assert len(before) == len(after) + 1
@@ -152,3 +156,7 @@ def test_every_configuration_belongs_to_one_bracket(budget: int, eta: int, share
 
 def test_a_share_is_what_it_says() -> None:
     assert [recommended([Rung(10, 1)], share) for share in (0.0, 0.01, 0.5, 0.7, 1.0)] == [0, 1, 5, 7, 10]
+
+
+def test_those_that_go_on_are_the_best_and_equals_keep_their_order() -> None:
+    assert best_first([4, 2, 7, 5], {2: 0.5, 4: 0.5, 5: 0.9}) == [5, 4, 2]
