@@ -53,8 +53,10 @@ def average_precision(
 class Matched:
     """What became of detections, the surest first.
 
-    order ``[n]``: their positions in what was matched; right, wrong ``[n]`` bool: neither is true where the best face is an
-    ignored one.
+    Args:
+        order: ``[n]`` their positions in what was matched.
+        right: ``[n]`` which of them found a face first; neither this nor ``wrong`` is true where the best face is an ignored one.
+        wrong: ``[n]`` which of them did not.
     """
 
     order: NDArray[np.int64]

@@ -65,7 +65,14 @@ class HeldOut:
 class ImageMarks:
     """How one image fared among detections that are sure enough.
 
-    right, wrong, missed: how many; is_right ``[k]`` and is_wrong ``[k]`` bool: of its detections ``rows`` ``[k]``.
+    Args:
+        image: Its number in the split.
+        right: How many of its detections are right.
+        wrong: How many are false.
+        missed: Faces that none found.
+        rows: ``[k]`` its detections, as positions in those of the split.
+        is_right: ``[k]`` which of them are right.
+        is_wrong: ``[k]`` which of them are false.
     """
 
     image: int
