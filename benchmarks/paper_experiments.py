@@ -169,6 +169,8 @@ class Bench:
     cap: int = 10**6
     """Seeds of any method."""
     asked_prices: tuple[int, ...] = PRICES
+    highest: int = PRICES[-1]
+    """Price of a method that trains."""
     priced: dict[tuple[str, str], PriceLaboratory | str] = field(default_factory=dict)
 
     @cached_property
@@ -256,7 +258,8 @@ class Bench:
         laboratory = self.by_price(space, measure)
         if isinstance(laboratory, str):
             return None
-        mine = [each for each in self.prices if not method.trains or each in CURVE_PRICES]
+        some = [each for each in CURVE_PRICES if each <= self.highest]
+        mine = [each for each in self.prices if not method.trains or each in some]
         found = laboratory.outcome(method, mine, self.seeds_of(method, PRICE_SEEDS))
         logging.info("%s, %s: %s", space, measure.name, method.name)
         return found
@@ -640,6 +643,12 @@ def main() -> None:
     parser.add_argument(
         "--prices", type=int, nargs="+", default=list(PRICES), help="that are played (1, 2 and 4 always are)"
     )
+    parser.add_argument(
+        "--highest",
+        type=int,
+        default=PRICES[-1],
+        help="price of what trains a ranker in each run; at least 4",
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", FutureWarning)
@@ -654,6 +663,7 @@ def main() -> None:
         time.monotonic() + 60 * options.minutes,
         cap=options.seeds,
         asked_prices=tuple(sorted({*CURVE_PRICES[:3], *options.prices})),
+        highest=options.highest,
     )
     bench.image("x").parent.mkdir(parents=True, exist_ok=True)
     whole = options.only == list(EXPERIMENTS)
