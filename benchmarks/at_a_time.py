@@ -18,7 +18,7 @@ import numpy as np
 
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.bootstrap import bootstrap
-from nni_hyperfd.evidence.comparison import Scenario
+from nni_hyperfd.evidence.comparison import Scenario, normalized_ranks
 from nni_hyperfd.evidence.inputs import Inputs
 from nni_hyperfd.evidence.page import markdown_table
 from nni_hyperfd.evidence.price import Priced
@@ -133,9 +133,7 @@ def _described(scenario: Scenario) -> FloatArray:
 
 
 def _rank(judge: FloatArray, aps: FloatArray) -> float:
-    chosen = judge[int(np.nanargmax(aps))]
-    above, ties = (judge > chosen).sum(), (judge == chosen).sum() - 1
-    return 100 * float(above + ties / 2) / (len(judge) - 1)
+    return float(normalized_ranks(judge)[int(np.nanargmax(aps))])
 
 
 def main() -> None:

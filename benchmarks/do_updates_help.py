@@ -12,6 +12,7 @@ with a figure.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import time
@@ -32,6 +33,7 @@ from nni_hyperfd.evidence.pseudo import in_a_row
 from nni_hyperfd.evidence.rivals.base import Study
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
 from nni_hyperfd.evidence.rivals.hyperfd_gp import HyperFDGP
+from nni_hyperfd.evidence.runs import fingerprint
 from nni_hyperfd.evidence.scenario import POOLED
 from nni_hyperfd.files import write_file
 from nni_hyperfd.ranker.settings import RankerSettings
@@ -124,6 +126,12 @@ def play(space: str, scenario: Scenario, variant: Variant, seed: int) -> dict[st
         start.append(float(ranks[first, d]))
         best.append(float(ranks[best_found(study), d].mean()))
     return {"start": start, "best": best, "seconds": round(time.process_time() - began, 1)}
+
+
+def key_of(inputs: Inputs, space: str) -> str:
+    """Of what a space's runs rest on: those of another table or warm-up are dropped."""
+    settings = hashlib.sha256(repr(RankerSettings()).encode()).hexdigest()[:8]
+    return f"{fingerprint(inputs.scenario(space, POOLED))}-{settings}"
 
 
 WARM_UPS = 2
@@ -233,9 +241,15 @@ def main() -> None:
     inputs = Inputs.load(options.inputs, options.tables or sorted(options.inputs.glob("*.csv.gz")), "table")
     options.out.mkdir(parents=True, exist_ok=True)
     base = next(iter(inputs.offline)).version
+    keys = {space: key_of(inputs, space) for space in inputs.spaces()}
     kept = options.out / "updates.json"
     stored: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
-    runs: dict[str, Any] = stored.get("runs", {}) if stored.get("base") == base else {}
+    theirs = stored.get("keys", {})
+    runs: dict[str, Any] = {
+        name: found
+        for name, found in stored.get("runs", {}).items()
+        if (space := name.split("|")[0]) in keys and theirs.get(space) == keys[space]
+    }
     end = time.monotonic() + 60 * options.minutes
     for space in () if options.show else options.spaces:
         real = inputs.scenario(space, POOLED)
@@ -257,7 +271,7 @@ def main() -> None:
                     continue
                 runs[name] = play(space, scenario, VARIANTS[variant], seed)
                 logging.info("%s: start %.1f", name, np.mean(runs[name]["start"]))
-                write_file(kept, json.dumps({"base": base, "runs": runs}) + "\n")
+                write_file(kept, json.dumps({"keys": keys, "runs": runs}) + "\n")
     text = HEAD.format(base=base)
     if runs:
         figure(runs, options.out / "updates.png")

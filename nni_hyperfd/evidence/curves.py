@@ -357,3 +357,12 @@ def by_price(outcomes: Sequence[Outcome], prices: Sequence[int], at: int = 4) ->
     return markdown_table(
         ["rank % of", *head, f"± orders, at {at}", OVER, f"ΔAP at {at}", OVER, "seeds"], rows
     )
+
+
+def gains_by_price(outcomes: Sequence[Outcome], prices: Sequence[int]) -> str:
+    """A markdown table in the order of ``outcomes``: ΔAP at each price, over as many random full trainings, summed over data sets."""
+    rows = []
+    for outcome in outcomes:
+        gains = dict(zip(outcome.budgets, outcome.delta_ap().mean(axis=1)))
+        rows.append([outcome.method, *(f"{gains[each]:+.1f}" if each in gains else "–" for each in prices)])
+    return markdown_table(["ΔAP of", *(f"price {price}" for price in prices)], rows)

@@ -116,15 +116,16 @@ def _verdict(difference: float, sure: bool) -> str:
     return "even" if not sure else "ahead" if difference < 0 else "behind"
 
 
-def by_data_set(scenario: Scenario, outcomes: Sequence[Outcome]) -> str:
-    """Mean rank on each data set ± standard deviation over seeds, and AP of the best found."""
+def by_data_set(scenario: Scenario, outcomes: Sequence[Outcome], budget: int = 4) -> str:
+    """Mean rank on each data set ± standard deviation over seeds, and AP of the best found, with one budget that all outcomes have."""
     head = ["method", *scenario.tasks, "mean"]
     ranks, aps = [], []
     for outcome in outcomes:
-        mean, spread = outcome.rank[0].mean(axis=0), outcome.rank[0].std(axis=0)
+        at = outcome.budgets.index(budget)
+        mean, spread = outcome.rank[at].mean(axis=0), outcome.rank[at].std(axis=0)
         cells = [f"{m:.1f} ± {s:.1f}" for m, s in zip(mean, spread)]
         ranks.append([outcome.method, *cells, f"{mean.mean():.2f}"])
-        reached = 100 * outcome.ap[0].mean(axis=0)
+        reached = 100 * outcome.ap[at].mean(axis=0)
         aps.append([outcome.method, *(f"{ap:.1f}" for ap in reached), f"{reached.mean():.2f}"])
     best = 100 * np.nanmax(scenario.judge, axis=0)
     aps.append(["the best there is", *(f"{ap:.1f}" for ap in best), f"{best.mean():.2f}"])

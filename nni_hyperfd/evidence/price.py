@@ -46,6 +46,8 @@ FloatArray = NDArray[np.float64]
 BY_PRICE = Measure("val_ap", "heldout_ap")
 """Chosen by what a training shows, ranked by the least noisy AP that there is."""
 BY_PRICE_TEST = Measure("val_ap", "test_ap")
+BY_PRICE_VAL = Measure("val_ap", "val_ap")
+"""What the search itself finds: the luck of choosing by a small val split has no part in it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from nni_hyperfd.errors import DataError
-from nni_hyperfd.evidence.curves import CurveTask, EveryEpochCounts, curve_methods, curves_of, play
+from nni_hyperfd.evidence.comparison import Outcome
+from nni_hyperfd.evidence.curves import (
+    CurveTask,
+    EveryEpochCounts,
+    curve_methods,
+    curves_of,
+    gains_by_price,
+    play,
+)
 from nni_hyperfd.evidence.table import LookupTable, Row
 from nni_hyperfd.evidence.worlds import WORLDS, make
 
@@ -41,6 +49,15 @@ def test_curves_of_rows_find_their_places() -> None:
     assert np.isnan(found[[0, 1, 1], [1, 0, 1]]).all()
     with pytest.raises(DataError, match="no row has a learning curve"):
         curves_of(LookupTable([row("a", "x", ())]), ["x"], ["a"])
+
+
+def test_gains_are_those_of_each_price_over_random_search() -> None:
+    rank, ap = (
+        np.array([[first], [second]])
+        for first, second in (([50.0, 10.0], [25.0, 5.0]), ([0.5, 0.6], [0.7, 0.8]))
+    )
+    outcome = Outcome("ours", "made up", ("a", "b"), (1, 4), rank, ap, np.array([[0.4, 0.6], [0.6, 0.6]]))
+    assert gains_by_price([outcome], (1, 2, 4)).splitlines()[-1] == "| ours | +10.0 | – | +30.0 |"
 
 
 def test_a_world_is_its_seed() -> None:

@@ -53,7 +53,12 @@ def test_a_page_is_made_and_made_again_without_running_anything(
     assert ours, "our rank, one seed without an error, and the paper's figures"
     links = re.findall(r"\((quick/\w+\.png)\)", text)
     assert len(links) == 4
-    assert re.search(r"\| hyperband \| [\d.]+ \| [\d.]+ \| [\d.]+ \| – \| \[[\d., ]+\]", text)
+    at_four = re.search(r"\| hyperband \| [\d.]+ \| [\d.]+ \| ([\d.]+) \| – \| \[[\d., ]+\]", text)
+    by_set = re.search(r"\| hyperband \|(?: [\d.]+ ± [\d.]+ \|){3} ([\d.]+) \|", text)
+    assert at_four
+    assert by_set
+    assert float(by_set[1]) == pytest.approx(float(at_four[1]), abs=0.06), "the same runs, set by set"
+    assert "| ΔAP of | price 1 | price 2 | price 4 |" in text
     assert "untouched (2), price 4" in text
     assert all((tmp_path / link).stat().st_size > 10_000 for link in links)
     # Nothing is trained now, and the page is the same.

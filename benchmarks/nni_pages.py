@@ -1,0 +1,119 @@
+"""NNI's page after a real experiment by each of our ways to spend a price: hyperfd-gp, hyperfd-mf, and HyperFDAdvisor with all its brackets.
+
+    python benchmarks/nni_pages.py --out docs/pictures [--images 60] [--port 8960]
+
+The examples as they are, but for `--budget smoke` and one trial at a time, on generated cartoon faces. Each experiment runs by nnictl until it says DONE
+and is stopped after its pictures are taken (benchmarks/screenshot.py, headless Chromium). Of each there is one page: `nni_gp.png`, `nni_mf.png`,
+`nni_hyperband.png`, the curves of all trials with the last one opened. Minutes each on an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import yaml
+from nni_rivals import FOR_NODE, LIMIT, NNICTL, ROOT
+from PIL import Image
+from screenshot import take_pictures
+
+from nni_hyperfd.synthetic import generate
+
+EXAMPLES = {"gp": "hyperfd", "mf": "hyperfd_mf", "hyperband": "hyperfd_advisor"}
+"""Name of the picture -> of the example."""
+OVER = ("DONE", "ERROR", "STOPPED")
+
+
+def experiment(example: str, data: Path, home: Path) -> Path:
+    """The example's configuration, short and on this data."""
+    config = yaml.safe_load((ROOT / "examples" / f"{example}.yml").read_text())
+    command = f"{sys.executable} finetune.py --data {data} --budget smoke"
+    config |= {"trialCommand": command, "trialConcurrency": 1}
+    config |= {"searchSpaceFile": str(ROOT / "search_spaces" / "hpo.json")}
+    config |= {"trialCodeDirectory": str(ROOT / "trial_code")}
+    config |= {"experimentWorkingDirectory": str(home / "experiments")}
+    config["tuner"]["codeDirectory"] = str(ROOT)
+    config["tuner"]["classArgs"] |= {"data": str(data), "platform": str(home / "platform")}
+    path = home / f"{example}.yml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def pictured(name: str, data: Path, home: Path, port: int, out: Path) -> str:
+    """Runs one example to its end and keeps its page; its last state."""
+    (home / "experiments").mkdir(parents=True, exist_ok=True)
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "NNI_CONFIG_DIR": str(home / "nni-config"),
+        "NODE_OPTIONS": " ".join(f'--require "{ROOT / each}"' for each in FOR_NODE),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]]),
+    }
+
+    def nnictl(*arguments: str) -> str:
+        command = [sys.executable, "-W", "ignore", str(NNICTL), *arguments]
+        told = subprocess.run(command, env=environment, capture_output=True, text=True)
+        return re.sub(r"\x1b\[\d+m", "", told.stdout + told.stderr)
+
+    url = f"http://127.0.0.1:{port}"
+    told = nnictl("create", "--config", str(experiment(EXAMPLES[name], data, home)), "--port", str(port))
+    found = re.search(r"Experiment ID: (\w+)", told)
+    if found is None:
+        raise SystemExit(f"{name}: nnictl began no experiment: {told}")
+    try:
+        end, state = time.monotonic() + LIMIT, ""
+        while time.monotonic() < end and state not in OVER:
+            time.sleep(5.0)
+            state = asked(f"{url}/api/v1/nni/check-status")["status"]
+        last = max(job["sequenceId"] for job in asked(f"{url}/api/v1/nni/trial-jobs"))
+        with tempfile.TemporaryDirectory() as pictures:
+            take_pictures(url, Path(pictures), last, 1400, 900)
+            few_colors(Path(pictures) / "trial.png", out / f"nni_{name}.png")
+        return f"{state} after {last + 1} trials"
+    finally:
+        nnictl("stop", found.group(1))
+
+
+def few_colors(picture: Path, out: Path) -> None:
+    """A quarter of the size, and to the eye the same page."""
+    with Image.open(picture) as page:
+        page.convert("RGB").quantize(64).save(out, optimize=True)
+
+
+def asked(url: str) -> dict | list:  # type: ignore[type-arg]
+    """NNI's answer."""
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return json.load(answer)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=EXAMPLES, default=list(EXAMPLES))
+    parser.add_argument("--images", type=int, default=60)
+    parser.add_argument("--port", type=int, default=8960)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "pictures")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "faces"
+        generate(data, "cartoon", images=options.images, seed=1)
+        for number, name in enumerate(options.only):
+            print(
+                name,
+                pictured(name, data, Path(folder) / name, options.port + number, options.out),
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
