@@ -6,7 +6,7 @@
 A step of plain training is that of the largest network and of MobileNetV2, in the arithmetic of the search. A search of the joint
 space has four trainings: at random, by `hyperfd` and by `hyperfd-gp`, both asked of a version 0 without the rows of these data sets; of
 the four the one that is best on val is compared. Processor seconds say what each cost. Every training is kept in the results
-file, an interrupted run goes on with the next one, and the page beside it is written anew after each data set.
+file, an interrupted run goes on with the next one, and the page beside it is written anew all the time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="timed, after one that is not; an even number")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, as JSON")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="in this order; all by default")
     parser.add_argument("--rate", type=float, help="of Adam for the encodings, in place of the search's own")
     parser.add_argument("--platform", type=Path, help="kept folder of the version 0 without these sets")
     parser.add_argument("--without", nargs="+", help="sets that it does not know; those of --data by default")
@@ -78,16 +79,33 @@ def main() -> None:
         for kind in ("standard", "largest", "search"):
             once(f"cost {options.budget} {kind}", apart, kind, options.data[0], options.budget, options.steps)
         return
-    names = [folder.resolve().name for folder in options.data]
+    folders = [folder.resolve() for folder in options.data]
+    names = [folder.name for folder in folders]
+    if options.rate is not None:
+        for seed, folder in itertools.product(options.seeds, folders):
+            automatic(once, folder, options.budget, seed, options.rate)
+        return
     with tempfile.TemporaryDirectory() as home:
         made = options.platform or Path(home) / "made"
-        if options.rate is None:
-            platform_without(options.without or names, made, options.budget)
-        for seed in options.seeds:
-            for folder in options.data:
-                compare(once, folder.resolve(), seed, options, made, Path(home) / f"{folder.name} {seed}")
-            if options.rate is None:
-                write_file(options.out.with_suffix(".md"), page(rows, names, seed, options))
+        for seed, way, folder in itertools.product(options.seeds, options.ways, folders):
+            if way == "AutoHAS":
+                automatic(once, folder, options.budget, seed)
+            elif way == "default":
+                default = Configuration(DEFAULT_HYPERPARAMETERS, mobilenet_v2()).parameters()
+                key = f"default {options.budget} {folder.name} {seed}"
+                once(key, trained, folder, options.budget, seed, default)
+            elif way == "random":
+                space = Space.from_search_space(standard_search_space("joint"))
+                drawn = space.sample(100, np.random.default_rng(seed))[:TRIALS]
+                for number, point in enumerate(drawn):
+                    key = f"random {options.budget} {folder.name} {seed} {number}"
+                    once(key, trained, folder, options.budget, seed, point.parameters())
+            else:
+                platform_without(options.without or names, made, options.budget)
+                # Results stay in a platform: each run has a copy that has seen none.
+                platform = Path(shutil.copytree(made, Path(home) / f"{way} {folder.name} {seed}"))
+                proposed(once, way, folder, options.budget, seed, platform)
+            write_file(options.out.with_suffix(".md"), page(rows, names, options))
 
 
 def apart(kind: str, folder: Path, budget: str, steps: int) -> dict[str, float]:
@@ -152,102 +170,109 @@ def trained(folder: Path, name: str, seed: int, parameters: Mapping[str, Scalar]
     }
 
 
-def compare(
-    once: Callable[..., dict[str, Any]],
-    folder: Path,
-    seed: int,
-    options: argparse.Namespace,
-    made: Path,
-    platform: Path,
+def automatic(
+    once: Callable[..., dict[str, Any]], folder: Path, name: str, seed: int, rate: float | None = None
 ) -> None:
-    """AutoHAS, the default configuration, and the searches of the joint space; with a rate of its own, AutoHAS alone."""
-    name = options.budget
-    where = f"{name} {folder.name} {seed}" + (f" rate {options.rate:g}" if options.rate else "")
-    search = once(f"search {where}", searched, folder, name, seed, options.rate)
+    """AutoHAS' search, and the training of what it derived."""
+    where = f"{name} {folder.name} {seed}" + (f" rate {rate:g}" if rate is not None else "")
+    search = once(f"search {where}", searched, folder, name, seed, rate)
     once(f"derived {where}", trained, folder, name, seed, search["parameters"])
-    if options.rate is not None:
-        return
-    default = Configuration(DEFAULT_HYPERPARAMETERS, mobilenet_v2())
-    once(f"default {where}", trained, folder, name, seed, default.parameters())
+
+
+def proposed(
+    once: Callable[..., dict[str, Any]], method: str, folder: Path, name: str, seed: int, platform: Path
+) -> None:
+    """Trainings of what the platform proposes in the joint space."""
+    number = itertools.count()
+
+    def train(parameters: Mapping[str, Any]) -> float:
+        key = f"{method} {name} {folder.name} {seed} {next(number)}"
+        return float(once(key, trained, folder, name, seed, parameters)["val"])
+
     joint = standard_search_space("joint")
-    drawn = Space.from_search_space(joint).sample(100, np.random.default_rng(seed))[:TRIALS]
-    for number, point in enumerate(drawn):
-        once(f"random {where} {number}", trained, folder, name, seed, point.parameters())
-    # Results stay in a platform: each run has a copy that has seen none.
-    shutil.copytree(made, platform)
-    for method in ("hyperfd", "hyperfd-gp"):
-        number = itertools.count()
-
-        def train(
-            parameters: Mapping[str, Any], method: str = method, number: Iterator[int] = number
-        ) -> float:
-            return float(
-                once(f"{method} {where} {next(number)}", trained, folder, name, seed, parameters)["val"]
-            )
-
-        for _ in proposals(folder, platform, joint, method, TRIALS, seed, train, name):
-            pass
+    for _ in proposals(folder, platform, joint, method, TRIALS, seed, train, name):
+        pass
 
 
-def page(
-    rows: Mapping[str, dict[str, Any]], names: Sequence[str], last: int, options: argparse.Namespace
-) -> str:
-    """What was found, set by set."""
-    seeds = options.seeds[: options.seeds.index(last) + 1]
+def page(rows: Mapping[str, dict[str, Any]], names: Sequence[str], options: argparse.Namespace) -> str:
+    """What was found, set by set, as far as it is there."""
     lines = [
         "# AutoHAS beside searches of the joint space",
         "",
-        f"`benchmarks/autohas.py`, budget `{options.budget}`, seeds {', '.join(map(str, seeds))}. AP@50 on val / test ± standard error over seeds, "
-        f"each search at {TRIALS} trainings, of which the one that is best on val counts; the last lines have means over the sets, what they are "
-        "ahead of the default on test with the bootstrap's 95 % interval over sets, and processor seconds, search and trainings together.",
+        f"`benchmarks/autohas.py`, budget `{options.budget}`. AP@50 on val / test, means over seeds, with the standard error over seeds for test and how many seeds there are; "
+        f"a search has {TRIALS} trainings, of which the one that is best on val counts. Below the sets: what a way is ahead of the default on test, the mean over the sets "
+        "that it has and the bootstrap's 95 % interval over sets; processor seconds of search and trainings together.",
         "",
         "| data set | " + " | ".join(WAYS) + " |",
         "|---" * (len(WAYS) + 1) + "|",
     ]
-    tests: dict[str, list[float]] = {way: [] for way in WAYS}
+    gains: dict[str, list[float]] = {way: [] for way in WAYS}
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     for name in names:
         cells = []
+        base = {seed: chosen(rows, "default", f"{options.budget} {name} {seed}") for seed in options.seeds}
         for way in WAYS:
-            found = [chosen(rows, way, f"{options.budget} {name} {seed}") for seed in seeds]
-            val, test, cost = (np.array([each[key] for each in found]) for key in ("val", "test", "seconds"))
-            tests[way].append(float(test.mean()))
+            there = {seed: chosen(rows, way, f"{options.budget} {name} {seed}") for seed in options.seeds}
+            found = {seed: each for seed, each in there.items() if each}
+            if not found:
+                cells.append("–")
+                continue
+            val, test, cost = (
+                np.array([each[key] for each in found.values()]) for key in ("val", "test", "seconds")
+            )
+            paired = [
+                100 * (each["test"] - own["test"]) for seed, each in found.items() if (own := base[seed])
+            ]
+            gains[way] += [float(np.mean(paired))] if paired else []
             seconds[way].append(float(cost.mean()))
             error = f" ± {test.std(ddof=1) / len(test) ** 0.5:.3f}" if len(test) > 1 else ""
-            cells.append(f"{val.mean():.3f} / {test.mean():.3f}{error}")
+            cells.append(f"{val.mean():.3f} / {test.mean():.3f}{error} ({len(test)})")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    default = np.array(tests["default"])
-    gains = {way: bootstrap(100 * (np.array(aps) - default)) for way, aps in tests.items()}
+    ahead = [f"{(b := bootstrap(np.array(each))).mean:+.1f} {b}" if each else "–" for each in gains.values()]
     lines += [
-        "| ahead of the default, points | "
-        + " | ".join("" if way == "default" else f"{gain.mean:+.1f} {gain}" for way, gain in gains.items())
+        "| ahead of the default, points | " + " | ".join(["", *ahead[1:]]) + " |",
+        "| processor seconds | "
+        + " | ".join(f"{np.mean(each):.0f}" if each else "–" for each in seconds.values())
         + " |",
-        "| processor seconds | " + " | ".join(f"{np.mean(each):.0f}" for each in seconds.values()) + " |",
         "",
-        "Entropies of the encodings at the end (1: undecided), network and hyper-parameters, means of the seeds; what the search derived before it was rounded:",
+        "Entropies of the encodings at the end (1: undecided), network / hyper-parameters; what the search derived before it was rounded:",
         "",
     ]
-    for name in names:
-        found = [rows[f"search {options.budget} {name} {seed}"] for seed in seeds]
-        ends = [
-            [each["ends"][f"{kind}_entropy"] for each in found] for kind in ("architecture", "hyperparameter")
+    for key, each in rows.items():
+        if key.startswith("search "):
+            ends, found = each["ends"], each["found"]
+            lines.append(
+                f"* {key.removeprefix('search ')}: {ends['architecture_entropy']:.2f} / {ends['hyperparameter_entropy']:.2f}; "
+                f"rate {found['lr']:.4f}, location weight {found['locw']:.1f}"
+                + (
+                    f"; test {rows[derived]['test']:.3f}"
+                    if (derived := key.replace("search", "derived")) in rows
+                    else ""
+                )
+            )
+    costs = {key: each for key, each in rows.items() if key.startswith("cost ")}
+    if costs:
+        lines += ["", "| a step of | processor seconds | MiB beyond what was there before |", "|---|---|---|"]
+        lines += [
+            f"| {key.removeprefix('cost ')} | {each['seconds']:.3f} | {each['mib']} |"
+            for key, each in costs.items()
         ]
-        derived = "; ".join(f"{each['found']['lr']:.4f} and {each['found']['locw']:.1f}" for each in found)
-        lines.append(
-            f"* {name}: {np.mean(ends[0]):.2f} and {np.mean(ends[1]):.2f}; rate and location weight {derived}"
-        )
     return "\n".join(lines) + "\n"
 
 
 def chosen(rows: Mapping[str, dict[str, Any]], way: str, where: str) -> dict[str, float]:
-    """AP on val and test, and processor seconds, of what a way ends with."""
-    if way == "default":
-        return rows[f"default {where}"]
-    if way == "AutoHAS":
-        spent = rows[f"search {where}"]["seconds"] + rows[f"derived {where}"]["seconds"]
-        return {**rows[f"derived {where}"], "seconds": spent}
-    tried = [rows[f"{way} {where} {number}"] for number in range(TRIALS)]
-    return {**max(tried, key=lambda row: row["val"]), "seconds": sum(row["seconds"] for row in tried)}
+    """AP on val and test, and processor seconds, of what a way ends with; nothing where it has not ended."""
+    if way in ("default", "AutoHAS"):
+        wanted = [f"default {where}"] if way == "default" else [f"derived {where}", f"search {where}"]
+    else:
+        wanted = [f"{way} {where} {number}" for number in range(TRIALS)]
+    if not all(key in rows for key in wanted):
+        return {}
+    trainings = [rows[key] for key in wanted if "val" in rows[key]]
+    return {
+        **max(trainings, key=lambda row: row["val"]),
+        "seconds": sum(rows[key]["seconds"] for key in wanted),
+    }
 
 
 if __name__ == "__main__":
