@@ -23,7 +23,7 @@ from nni_hyperfd.evidence.backbones import PACKAGES
 from nni_hyperfd.evidence.table import LookupTable, TableFile
 
 ROOT = Path(__file__).resolve().parents[1]
-TABLES = ("hpo", "nas", "offline_hpo", "offline_nas")
+TABLES = ("hpo", "nas", "offline_hpo", "offline_nas", "offline_assignment")
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ def main() -> int:
     parser.add_argument(
         "--pairs",
         type=int,
-        nargs=2,
-        default=(120, 36),
-        metavar=("HPO", "NAS"),
+        nargs=3,
+        default=(120, 36, 100),
+        metavar=("HPO", "NAS", "COUNTS"),
         help="offline pairs of each file of offline sets (%(default)s)",
     )
     parser.add_argument(
@@ -159,7 +159,7 @@ def steps(options: argparse.Namespace) -> list[Step]:
     kinds = {"offline": "", "degraded": "_degraded", "labels": "_labels"}
     if options.networks:
         kinds |= {"networks": "_networks", "degraded-networks": "_degraded_networks"}
-    for space, pairs in zip(("hpo", "nas"), options.pairs):
+    for space, pairs in zip(("hpo", "nas", "assignment"), options.pairs):
         for kind, part in kinds.items():
             sets = options.tables / f"offline_sets{part}.json"
             # Members are numbers of the server's images with the degraded copies last: none of them moves an image before it.

@@ -1,12 +1,12 @@
 """Dynamic assignment beside IoU matching (HPS-Det): counts that DYCORS found on a sampled subset, on the same and on another data set.
 
-    python benchmarks/hps_det.py --data FOLDER --sets thermal oldphoto [--searched thermal] [--budget table] [--trials 60 [--stop 36]] [--seeds 1 2]
+    python benchmarks/hps_det.py --data FOLDER --sets thermal lowlight oldphoto [--searched thermal lowlight] [--server GROUPS WIDER200]
 
 Each set of ``--searched`` is searched once on a random part of its training split, for the AP@50 on val. Then the whole training split of
 every set is trained with IoU matching at its default and at the configuration that is best on val in a lookup table (whose trainings had
 seed 0: other seeds see no favour of that choice), with dynamic assignment at 10 for every count, and with the counts found on each
-searched set: on its own set that is the method, on another one its reuse (Table 7 of the paper). With ``--backbone`` all but the best
-configuration of the table is trained in the other network too. What is done is in the JSON file, after every training; the same command
+searched set: on its own set that is the method, on another one its reuse (Table 7 of the paper). ``--server`` names the folders that together
+are one more set. With ``--backbone`` the sets of ``--there`` are trained in the other network too. What is done is in the JSON file, after every training; the same command
 goes on where it was stopped, and writes the page anew.
 """
 
@@ -24,11 +24,13 @@ import numpy as np
 import torch
 
 from nni_hyperfd.data.dataset import load_dataset
+from nni_hyperfd.data.merge import merge
 from nni_hyperfd.data.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection.network.weights import BASES, base_detector
 from nni_hyperfd.detection.training.budgets import Budget, get_budget
 from nni_hyperfd.detection.training.fine_tuning import CPUEngine, fine_tune
-from nni_hyperfd.evidence.table import LookupTable, parameters_of
+from nni_hyperfd.evidence.bootstrap import bootstrap
+from nni_hyperfd.evidence.table import SERVER, LookupTable, parameters_of
 from nni_hyperfd.files import write_file
 from nni_hyperfd.recommendation.numeric_search import NumericSearch
 from nni_hyperfd.spaces.hyperparameters import COUNT_KEYS, HyperParameters
@@ -84,10 +86,7 @@ def search(
 
     Test images are not looked at: val stands in their place, which also saves a fifth of the price.
     """
-    train, val = store.splits["train"], store.splits["val"]
-    order = np.random.default_rng(SEARCH_SEED).permutation(len(train))
-    part = train[torch.from_numpy(np.sort(order[: round(share * len(train))]))]
-    sampled = replace(store, splits={"train": part, "val": val, "test": val})
+    sampled = part_of(store, share)
     dycors = NumericSearch(standard_search_space("assignment"), trials, SEARCH_SEED)
     tried = []
     for number in range(stop):
@@ -98,6 +97,14 @@ def search(
         dycors.tell(number, -result["val_ap"])
         tried.append(result)
     return dict(max(tried, key=lambda result: result["val_ap"])["parameters"])
+
+
+def part_of(store: PixelStore, share: float) -> PixelStore:
+    """What a search trains on: a random part of the training split, and val in the place of test."""
+    train, val = store.splits["train"], store.splits["val"]
+    order = np.random.default_rng(SEARCH_SEED).permutation(len(train))
+    part = train[torch.from_numpy(np.sort(order[: round(share * len(train))]))]
+    return replace(store, splits={"train": part, "val": val, "test": val})
 
 
 def trial_key(budget: str, name: str, share: float, number: int) -> str:
@@ -130,15 +137,23 @@ def main() -> None:
         "--share", type=float, default=0.5, help="part of the training split that is searched on"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--server", type=Path, nargs="+", help="folders of one more set, called 'server'")
     parser.add_argument("--backbone", choices=[name for name in BASES if name != "standard"])
+    parser.add_argument(
+        "--there", nargs="+", help="sets that are trained in the other network, too; all by default"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, without their suffix")
     options = parser.parse_args()
     options.searched = options.searched or options.sets
     options.stop = options.stop or options.trials
+    options.there = options.there or options.sets
     torch.set_num_threads(1)
     budget, ledger = get_budget(options.budget), Ledger(options.out.with_suffix(".json"))
     side = 2 * max(budget.image_size, budget.evaluation_size)
     stores = {name: open_pixels(load_dataset(options.data / name), side) for name in options.sets}
+    if options.server:
+        stores[SERVER] = open_pixels(merge(SERVER, [load_dataset(each) for each in options.server]), side)
+        options.sets = [*options.sets, SERVER]
     best = {name: best_of_table(name, options.budget) for name in options.sets}
     ways: dict[str, dict[str, Any] | None] = {
         DEFAULT: {},
@@ -157,11 +172,11 @@ def main() -> None:
                 ledger.train(key, store, best[name][0] if parameters is None else parameters, budget, seed)
     if options.backbone:
         ways_there = {way: parameters for way, parameters in ways.items() if parameters is not None}
-        for name, store in stores.items():
+        for name in options.there:
             for way, parameters in ways_there.items():
                 for seed in options.seeds:
                     key = training_key(budget.name, name, way, seed, options.backbone)
-                    ledger.train(key, store, parameters, budget, seed, options.backbone)
+                    ledger.train(key, stores[name], parameters, budget, seed, options.backbone)
     write_file(options.out.with_suffix(".md"), page(ledger, ways, best, options))
 
 
@@ -177,9 +192,14 @@ def page(
         "",
         f"`benchmarks/hps_det.py`: budget `{options.budget}`, seeds {', '.join(map(str, options.seeds))}; every search had {options.stop} "
         f"trainings of DYCORS, planned for {options.trials}, on {options.share:.0%} of the training split. AP@50 on val / test"
-        + (", means of the seeds." if len(options.seeds) > 1 else "."),
+        + (
+            ", means of the seeds, with the standard error over seeds for test."
+            if len(options.seeds) > 1
+            else "."
+        )
+        + " The last line has the means over the sets, with the bootstrap's 95 % interval over sets.",
         "",
-        *results(ledger, ways, options, "standard"),
+        *results(ledger, ways, options, "standard", options.sets),
         "",
         "Best in the lookup table (on val, seed 0): "
         + "; ".join(
@@ -194,7 +214,7 @@ def page(
             "",
             f"The same in another network, the base `{options.backbone}`; the counts are those found with MobileNetV2:",
             "",
-            *results(ledger, there, options, options.backbone),
+            *results(ledger, there, options, options.backbone, options.there),
         ]
     lines += [
         "",
@@ -221,26 +241,30 @@ def page(
             f"**{options.stop} trainings are no search by DYCORS**: its first {design} are a symmetric Latin hypercube, of which these are "
             "the first. They are the same for every set, so that sets may find the same counts; then nothing is said about reuse.",
         ]
-    lines += ["", "One seed or few, and small splits: differences of a few points are noise."]
     return "\n".join(lines) + "\n"
 
 
 def results(
-    ledger: Ledger, ways: Mapping[str, object], options: argparse.Namespace, backbone: str
+    ledger: Ledger, ways: Mapping[str, object], options: argparse.Namespace, backbone: str, names: list[str]
 ) -> list[str]:
-    """A line for each data set, a column for each way."""
+    """A line for each data set, a column for each way; below them what each way is ahead of the first, with errors over the sets."""
     lines = ["| data set | " + " | ".join(ways) + " |", "|---" * (len(ways) + 1) + "|"]
-    for name in options.sets:
+    tests: dict[str, list[float]] = {way: [] for way in ways}
+    for name in names:
         cells = []
         for way in ways:
             rows = [
                 ledger.done[training_key(options.budget, name, way, seed, backbone)] for seed in options.seeds
             ]
-            cells.append(
-                " / ".join(f"{np.mean([row[split] for row in rows]):.3f}" for split in ("val_ap", "test_ap"))
-            )
+            val, test = (np.array([row[split] for row in rows]) for split in ("val_ap", "test_ap"))
+            tests[way].append(float(test.mean()))
+            error = f" ± {test.std(ddof=1) / len(test) ** 0.5:.3f}" if len(test) > 1 else ""
+            cells.append(f"{val.mean():.3f} / {test.mean():.3f}{error}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return lines
+    first = np.array(next(iter(tests.values())))
+    gains = {way: bootstrap(100 * (np.array(aps) - first)) for way, aps in tests.items()}
+    cells = ["" if not gain.mean else f"{gain.mean:+.1f} {gain}" for gain in gains.values()]
+    return [*lines, "| on test ahead of the first, points | " + " | ".join(cells) + " |"]
 
 
 if __name__ == "__main__":

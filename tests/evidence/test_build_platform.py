@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.build_platform import ROOT, adopt, committed, steps
+from benchmarks.build_platform import ROOT, TABLES, adopt, committed, steps
 from nni_hyperfd.cli import main
 from nni_hyperfd.detection.network.weights import base_id
 from nni_hyperfd.evidence.job import TableJob
@@ -22,7 +22,7 @@ FOLDERS = [Path("data/cats"), Path("data/dogs")]
 @pytest.fixture
 def options(tmp_path: Path) -> argparse.Namespace:
     """Two customers, and the offline sets of this repository."""
-    numbers = {"hpo": 5, "nas": 3, "pairs": (12, 6), "seeds": 2, "quick": True, "networks": False}
+    numbers = {"hpo": 5, "nas": 3, "pairs": (12, 6, 4), "seeds": 2, "quick": True, "networks": False}
     places = {
         "work": tmp_path,
         "tables": ROOT / "benchmarks" / "tables",
@@ -42,7 +42,7 @@ def to_be_measured(words: Sequence[object], capsys: pytest.CaptureFixture[str]) 
 def test_every_kind_of_rows_is_planned(
     options: argparse.Namespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for table in ("hpo", "nas", "offline_hpo", "offline_nas"):
+    for table in TABLES:
         adopt(Path("nowhere.csv.gz"), committed(options.work, table))
     planned = {
         step.name.removeprefix("rows: "): to_be_measured(step.words, capsys)[1]
@@ -52,6 +52,7 @@ def test_every_kind_of_rows_is_planned(
     customers = {"hpo-0": 10, "nas-0": 6, "hpo-1": 10, "nas-1": 6, "server-hpo": 5, "server-nas": 3}
     offline = {f"{kind}-hpo": 12 for kind in ("offline", "degraded", "labels")}
     offline |= {f"{kind}-nas": 6 for kind in ("offline", "degraded", "labels")}
+    offline |= {f"{kind}-assignment": 4 for kind in ("offline", "degraded", "labels")}
     assert planned == customers | offline
 
 

@@ -118,6 +118,80 @@ def test_parts_agree_with_the_authors_program() -> None:
         np.testing.assert_allclose(choose(candidates, ours, points, weight), expected[0])
 
 
+@pytest.mark.parametrize("step", [0.0, 1 / 19])
+def test_step_by_step_it_goes_where_the_authors_program_goes(
+    step: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are given one design and one draw of candidates at each step; best point, radius, probability, choice and end are their own."""
+    theirs = pytest.importorskip(
+        "pySOT.strategy.dycors_strategy", reason="pySOT is an optional extra (pip install pySOT)"
+    )
+    merit = pytest.importorskip("pySOT.auxiliary_problems.candidate_srbf").weighted_distance_merit
+    surrogates, designs, problems = (
+        pytest.importorskip(f"pySOT.{name}")
+        for name in ("surrogate", "experimental_design", "optimization_problems")
+    )
+    records = pytest.importorskip("poap.strategy")
+    dimensions, budget = 4, 60
+
+    def snap(points: np.ndarray) -> np.ndarray:
+        return np.round(points / step) * step if step else points
+
+    def value(point: np.ndarray) -> float:
+        return float((np.array([1, 3, 9, 27]) * (point - 0.37) ** 2).sum())
+
+    drawn: list[tuple[np.ndarray, float, float, np.ndarray]] = []
+
+    def remembered(
+        best: np.ndarray, steps: np.ndarray, radius: float, probability: float, generator: np.random.Generator
+    ) -> np.ndarray:
+        found = candidates_around(best, steps, radius, probability, generator)
+        drawn.append((best, radius, probability, snap(found)))
+        return found
+
+    def with_ours(num_pts, X, fX, weights, prob_perturb, Xpend, sampling_radius, surrogate, **_):  # type: ignore[no-untyped-def]
+        best, radius, probability, candidates = drawn[-1]
+        np.testing.assert_array_equal(X[np.argmin(fX)], best)
+        assert sampling_radius == radius
+        assert prob_perturb == pytest.approx(probability)
+        return merit(num_pts, surrogate, X, fX, candidates.copy(), weights, Xpend)
+
+    monkeypatch.setattr(dycors, "candidates_around", remembered)
+    monkeypatch.setattr(theirs, "candidate_dycors", with_ours)
+    ours = DYCORS(np.full(dimensions, step), budget, rng(7), snap)
+    design = np.stack(ours._design)
+
+    class Given(designs.ExperimentalDesign):  # type: ignore[misc]
+        dim, num_pts = dimensions, len(design)
+
+        def __init__(self) -> None:
+            pass
+
+        def generate_points(self, **_: object) -> np.ndarray:
+            return design[::-1]  # it takes the last one first
+
+    problem = problems.Sphere(dimensions)
+    problem.lb, problem.ub = np.zeros(dimensions), np.ones(dimensions)
+    box = {"lb": problem.lb, "ub": problem.ub}
+    strategy = theirs.DYCORSStrategy(budget, problem, Given(), surrogates.RBFInterpolant(dimensions, **box))
+    for number in range(budget):
+        if number == len(design):
+            # It counts successes from its first adapted point on; the paper, and we, against the best of all.
+            strategy._fbest = float(strategy._fX.min())
+        point = ours.ask()
+        proposal = strategy.propose_action()
+        if ours._first:
+            assert len(strategy._X) == 0, "both have converged, and begin anew with a design of their own"
+            break
+        np.testing.assert_allclose(proposal.args[0], point)
+        proposal.record = records.EvalRecord(proposal.args)
+        proposal.accept()
+        proposal.record.complete(value(point))
+        ours.tell(point, value(point))
+    assert len(drawn) > budget / 2
+    assert len({radius for _, radius, *_ in drawn}) > 1, "the radius has changed on the way"
+
+
 def radii(values: list[float], dimensions: int = 2) -> list[float]:
     """The radius after each of ``values``, which come after a design whose best is 1."""
     search = DYCORS(np.zeros(dimensions), 500, rng())
