@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from nni_hyperfd.cli.options import named_path
 from nni_hyperfd.data.reading import Reading, add_reading_options
 from nni_hyperfd.errors import DataError
 
@@ -16,7 +17,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="show what is read from a folder of annotated images",
         description="Reads a folder as a training would and shows what was found: images, faces, classes, splits, sizes, what was left out and why, and copies. Nothing is trained, changed or sent.",
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("folder", type=named_path, metavar="FOLDER")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures, too")
     parser.add_argument(
         "--budget", default="short", help="training budget whose picture size is shown (default: %(default)s)"

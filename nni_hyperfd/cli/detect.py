@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nni_hyperfd.cli.options import named_path
 from nni_hyperfd.errors import DataError, PluginError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "inputs",
         nargs="+",
-        type=Path,
+        type=named_path,
         metavar="INPUT",
         help="pictures, videos (which need the extra `video`), or folders of them",
     )
@@ -105,7 +106,8 @@ def run(options: argparse.Namespace) -> None:
     troubles: list[str] = []
     taken: set[str] = set()
     for given in options.inputs:
-        for path in _files(given, troubles):
+        for path in _files(given, options.out, troubles):
+            _spare(path, options.out)
             try:
                 for picture in _pictures(path, given, options.every):
                     target = options.out / f"{_free(picture.stem, taken)}.png"
@@ -126,11 +128,26 @@ def run(options: argparse.Namespace) -> None:
         raise DataError(f"{len(troubles)} of the inputs could not be read: {'; '.join(troubles)}")
 
 
-def _files(given: Path, troubles: list[str]) -> Iterator[Path]:
-    """The file itself, or all pictures and videos below a folder, in the order of their names."""
+def _spare(path: Path, out: Path) -> None:
+    """Refuse to draw into the folder of a picture: a drawing is called like its picture, and PNG pictures would be lost.
+
+    Raises:
+        CannotWrite: ``path`` lies in ``out``.
+    """
+    if path.resolve().parent == out.resolve():
+        raise CannotWrite(
+            f"{path} lies in the output folder, where a drawing may overwrite it: name another folder with --out"
+        )
+
+
+def _files(given: Path, out: Path, troubles: list[str]) -> Iterator[Path]:
+    """The file itself, or all pictures and videos below a folder, in the order of their names, but for what was drawn into ``out``."""
     from nni_hyperfd.data.formats.folder import is_image_name
     from nni_hyperfd.data.video import is_video_name
 
+    if not given.exists():
+        troubles.append(f"{given} does not exist: check its name")
+        return
     if not given.is_dir():
         yield given
         return
@@ -140,6 +157,8 @@ def _files(given: Path, troubles: list[str]) -> Iterator[Path]:
     found = [
         path for path in found if not any(part.startswith(".") for part in path.relative_to(given).parts)
     ]
+    if out.resolve() != given.resolve():
+        found = [path for path in found if not path.resolve().is_relative_to(out.resolve())]
     if not found:
         troubles.append(f"{given} holds no picture and no video")
     yield from found

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from nni_hyperfd.cli.options import named_path
 from nni_hyperfd.data.reading import Reading, add_reading_options
 from nni_hyperfd.errors import PluginError
 
@@ -28,7 +29,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="write an experiment for a folder of annotated images",
         description="Writes an NNI experiment (configuration, search space, trial script) for a folder of annotated images, and says how to start it. The images are read once, so that what is wrong with them is told now; they are not changed.",
     )
-    parser.add_argument("data", type=Path, metavar="FOLDER", help="annotated face images")
+    parser.add_argument("data", type=named_path, metavar="FOLDER", help="annotated face images")
     parser.add_argument(
         "--out",
         type=Path,

@@ -6,7 +6,19 @@ import argparse
 from pathlib import Path
 
 from nni_hyperfd.customer.settings import default_platform
+from nni_hyperfd.errors import PluginError
 from nni_hyperfd.location import platform_location
+
+
+def named_path(text: str) -> Path:
+    """A path that somebody has written; an empty one would mean the current folder.
+
+    Raises:
+        PluginError: Nothing is written.
+    """
+    if not text.strip():
+        raise PluginError("a name is empty, as of a shell variable that is not set: name a file or a folder")
+    return Path(text)
 
 
 def add_state(parser: argparse.ArgumentParser) -> None:

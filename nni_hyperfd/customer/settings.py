@@ -12,7 +12,7 @@ from typing import Any
 
 from nni_hyperfd.data.reading import EXIF, FORMATS, Reading
 from nni_hyperfd.errors import PluginError
-from nni_hyperfd.location import platform_location
+from nni_hyperfd.location import at_home, platform_location
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class Settings:
         """The same settings with absolute paths, relative ones taken from the folder ``base``; ``$NAME`` is replaced.
 
         Raises:
-            PluginError: An environment variable in a path is not set.
+            PluginError: An environment variable in a path is not set, or it names the home folder of an unknown account.
         """
         return replace(
             self,
@@ -154,7 +154,10 @@ def _absolute_platform(platform: str, base: Path) -> str:
 
 
 def _absolute(path: Path, base: Path) -> Path:
-    return (base / Path(_expanded(str(path))).expanduser()).resolve()
+    as_written = base / path
+    if "$" in str(path) and as_written.exists():  # a name may hold a dollar
+        return as_written.resolve()
+    return (base / at_home(Path(_expanded(str(path))))).resolve()
 
 
 def _expanded(path: str) -> str:

@@ -72,6 +72,7 @@ SIZES = tuple(
     )
     for c, d in (("w", "h"), ("width", "height"), ("wid", "hei"))
 )
+_POINT = re.compile(r"[xy][1-9][0-9]*")
 LAYOUTS = ("corners", "corner and size", "centre and size")
 
 
@@ -87,6 +88,7 @@ class Header:
         label: Position, None where there is none.
         ignored: Positions of marks for faces that do not count.
         named: Whether the first line is this header, rather than the first face.
+        more: Positions of the numbers of further boxes in a row: columns called like those of ``box``, once more or with a number.
         columns: How many there are.
         names: Of all columns, () where the table has none.
     """
@@ -97,6 +99,7 @@ class Header:
     size: tuple[int, int] | None = None
     label: int | None = None
     ignored: tuple[int, ...] = field(default=())
+    more: tuple[int, ...] = ()
     named: bool = True
     columns: int = 0
     names: tuple[str, ...] = ()
@@ -105,6 +108,10 @@ class Header:
 def plain(name: str) -> str:
     """A column's name without case, blanks and marks: "X_Min" and "xmin" are the same."""
     return re.sub(r"[\W_]+", "", name).casefold()
+
+
+def _stem(name: str) -> str:
+    return name.rstrip("0123456789")
 
 
 def delimiter_of(line: str) -> str:
@@ -122,6 +129,11 @@ def header_of(fields: Sequence[str]) -> Header | None:
     image = next((where[name] for name in IMAGE if name in where), None)
     if image is None:
         return None
+    if {
+        "x3",
+        "y3",
+    } <= where.keys():  # then x1, y1, x2, y2 are points of a face or of a polygon, and no corners
+        where = {name: position for name, position in where.items() if not _POINT.fullmatch(name)}
     box, layout, taken = _box(where)
     if box is None:
         return None
@@ -130,6 +142,15 @@ def header_of(fields: Sequence[str]) -> Header | None:
     if size is None and {"width", "height"} <= where.keys() - {*taken}:
         size = ("width", "height")
     label = next((where[name] for name in LABEL if name in where and where[name] not in used), None)
+    stems = {_stem(name) for name in taken}
+    more = [
+        position
+        for position, name in enumerate(map(plain, fields))
+        if name in where
+        and position not in used
+        and _stem(name) in stems
+        and (name in taken or name != _stem(name))
+    ]
     return Header(
         image,
         box,
@@ -137,6 +158,7 @@ def header_of(fields: Sequence[str]) -> Header | None:
         (where[size[0]], where[size[1]]) if size else None,
         label,
         tuple(where[name] for name in IGNORED if name in where),
+        tuple(more) if len(more) >= len(box) else (),
         columns=len(fields),
         names=tuple(fields),
     )
@@ -145,7 +167,8 @@ def header_of(fields: Sequence[str]) -> Header | None:
 def _box(where: Mapping[str, int]) -> tuple[tuple[int, ...] | None, str | None, tuple[str, ...]]:
     for layout, choices in zip(LAYOUTS, (CORNERS, SIZES, CENTRES)):
         for names in choices:
-            if {*names} <= where.keys():
+            seconds = names[2:] == ("x2", "y2") and {"w2", "width2"} & where.keys()  # of a second box
+            if {*names} <= where.keys() and not seconds:
                 return tuple(where[name] for name in names), layout, names
     one = next((name for name in BOX if name in where), None)
     return ((where[one],), None, (one,)) if one else (None, None, ())

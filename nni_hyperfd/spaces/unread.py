@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import shlex
+import re
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import PurePath
 from typing import Any
 
 from nni_hyperfd.errors import SpaceError
@@ -29,6 +28,8 @@ TRIAL_BUDGET = "TRIAL_BUDGET"
 """Key by which NNI's multi-fidelity advisors (Hyperband, BOHB) say how long a trial may train: here, in epochs."""
 
 
+# As a file of that name, also within quotes, behind `;` or before `&&`; or as a module.
+_RUNS_IT = re.compile(r"(?<![\w.-])finetune\.py(?![\w.-])|-m\s+(?:\w+\.)*finetune(?![\w.-])")
 _LENGTHS = (TRIAL_BUDGET, TRIAL_EPOCHS, TRIAL_CHECKPOINTS)
 
 
@@ -39,11 +40,7 @@ def configuration_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def runs_the_shipped_trial(command: str) -> bool:
     """Whether a trial command starts the shipped trial, wherever it lies."""
-    try:
-        words = shlex.split(command)
-    except ValueError:  # NNI hands the command to a shell, which may understand more than this does
-        words = command.split()
-    return any(PurePath(word).name == SCRIPT for word in words)
+    return _RUNS_IT.search(command) is not None
 
 
 def refuse_unread(keys: Iterable[str], where: str) -> None:

@@ -91,13 +91,14 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(
 @pytest.mark.parametrize(
     ("images", "options", "said"),
     [
-        (["absent.jpg"], [], "cannot read absent.jpg"),
+        (["absent.jpg"], [], "absent.jpg does not exist: check its name"),
         (["text.jpg"], [], "text.jpg is no picture"),
         (["good.png"], ["--weights", "absent.safetensors"], "absent.safetensors"),
         (["good.png"], ["--weights", "text.jpg"], "text.jpg"),
         (["good.png"], ["--score", "2"], "--score"),
         (["good.png"], ["--size", "1"], "--size"),
         (["good.png"], ["--out", "text.jpg"], "cannot write"),
+        ([""], [], "a name is empty"),
     ],
 )
 def test_wrong_input_is_one_sentence(
@@ -174,3 +175,19 @@ def test_it_goes_on_after_what_cannot_be_read(
     (said,) = captured.err.splitlines()
     assert said.startswith("hyperfd: 4 of the inputs could not be read: bad.jpg is no picture")
     assert all(name in said for name in ("bad.mp4", "empty holds no picture and no video", "absent.png"))
+
+
+def test_no_picture_is_overwritten_by_a_drawing_and_no_drawing_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (40, 30), (9, 9, 9)).save("good.png")
+    before = Path("good.png").read_bytes()
+    for inputs, out in ((["good.png"], "."), (["."], "."), (["."], str(tmp_path))):
+        assert main(["detect", *inputs, "--weights", WEIGHTS, "--size", "32", "--out", out]) == 1
+        assert "good.png lies in the output folder" in capsys.readouterr().err
+    assert Path("good.png").read_bytes() == before
+    for _ in range(2):
+        assert main(["detect", ".", "--weights", WEIGHTS, "--size", "32", "--json"]) == 0
+        assert [one["image"] for one in json.loads(capsys.readouterr().out)] == ["good.png"]
+    assert [path.name for path in Path("detections").iterdir()] == ["good.png"]

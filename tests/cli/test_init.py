@@ -77,3 +77,13 @@ def test_wrong_options_are_one_sentence(
     assert err.count("\n") == 1
     assert said in err
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("command", ["init", "data"])
+def test_a_name_that_is_empty_does_not_mean_the_current_folder(
+    command: str, drawn_faces: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as "$FACES", which nobody has set."""
+    monkeypatch.chdir(drawn_faces)
+    assert main([command, ""]) == 1
+    assert "a name is empty" in capsys.readouterr().err

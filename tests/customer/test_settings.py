@@ -55,6 +55,17 @@ def test_a_misspelled_key_is_answered_with_the_nearest_one_and_the_whole_list() 
         ({"data": "d", "platform": "https:/host:8600"}, "write https://host:8600"),
         ({"data": "d", "platform": "//host:8600/"}, "write https://host:8600"),
         ({"data": "d", "platform": "[::1]:8600"}, "write https://"),
+        ({"data": "d", "platform": "https//host:8600"}, "write https://host:8600"),
+        ({"data": "d", "platform": "localhost"}, "write https://localhost for the server, or ./localhost"),
+        ({"data": "d", "platform": "10.0.0.7"}, "write https://10.0.0.7"),
+        (
+            {"data": "d", "platform": "platform.example.org/hyperfd"},
+            "write https://platform.example.org/hyperfd",
+        ),
+        ({"data": "d", "platform": "me@host"}, "write https://me@host"),
+        ({"data": "d", "platform": "\\\\\\\\host\\\\share"}, "write https://host"),
+        ({"data": "d", "platform": "file:///srv/platform"}, "write its path, /srv/platform"),
+        ({"data": "d", "platform": "~nobody-of-that-name/p"}, "an account that is not on this machine"),
         ({"data": "d", "trial_reads": "lr"}, "trial_reads must be a list of names"),
         ({"data": "d", "cache_dir": 7}, "cache_dir must be a path"),
         ({"data": "d", "privacy_noise": -1}, "privacy_noise must be a number from 0 to 1000, not -1"),
@@ -77,6 +88,32 @@ def test_relative_paths_start_at_the_trial_code_and_urls_stay(tmp_path: Path) ->
         tmp_path
     )
     assert remote.platform == "https://platform.example"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (" /srv/platform\r\n", "/srv/platform"),
+        ("https://host:8600 ", "https://host:8600"),
+        ("HTTPS://host:8600", "https://host:8600"),
+        ("./localhost", "./localhost"),
+        ("platform.v2", "platform.v2"),
+        ("p.db", "p.db"),
+    ],
+)
+def test_blanks_around_a_platform_are_no_part_of_it_and_dots_make_no_address(
+    written: str, meant: str
+) -> None:
+    assert Settings.from_class_args({"data": "d", "platform": written}).platform == meant
+
+
+def test_a_folder_with_a_dollar_in_its_name_is_meant_where_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `hyperfd init` writes it."""
+    monkeypatch.setenv("ta", "elsewhere")
+    (tmp_path / "da$ta").mkdir()
+    assert Settings(Path("da$ta")).resolved(tmp_path).data == tmp_path / "da$ta"
 
 
 def test_settings_survive_being_written_down() -> None:

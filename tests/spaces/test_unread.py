@@ -42,11 +42,20 @@ def test_only_the_shipped_trial_is_known_from_its_command() -> None:
         "python finetune.py --data x",
         "cd /a && '/my venv/python' \"/my code/finetune.py\" --data 'a b'",
         "python finetune.py --data 'a",
+        "sh -c 'python finetune.py --data x'",
+        "env A=1 python finetune.py; echo done",
+        "python finetune.py&& echo done",
+        "python -m trial_code.finetune --data x",
     ):
         assert runs_the_shipped_trial(command), command
         with pytest.raises(SpaceError, match="momentum"):
             refuse_unread_space(["lr", "momentum"], command, None)
-    for command in ("python my_finetune.py", "python train.py --script=finetune", ""):
+    for command in (
+        "python my_finetune.py",
+        "python train.py --script=finetune",
+        "python finetune.py.old",
+        "",
+    ):
         assert not runs_the_shipped_trial(command)
         refuse_unread_space(["lr", "momentum"], command, None)
 

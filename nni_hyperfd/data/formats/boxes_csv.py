@@ -12,7 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nni_hyperfd.data.formats.annotation import Annotations, RawFace, scores_told
-from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
+from nni_hyperfd.data.formats.boxes_table import (
+    header_line,
+    refuse_second_boxes,
+    split_column,
+    without_preface,
+)
+from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.report import Problem
 from nni_hyperfd.data.tables import (
@@ -20,9 +26,7 @@ from nni_hyperfd.data.tables import (
     Size,
     are_fractions,
     corners_of,
-    delimiter_of,
     four_in_one,
-    header_of,
     layouts_that_fit,
     number,
     numbers,
@@ -41,32 +45,19 @@ NEEDED = "a header line such as image,xmin,ymin,xmax,ymax,label"
 
 
 def find(folder: DataFolder) -> list[str]:
-    """CSV files whose header names an image column and a box, or whose rows are an image name and four numbers."""
+    """CSV files whose header names an image column and a box, or whose rows are an image name and four numbers; text files with such a header."""
     files = [name for suffix in SUFFIXES for name in folder.with_suffix(suffix)]
-    return [name for name in files if _header(folder.head(name)) is not None]
+    return [
+        name
+        for name in [*files, *folder.with_suffix(".txt")]
+        if (found := header_line(without_preface(folder.head(name)))) is not None
+        and (found[1].named or name in files)
+    ]
 
 
 def misread(folder: DataFolder) -> list[str]:
     """Tables that are none of ours, for the refusal of a folder in which nothing else is known."""
     return [name for suffix in SUFFIXES for name in folder.with_suffix(suffix)]
-
-
-def _header(text: str) -> tuple[str, Header] | None:
-    """Delimiter and header of a table; None where it has no box."""
-    for line in text.lstrip().splitlines()[:1]:
-        delimiter = delimiter_of(line)
-        fields = next((row for _, row in rows_of(line, delimiter) if row), None)
-        if not fields or "region_shape_attributes" in fields:
-            return None  # VIA's
-        header = header_of(fields)
-        if header is not None:
-            return delimiter, header
-        values = numbers(fields[1:5])
-        if len(fields) >= 5 and values is not None and is_image_name(fields[0].strip()):
-            return delimiter, Header(
-                0, (1, 2, 3, 4), None, label=5 if len(fields) > 5 else None, named=False, columns=len(fields)
-            )
-    return None
 
 
 def _is_false(text: str) -> bool:
@@ -87,20 +78,23 @@ class _Row:
 def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> None:
     """See `Reader.read`."""
     for file in files:
-        text = folder.text(file).lstrip()
-        found = _header(text)
+        text = without_preface(folder.text(file))
+        found = header_line(text)
         if found is None:
             raise DataError(f"{folder.root / file} has no columns for an image and its box: add {NEEDED}.")
         delimiter, header = found
+        table = list(rows_of(text, delimiter))[1 if header.named else 0 :]
+        refuse_second_boxes(table, header, folder.root / file)
+        splits = split_column(table, header)
         rows = [
             row
-            for place, fields in list(rows_of(text, delimiter))[1 if header.named else 0 :]
-            if (row := _row(fields, header, f"{file}:{place}", file, annotations)) is not None
+            for place, fields in table
+            if (row := _row(fields, header, splits, f"{file}:{place}", file, annotations)) is not None
         ]
         scores = [place for place, name in enumerate(header.names) if plain(name) in SCORES]
         scored = sum(
             number(fields[place]) not in (None, 0, 1)  # Open Images writes 1 for what people have drawn
-            for _, fields in list(rows_of(text, delimiter))[1:]
+            for _, fields in table
             for place in scores
             if fields is not None and place < len(fields)
         )
@@ -110,7 +104,12 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
 
 
 def _row(
-    fields: list[str] | None, header: Header, place: str, file: str, annotations: Annotations
+    fields: list[str] | None,
+    header: Header,
+    splits: int | None,
+    place: str,
+    file: str,
+    annotations: Annotations,
 ) -> _Row | None:
     """A row whose image is known; one that cannot be read is counted, and its image left out."""
     if fields is None or header.image >= len(fields) or not fields[header.image].strip():
@@ -147,7 +146,12 @@ def _row(
     sides = numbers([cell(position) for position in header.size]) if header.size else None
     used = {header.image, header.label, *header.box}
     split = annotations.stated_split(
-        {word: cell(position) for position, word in enumerate(header.names) if position not in used}, file
+        {
+            "split" if position == splits else word: cell(position)
+            for position, word in enumerate(header.names)
+            if position not in used
+        },
+        file,
     )
     return _Row(
         place,

@@ -78,7 +78,10 @@ class DataFolder:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         if not os.fspath(root).strip():
             raise DataError("no data folder is named: give the folder with images and annotations.")
-        self.root = Path(root).expanduser().absolute()
+        try:
+            self.root = Path(root).expanduser().absolute()
+        except RuntimeError:  # ~somebody, who is not on this machine
+            self.root = Path(root).absolute()
         if not self.root.is_dir():
             raise DataError(
                 f"data folder {self.root} does not exist or is no folder: give the folder with images and annotations."
