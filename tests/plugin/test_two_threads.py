@@ -13,12 +13,13 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -29,7 +30,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from nni.runtime.tuner_command_channel import CommandType
+from numpy.linalg import LinAlgError
 
+from nni_hyperfd.errors import PlatformError
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.plugin import opening
@@ -55,19 +58,24 @@ class Gate:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._passes, self.waiting, self.open = 0, 0, True
+        self._passes: list[Exception | None] = []
+        self.waiting: list[Question[Any]] = []
+        self.open = True
 
-    def go_through(self) -> None:
+    def go_through(self, question: Question[Any]) -> None:
         with self._changed:
-            self.waiting += 1
+            self.waiting.append(question)
             self._changed.notify_all()
-            assert self._changed.wait_for(lambda: self.open or self._passes > 0, PATIENCE)
-            self._passes -= not self.open
-            self.waiting -= 1
+            assert self._changed.wait_for(lambda: self.open or self._passes, PATIENCE)
+            error = None if self.open else self._passes.pop(0)
+            self.waiting.remove(question)
+        if error is not None:
+            raise error
 
-    def let_one_through(self) -> None:
+    def let_one_through(self, error: Exception | None = None) -> None:
+        """One of those that wait goes on, or ends with an error."""
         with self._changed:
-            self._passes += 1
+            self._passes.append(error)
             self._changed.notify_all()
 
     def set(self, open: bool) -> None:
@@ -84,7 +92,7 @@ class SlowPlatform:
 
     def ask(self, question: Question[A]) -> A:
         if isinstance(question, SLOW):
-            self._gate.go_through()
+            self._gate.go_through(question)
         return self._platform.ask(question)
 
 
@@ -97,6 +105,8 @@ class Job:
     ran: dict[str, Any] | None = None
     validated: int = 0
     ap: float | None = None
+    reported: bool = False
+    """At any time; ``ap`` is that of the run since the experiment was last resumed."""
     ended: bool = False
 
 
@@ -111,6 +121,8 @@ class Manager(Nni):
         self.parameters: list[dict[str, Any]] = []
         self.brought: list[tuple[dict[str, Any], float]] = []
         self._before = 0
+        self.validations = 0
+        self._clock = count(1)
         self.told: dict[str, list[tuple[CommandType, Any]]] = {"default": [], "ends": []}
         self._done = threading.Semaphore(0)
         self._under_way = 0
@@ -210,14 +222,9 @@ class Manager(Nni):
     def report(self, job: Job, ap: float) -> None:
         while self.validations_to_come(job):
             self.validate(job, ap)
-        job.ap, text = ap, json.dumps(ap)
+        job.ap, job.reported, text = ap, True, json.dumps(ap)
         self.brought.append((job.ran, ap))
-        self.execute(
-            "insert into MetricData (trialJobId, parameterId, type, data) values (?, ?, 'FINAL', ?)",
-            job.id,
-            str(job.ran["parameter_id"]),
-            json.dumps(text),
-        )
+        self.metric(job, "FINAL", 0, ap)
         metric = {"parameter_id": job.ran["parameter_id"], "trial_job_id": job.id, "type": "FINAL"}
         self.told["default"].append((CommandType.ReportMetricData, {**metric, "sequence": 0, "value": text}))
 
@@ -226,14 +233,9 @@ class Manager(Nni):
         return stage.stop - stage.begun - job.validated if stage else 0
 
     def validate(self, job: Job, ap: float) -> None:
-        self.execute(
-            "insert into MetricData (trialJobId, parameterId, type, sequence, data) values (?, ?, 'PERIODICAL', ?, ?)",
-            job.id,
-            str(job.ran["parameter_id"]),
-            job.validated,
-            json.dumps(json.dumps(ap)),
-        )
+        self.metric(job, "PERIODICAL", job.validated, ap)
         job.validated += 1
+        self.validations += 1
 
     def end_job(self, job: Job) -> None:
         job.ended = True
@@ -244,9 +246,21 @@ class Manager(Nni):
         if self.limit is None or len(self.trials) < self.limit:
             self.told["default"].append((CommandType.RequestTrialJobs, 1))
 
+    def metric(self, job: Job, kind: str, number: int, ap: float) -> None:
+        self.execute(
+            "insert into MetricData (timestamp, trialJobId, parameterId, type, sequence, data) values (?, ?, ?, ?, ?, ?)",
+            next(self._clock),
+            job.id,
+            str(job.ran["parameter_id"]),
+            kind,
+            number,
+            json.dumps(json.dumps(ap)),
+        )
+
     def event(self, job: Job, event: str, data: str | None) -> None:
         self.execute(
-            "insert into TrialJobEvent (trialJobId, event, data, sequenceId) values (?, ?, ?, ?)",
+            "insert into TrialJobEvent (timestamp, trialJobId, event, data, sequenceId) values (?, ?, ?, ?, ?)",
+            next(self._clock),
             job.id,
             event,
             data,
@@ -284,6 +298,7 @@ class TwoThreads(RuleBasedStateMachine):
         super().__init__()
         self.world, self.patch = world, patch
         self.manager: Manager | None = None
+        self.resumed = 0
 
     @initialize(concurrency=st.integers(1, 3), budget=st.integers(1, 4), limit=st.none() | st.integers(1, 5))
     def begin(self, concurrency: int, budget: int, limit: int | None) -> None:
@@ -346,9 +361,56 @@ class TwoThreads(RuleBasedStateMachine):
         self.gate.let_one_through()
         self.wait()
 
+    @precondition(lambda self: any(isinstance(each, RecommendRequest) for each in self.gate.waiting))
+    @rule(error=st.sampled_from([PlatformError("full"), LinAlgError("singular"), OSError(5, "I/O error")]))
+    def the_platform_cannot_plan(self, error: Exception) -> None:
+        self.gate.let_one_through(error)
+        self.wait()
+
+    @precondition(lambda self: self.resumed < 2)
+    @rule()
+    def the_tuner_is_killed(self) -> None:
+        """And the experiment is resumed. What was told and not heard yet is lost."""
+        self.end_the_process(killed=True)
+
+    def end_the_process(self, killed: bool) -> None:
+        self.resumed += 1
+        self.gate.set(open=True)
+        self.wait()
+        self.manager.stop_workers()
+        if not killed:
+            self.manager.tuner._on_exit()
+        self.manager.resume()
+        self.world.begin(self.manager, self.budget)
+        self.gate.set(open=False)
+        self.manager.start_workers()
+
     @rule()
     def nothing_happens(self) -> None:
         """As when an experiment is over."""
+
+    def all_is_heard(self) -> None:
+        """What was told so far, and what the platform answers."""
+        while any(self.manager.told.values()) or self.gate.waiting:
+            if self.gate.waiting:
+                self.the_platform_answers()
+            elif self.manager.told["ends"]:
+                self.the_second_thread_hears()
+            else:
+                self.the_first_thread_hears()
+            self.nothing_superfluous()
+            self.failures_are_told()
+
+    def a_job_runs(self) -> None:
+        """One starts, and gets its parameter."""
+        self.a_job_starts()
+        self.a_job_asks_for_its_parameter(0)
+
+    def a_job_succeeds(self) -> None:
+        self.a_job_runs()
+        self.a_job_reports(0)
+        self.a_job_ends(0)
+        self.all_is_heard()
 
     def ap(self) -> float:
         return round(0.9 - 0.01 * len(self.manager.brought), 2)
@@ -357,7 +419,7 @@ class TwoThreads(RuleBasedStateMachine):
     def nothing_superfluous(self) -> None:
         if self.manager is None:
             return
-        forms = [form["parameters"] for form in self.manager.proposals()]
+        forms = [form["parameters"] for form in self.manager.tried]
         assert len({json.dumps(form, sort_keys=True) for form in forms}) == len(forms), "tried twice"
         # A job that ran what a failed one of another rung left behind brought nothing to its own rung.
         for allowed, rung in self.rungs():
@@ -366,6 +428,21 @@ class TwoThreads(RuleBasedStateMachine):
             able = [job for job in jobs if (not job.ended if job.ap is None else self.rung(job.ran) == rung)]
             assert len(able) + len(waiting) <= allowed, "a superfluous trial"
         assert self.manager.errors() == []
+
+    @invariant()
+    def failures_are_told(self) -> None:
+        """To the platform, as soon as all is heard; an advisor, whose plan does not go by them, tells at the end."""
+        if self.manager is None or any(self.manager.told.values()) or self.gate.waiting:
+            return
+        task = self.platform.ask(FindTask(experiment_id="exp"))
+        if getattr(self.manager, "advisor", None) is not None or task.status != "open":
+            return
+        brought = [form["parameters"] for form, _ in self.manager.brought]
+        failed = [job.form["parameters"] for job in self.manager.trials if job.ended and not job.reported]
+        known = [
+            dict(each.parameters) for each in self.platform.trials(task.task_id) if each.status == "failed"
+        ]
+        assert all(configuration_of(each) in known for each in failed if each not in brought), "not told"
 
     def rungs(self) -> list[tuple[int, tuple[int, int] | None]]:
         """How many results are wanted of each rung; a tuner has one, which is None."""
@@ -419,11 +496,11 @@ class TwoThreads(RuleBasedStateMachine):
     def check_the_update(self) -> None:
         """The only update was made of all results, each with the configuration that ran."""
         brought: dict[str, tuple[float, int | None]] = {}
-        for job in self.manager.trials:
-            if job.ap is not None and job.ran is not None:
-                key = json.dumps(configuration(job.ran), sort_keys=True)
-                if key not in brought or (length(job.ran) or 0) > (brought[key][1] or 0):
-                    brought[key] = job.ap, length(job.ran)
+        for form, ap in self.manager.brought:
+            key = json.dumps(configuration(form), sort_keys=True)
+            # Of a job that was begun again though it had its result, that result is for good.
+            if key not in brought or (length(form) or 0) > (brought[key][1] or 0):
+                brought[key] = ap, length(form)
         task = self.platform.ask(FindTask(experiment_id="exp"))
         trials = [trial for trial in self.platform.trials(task.task_id) if trial.ap is not None]
         known = {json.dumps(dict(trial.parameters), sort_keys=True): trial.ap for trial in trials}
@@ -439,8 +516,6 @@ class TwoThreads(RuleBasedStateMachine):
 class TwoThreadsAndParts(TwoThreads):
     """Trials are parts of trainings of four epochs, which go on with each other's; the experiment is stopped and resumed at any time."""
 
-    resumed = 0
-
     @precondition(lambda self: any(map(self.manager.validations_to_come, self.manager.running())))
     @rule(which=st.integers(0, 2))
     def a_job_validates(self, which: int) -> None:
@@ -448,19 +523,10 @@ class TwoThreadsAndParts(TwoThreads):
         self.manager.validate(jobs[which % len(jobs)], self.ap())
 
     @precondition(lambda self: self.resumed < 2)
-    @rule(killed=st.booleans())
-    def the_experiment_is_stopped_and_resumed(self, killed: bool) -> None:
-        """What is told and not heard yet is lost. A tuner that is not killed learns from what there is."""
-        self.resumed += 1
-        self.gate.set(open=True)
-        self.wait()
-        self.manager.stop_workers()
-        if not killed:
-            self.manager.tuner._on_exit()
-        self.manager.resume()
-        self.world.begin(self.manager, self.budget)
-        self.gate.set(open=False)
-        self.manager.start_workers()
+    @rule()
+    def the_experiment_is_stopped(self) -> None:
+        """And resumed; the tuner learns from what there is."""
+        self.end_the_process(killed=False)
 
     @invariant()
     def nothing_superfluous(self) -> None:
@@ -534,6 +600,8 @@ def explore(
         lambda: machine(world, patch),
         settings=settings(
             max_examples=examples,
+            # A failure is told as it was come upon: to look for a shorter way to it takes minutes.
+            phases=[Phase.generate],
             stateful_step_count=40,
             deadline=None,
             database=None,
@@ -590,10 +658,51 @@ def test_what_a_failed_job_left_behind_runs_in_another_rung_and_bracket(
             assert rung.count <= len(trained.trials.results) <= rung.count + 1
 
 
+@pytest.mark.parametrize("method", ["hyperfd", "hyperfd-gp"])
+def test_the_last_job_is_one_that_was_begun_again_and_fails(
+    method: str, world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NNI's dispatcher keeps the end of such a job to itself, and at the limit its manager asks for no other."""
+
+    def begin(manager: Manager, budget: int) -> None:
+        manager.begin(HyperFDTuner(data="faces", budget=budget, method=method))
+
+    machine = TwoThreads(world(begin), monkeypatch)
+    machine.begin(concurrency=1, budget=2, limit=2)
+    machine.all_is_heard()
+    machine.a_job_succeeds()
+    machine.a_job_runs()
+    machine.the_tuner_is_killed()
+    machine.all_is_heard()
+    machine.a_job_runs()
+    machine.a_job_fails(0)
+    machine.all_is_heard()
+    machine.check_the_update()
+    machine.teardown()
+
+
+def begin_parts(manager: Manager, budget: int) -> None:
+    manager.begin(HyperFDTuner(data="faces", budget=budget, method="hyperfd-mf"))
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_what_a_stop_cut_off_is_one_curve_and_paid_twice(
+    killed: bool, world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = TwoThreadsAndParts(world(begin_parts), monkeypatch)
+    machine.begin(concurrency=1, budget=3, limit=None)
+    machine.all_is_heard()
+    machine.a_job_runs()
+    for _ in range(3):
+        machine.a_job_validates(0)
+    machine.end_the_process(killed)
+    machine.all_is_heard()
+    machine.teardown()
+    # The price of three, of which 3 were cut off.
+    assert machine.manager.validations <= 3 * 4
+
+
 def test_the_tuner_goes_on_with_trainings(
     world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def begin(manager: Manager, budget: int) -> None:
-        manager.begin(HyperFDTuner(data="faces", budget=budget, method="hyperfd-mf"))
-
-    explore(world(begin), monkeypatch, EXAMPLES // 2, TwoThreadsAndParts)
+    explore(world(begin_parts), monkeypatch, EXAMPLES // 2, TwoThreadsAndParts)
