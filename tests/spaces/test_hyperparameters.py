@@ -9,8 +9,8 @@ from nni_hyperfd.errors import SpaceError
 from nni_hyperfd.spaces.hyperparameters import (
     COUNT_KEYS,
     DEFAULT_HYPERPARAMETERS,
-    FIRST_CHOICE,
     FIELDS,
+    FIRST_CHOICE,
     GRID,
     HyperParameters,
 )
