@@ -280,11 +280,25 @@ def corners_of(box: Four, layout: str) -> tuple[float, float, float, float]:
     )
 
 
+def layout_of_corners(corners: Four, layout: str) -> tuple[float, float, float, float]:
+    """The four numbers in one of the ``LAYOUTS`` of which `corners_of` makes ``corners``."""
+    left, top, right, bottom = corners
+    if layout == "corners":
+        return left, top, right, bottom
+    sides = right - left, bottom - top
+    return (
+        (left, top, *sides)
+        if layout == "corner and size"
+        else ((left + right) / 2, (top + bottom) / 2, *sides)
+    )
+
+
 def fits(box: Four, layout: str, size: Size | None) -> bool:
     """Whether a box that is read in ``layout`` has sides and lies in a picture of ``size`` (None: anywhere right of 0)."""
     left, top, right, bottom = corners_of(box, layout)
     width, height = size or (math.inf, math.inf)
-    room_x, room_y = (ROOM * width + 1, ROOM * height + 1) if size else (1.0, 1.0)
+    pixel = 0.0 if size == (1, 1) else 1.0  # of fractions, nothing else would tell
+    room_x, room_y = (ROOM * width + pixel, ROOM * height + pixel) if size else (1.0, 1.0)
     return (
         right > left
         and bottom > top
@@ -306,8 +320,19 @@ def layouts_that_fit(boxes: Sequence[Four], sizes: Sequence[Size | None], share:
 
 
 def layout_by_evidence(boxes: Sequence[Four], sizes: Sequence[Size | None], expected: str) -> str | None:
-    """``expected`` if at least half of the boxes of a table fit their pictures so, else corners for sizes, or the other way round, if all fit."""
-    if not boxes or expected in layouts_that_fit(boxes, sizes, 0.5):
+    """What the boxes of a table are: as expected, or another layout that all of them fit; None: neither.
+
+    At least half of them must fit their pictures as expected. Centres that are given out for corners lead outside less often:
+    then, in a table of some length, three quarters must.
+    """
+    if not boxes or expected in layouts_that_fit(boxes, sizes, 0.75):
         return expected
-    other = "corner and size" if expected == "corners" else "corners"
-    return other if len(boxes) >= ENOUGH and other in layouts_that_fit(boxes, sizes) else None
+    fitting = layouts_that_fit(boxes, sizes)
+    if expected == "corner and size" and len(boxes) >= MANY and fitting == ["centre and size"]:
+        return "centre and size"
+    if expected in layouts_that_fit(boxes, sizes, 0.5):
+        return expected
+    others = (
+        ("corners", "corner and size") if expected == "corner and size" else ("corner and size", "corners")
+    )
+    return next((other for other in others if len(boxes) >= ENOUGH and other in fitting), None)

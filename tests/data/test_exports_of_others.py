@@ -70,6 +70,25 @@ def test_coco_boxes_some_of_which_stick_out_stay_as_they_are(put: Put) -> None:
     assert dataset.report.count(Problem.CLIPPED_BOX) == 4
 
 
+def test_boxes_that_are_middle_and_size_in_formats_of_corner_and_size_and_the_reverse(put: Put) -> None:
+    """A YOLO set turned into COCO by a script; corners in CreateML."""
+    boxes = [(100 + 7 * n, 70, 60, 50) for n in range(10)]
+    dataset = load_dataset(put({"a.json": coco(boxes)}))
+    assert first_box(dataset) == [70, 45, 130, 95]
+    assert any("boxes are taken as centre and size" in note for note in dataset.report.notes)
+    sides = ("x", "y", "width", "height")
+    document = [
+        {
+            "image": name,
+            "annotations": [{"label": "face", "coordinates": dict(zip(sides, (4 + n, 6, 60, 50)))}],
+        }
+        for n, name in enumerate(NAMES)
+    ]
+    dataset = load_dataset(put({"b.json": json.dumps(document)}), format="createml")
+    assert first_box(dataset) == [4, 6, 64, 56]
+    assert any("boxes are taken as corner and size" in note for note in dataset.report.notes)
+
+
 def test_addresses_in_coco_that_quote_blanks_in_both_ways(put: Put) -> None:
     names = [f"Zoë {number} + ich.jpg" for number in range(10)]
     written = [

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from nni_hyperfd.data.tables import (
     DELIMITERS,
+    LAYOUTS,
     are_fractions,
+    corners_of,
     delimiter_of,
     four_in_one,
     header_of,
     layout_by_evidence,
+    layout_of_corners,
     number,
     rows_of,
 )
@@ -119,6 +122,27 @@ def test_a_table_that_denies_its_format_is_believed_where_all_of_it_agrees():
     assert layout_by_evidence(corners, [(100, 80)] * 3, "corner and size") == "corners"
     assert layout_by_evidence(corners[:2], [(100, 80)] * 2, "corner and size") is None
     assert layout_by_evidence([(10, 10, 20, 20)] * 3, [(100, 80)] * 3, "corner and size") == "corner and size"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_corners_turn_into_each_layout_and_back(layout: str) -> None:
+    box = (10.0, 20.0, 50.0, 30.0)
+    assert corners_of(layout_of_corners(box, layout), layout) == box
+
+
+def test_centres_that_are_given_out_for_corners_lead_outside() -> None:
+    """Faces of a third of the picture: a few of ten are told, one alone may be cut by the edge."""
+    centres = [(100 + 4 * n, 75 + n, 66, 50) for n in range(10)]
+    size: list[tuple[float, float] | None] = [(200, 150)] * 10
+    assert layout_by_evidence(centres, size, "corner and size") == "corner and size"
+    centres[:4] = [(160, 75, 66, 50)] * 4
+    assert layout_by_evidence(centres, size, "corner and size") == "centre and size"
+    fractions = [(x / 200, y / 150, w / 200, h / 150) for x, y, w, h in centres]
+    assert layout_by_evidence(fractions, [(1.0, 1.0)] * 10, "corner and size") == "centre and size"
+    assert layout_by_evidence([(20, 15, 66, 50), *centres], [*size, (200, 150)], "corner and size") == (
+        "corner and size"
+    ), "one that no centre can have"
+    assert layout_by_evidence([(0, 0, 60, 45)] * 3, [(200, 150)] * 3, "centre and size") == "corner and size"
 
 
 def test_a_line_that_the_csv_module_refuses_is_no_row_and_stops_nothing() -> None:

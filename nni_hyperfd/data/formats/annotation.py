@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.data.names import AmbiguousName, normalized_name
 from nni_hyperfd.data.report import Findings, Problem
 from nni_hyperfd.data.stated_split import stated_split
-from nni_hyperfd.data.tables import Four, Size, layout_by_evidence, number, numbers
+from nni_hyperfd.data.tables import (
+    Four,
+    Size,
+    corners_of,
+    layout_by_evidence,
+    layout_of_corners,
+    number,
+    numbers,
+)
 
 __all__ = ["NO_POINT", "Annotations", "Box", "Entry", "Points", "RawFace", "Reader", "hull", "numbers"]
 
@@ -155,6 +163,20 @@ class Annotations:
                 f"{file}: boxes are taken as {found}, which all of them fit, and not as {expected}, {says}"
             )
         return found
+
+    def laid_out(self, entries: Iterable[Entry], file: str, expected: str, says: str) -> None:
+        """Lay the faces of a whole file out anew, where its numbers turn out to be others than expected; see `layout`."""
+        own = [entry for entry in entries if entry.faces]
+        told = [(face.box, entry.size or self.frame(entry.image)) for entry in own for face in entry.faces]
+        boxes = [layout_of_corners(box, expected) for box, _ in told]
+        layout = self.layout(file, boxes, [frame for _, frame in told], expected, says)
+        if layout == expected:
+            return
+        for entry in own:
+            entry.faces = [
+                replace(face, box=corners_of(layout_of_corners(face.box, expected), layout))
+                for face in entry.faces
+            ]
 
     def stated_split(self, fields: Any, file: str) -> str | None:
         """The split that fields of an image in ``file`` state (`stated_split`); words that are none are kept, to be told."""

@@ -8,7 +8,6 @@ degrees) the box around it is taken.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from nni_hyperfd.data.formats.annotation import (
@@ -70,7 +69,8 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
         scored = sum(isinstance(entry, dict) and "score" in entry for entry in parts[1])
         if scored:
             annotations.findings.note(scores_told(file, scored))
-        _as_corners([image for image in images.values() if image is not None], file, annotations)
+        read_images = [image for image in images.values() if image is not None]
+        annotations.laid_out(read_images, file, LAYOUT, "as COCO has them")
 
 
 def _read_annotation(
@@ -105,22 +105,6 @@ def _read_annotation(
             number=category,
         )
     )
-
-
-def _as_corners(entries: Sequence[Entry], file: str, annotations: Annotations) -> None:
-    """A file whose ``bbox`` are corners, as scripts write them: told by all of them, which do not fit as corner and size."""
-    told = [
-        (face.box, entry.size or annotations.frame(entry.image)) for entry in entries for face in entry.faces
-    ]
-    boxes = [(left, top, right - left, bottom - top) for (left, top, right, bottom), _ in told]
-    if annotations.layout(file, boxes, [frame for _, frame in told], LAYOUT, "as COCO has them") == LAYOUT:
-        return
-    for entry in entries:
-        entry.faces = [
-            replace(face, box=(left, top, right - left, bottom - top))
-            for face in entry.faces
-            for left, top, right, bottom in (face.box,)
-        ]
 
 
 def _identity(value: Any) -> str | None:

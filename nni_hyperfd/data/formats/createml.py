@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace
+from nni_hyperfd.data.formats.annotation import Annotations, Box, Entry, RawFace
 from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.data.formats.shapes import reals
 from nni_hyperfd.data.names import split_of_path
@@ -14,6 +14,7 @@ from nni_hyperfd.errors import DataError
 
 NAME = "createml"
 TITLE = "CreateML json"
+LAYOUT = "centre and size"
 NAMES = ("image", "imagefilename", "filename", "imageURL")
 
 
@@ -36,11 +37,16 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
             raise DataError(
                 f"{folder.root / file} is no list of images, as the CreateML format has it: export it again."
             )
-        for place, item in enumerate(document):
+        entries = [
             _read_image(item, f"{file} image {place}", file, annotations)
+            for place, item in enumerate(document)
+        ]
+        annotations.laid_out(
+            [entry for entry in entries if entry is not None], file, LAYOUT, "as CreateML has them"
+        )
 
 
-def _read_image(item: Any, place: str, file: str, annotations: Annotations) -> None:
+def _read_image(item: Any, place: str, file: str, annotations: Annotations) -> Entry | None:
     name = (
         next((item[key] for key in NAMES if isinstance(item.get(key), str)), None)
         if isinstance(item, dict)
@@ -48,15 +54,15 @@ def _read_image(item: Any, place: str, file: str, annotations: Annotations) -> N
     )
     if not name:
         annotations.orphan(file, place)
-        return
+        return None
     entry = annotations.entry(name, file, place)
     if entry is None:
-        return
+        return None
     shapes = item.get("annotations", item.get("annotation"))
     entry.silent, entry.split = True, annotations.stated_split(item, file) or split_of_path(file)
     if not isinstance(shapes, list):
         annotations.malformed(place, entry.image)
-        return
+        return entry
     for shape in shapes:
         label = shape.get("label") if isinstance(shape, dict) else None
         label = label.strip() or None if isinstance(label, str) else None
@@ -65,6 +71,7 @@ def _read_image(item: Any, place: str, file: str, annotations: Annotations) -> N
             annotations.malformed(place, entry.image, label=label)
         else:
             entry.faces.append(RawFace(box, label=label))
+    return entry
 
 
 def _box(shape: Mapping[str, Any]) -> Box | None:
@@ -72,4 +79,4 @@ def _box(shape: Mapping[str, Any]) -> Box | None:
     values = (
         reals([where.get(key) for key in ("x", "y", "width", "height")]) if isinstance(where, dict) else None
     )
-    return None if values is None else corners_of(values, "centre and size")
+    return None if values is None else corners_of(values, LAYOUT)
