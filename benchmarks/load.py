@@ -1,11 +1,15 @@
 """How much one server takes: calls under load, and updates as tasks pile up.
 
-    python benchmarks/load.py [--customers 1 50 500] [--experiments 20] [--tasks 10 100 1000 5000] [--out benchmarks/results]
+    python benchmarks/load.py [--customers 1 50 500] [--experiments 20] [--tasks 10 100 1000 5000] [--opened 1000]
+                              [--out benchmarks/results]
+
+What is left out of the three (``--customers`` without a number) keeps its figures.
 
 The platform is the shipped one, with its 362 offline data sets. Calls: 20 experiments at once, each in a thread of one
 client process with a connection of its own, spread over the registered customers; server and clients share the
 machine. Updates: finished tasks are written into the database, their G^(t)(D_offline) as turns of the newest one, and
-then one customer's experiment is finished by the usual calls in a process of its own, whose time and memory are taken.
+then one customer's experiment is finished by the usual calls in a process of its own, whose time and memory are taken. Opened:
+one customer opens experiments one after the other over HTTP and ends none of them.
 """
 
 from __future__ import annotations
@@ -59,16 +63,22 @@ def main() -> None:
     parser.add_argument("--experiments", type=int, default=20, help="at once")
     parser.add_argument("--each", type=int, default=2, help="experiments one after another in each thread")
     parser.add_argument("--tasks", type=int, nargs="*", default=[10, 100, 1000, 5000])
+    parser.add_argument("--opened", type=int, nargs="*", default=[1000], help="experiments, and ends none")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     state = read_assets()
     offline = OfflineData.from_bytes(state.offline)
-    content: dict[str, Any] = {
-        "machine": f"{os.cpu_count()} cores, {machine.machine()}, load average {os.getloadavg()[0]:.1f} at the start",
-        "calls": [],
-        "updates": [],
-    }
+    kept = options.out / "load.json"
+    content: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    here = f"{os.cpu_count()} cores, {machine.machine()}, load average {os.getloadavg()[0]:.1f} at the start"
+    for part, wanted in (
+        ("calls", options.customers),
+        ("updates", options.tasks),
+        ("opened", options.opened),
+    ):
+        if wanted:
+            content[part], content[f"{part}_machine"] = [], here
     for count in options.customers:
         with tempfile.TemporaryDirectory() as folder:
             content["calls"].append(calls(Path(folder), offline, count, options.experiments, options.each))
@@ -77,8 +87,11 @@ def main() -> None:
         for count in options.tasks:
             content["updates"].append(update_at(Path(folder), offline, count))
             print(json.dumps(content["updates"][-1]), flush=True)
+    for count in options.opened:
+        with tempfile.TemporaryDirectory() as folder:
+            content["opened"] += opened(Path(folder), offline, count)
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "load.json").write_text(json.dumps(content, indent=1) + "\n")
+    kept.write_text(json.dumps(content, indent=1) + "\n")
     (options.out / "load.md").write_text(page(content))
 
 
@@ -146,6 +159,36 @@ def calls(folder: Path, offline: OfflineData, customers: int, at_once: int, each
             if found
         },
     }
+
+
+def opened(folder: Path, offline: OfflineData, count: int) -> list[dict[str, Any]]:
+    """What the last 100 of the first 100, 200, ... experiments cost the server; none of them is ended."""
+    store = Store(folder, read_assets)
+    token = new_token(store, "customer")
+    store.close()
+    server = ShippedServer(folder)
+    server.start()
+    client = TaskClient(
+        HTTPPlatform(server.url, token), offline.features.subset(offline.members[0]), read_assets().base_id
+    )
+    found = []
+    for begin in range(0, count, 100):
+        before = processor_seconds(server.child or 0)
+        for number in range(begin, min(begin + 100, count)):
+            client.recommend(client.open(f"exp{number}", HPO.search_space, HPO.flops_limit), BUDGET)
+        used = processor_seconds(server.child or 0) - before
+        size = sum(path.stat().st_size for path in folder.glob("platform.sqlite*"))
+        found.append(
+            {
+                "open": min(begin + 100, count),
+                "server_ms_per_experiment": round(1000 * used / min(100, count - begin), 1),
+                "server_peak_mb": round(peak_memory(server.child or 0)),
+                "database_mb": round(size / 2**20, 1),
+            }
+        )
+        print(json.dumps(found[-1]), flush=True)
+    server.stop()
+    return found
 
 
 class Timed:
@@ -301,17 +344,17 @@ def page(content: dict[str, Any]) -> str:
     lines = [
         "# One server under load, and updates as tasks pile up",
         "",
-        f"`python benchmarks/load.py` on {content['machine']}; wall-clock figures share the machine with whatever else ran, "
+        f"`python benchmarks/load.py` on {content['calls_machine']}; wall-clock figures share the machine with whatever else ran, "
         "processor figures do not.",
         "",
         "| registered customers | experiments at once | requests/s | server's processor time a request | server's peak memory | "
-        + " | ".join(f"{call} p50 / p99" for call in CALLS)
+        + " | ".join(f"{call} p50 / p99" for call in ASKED)
         + " |",
-        "|" + "---|" * (5 + len(CALLS)),
+        "|" + "---|" * (5 + len(ASKED)),
     ]
     for row in content["calls"]:
         latencies = [
-            f"{row['latency_ms'][call]['p50']:g} / {row['latency_ms'][call]['p99']:g} ms" for call in CALLS
+            f"{row['latency_ms'][call]['p50']:g} / {row['latency_ms'][call]['p99']:g} ms" for call in ASKED
         ]
         lines.append(
             f"| {row['customers']} | {row['at_once']} | {row['requests_per_second']:g} | {row['server_ms_per_request']:g} ms | "
@@ -326,6 +369,17 @@ def page(content: dict[str, Any]) -> str:
         lines.append(
             f"| {row['tasks']} | {row['processor_seconds']:g} s | {row['wall_seconds']:g} s | {row['peak_mb']} MB | "
             f"{row['of_it_by_the_update_mb']} MB | {row['status_seconds']:g} s | {row['database_mb']} MB |"
+        )
+    lines += [
+        "",
+        f"One customer opens experiments and ends none, each with its recommendation ({content['opened_machine']}):",
+        "",
+        "| open | server's processor time an experiment, of the last hundred | server's peak memory | database |",
+        "|---|---|---|---|",
+    ]
+    for row in content["opened"]:
+        lines.append(
+            f"| {row['open']} | {row['server_ms_per_experiment']:g} ms | {row['server_peak_mb']} MB | {row['database_mb']:g} MB |"
         )
     return "\n".join([*lines, ""])
 

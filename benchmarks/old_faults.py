@@ -91,42 +91,14 @@ FAULTS = (
         TUNER,
     ),
     Fault(
-        "Metrics are read before ends, so that a result may come between",
-        (
-            (
-                "plugin/trials.py",
-                "self._jobs = list(self._read())",
-                "ended = {job.place for job in self._jobs if job.ended}\n"
-                "        self._jobs = [job for job in self._read() if job.place not in ended]",
-            ),
-        ),
-        TUNER,
-    ),
-    Fault(
-        "A result makes no room: a trial that reported still counts as running",
-        (("plugin/trials.py", "not (job.ended or job.reported)", "not job.ended"),),
-        _threads("test_the_tuner", "test_the_advisor"),
-    ),
-    Fault(
-        "Failures are counted by what ended, so that a swapped job's result is not waited for",
-        (
-            (
-                "plugin/trials.py",
-                "sum(not (job.ended or job.reported) for job in self._jobs)",
-                "sum(not job.ended and job.result is None for job in self._jobs)",
-            ),
-        ),
-        _threads("test_the_tuner", "test_the_advisor"),
-    ),
-    Fault(
         "Resumed when all results are in, nobody updates (tuner)",
         (("plugin/tuner.py", "if news or not self._tried_to_end:", "if news:"),),
-        TUNER,
+        _threads("test_resumed_when_all_results_are_in_it_updates_by_itself"),
     ),
     Fault(
         "Resumed when all results are in, nobody updates (hyperfd-mf)",
         (("plugin/tuner.py", "and (news or not self._tried_to_end):", "and news:"),),
-        PARTS,
+        _threads("test_resumed_when_all_results_are_in_it_updates_by_itself"),
     ),
     Fault(
         "The end of a job that was begun again is never heard of, and at the limit of trials nobody updates",
@@ -232,7 +204,13 @@ FAULTS = (
     ),
     Fault(
         "A result of a job that is begun again is taken twice",
-        (("plugin/records.py", "if self.value is not None:\n            return\n", ""),),
+        (
+            (
+                "plugin/records.py",
+                'if self.value is not None:\n            return\n        if kind == "FINAL":',
+                'if kind == "FINAL":',
+            ),
+        ),
         ("tests/plugin/test_records.py", *PARTS),
     ),
     Fault(
@@ -409,6 +387,7 @@ def meet(folder: Path, tests: tuple[str, ...]) -> str | None:
         "-p",
         "no:xdist",
         "--tb=no",
+        "-rfE",
     ]
     environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "COLUMNS": "400"}
     try:

@@ -109,7 +109,7 @@ def installed(case: Case) -> dict[str, str]:
 
 
 def test(case: Case, tests: list[str], bfloat16: str) -> tuple[int, str, list[str]]:
-    """pytest's exit status, its last line, and the names of tests that failed."""
+    """pytest's exit status, its last line, and the names of tests that failed; what it says is in ``pytest.log`` as it comes."""
     environment = {
         **os.environ,
         "PATH": f"{case.folder / 'bin'}:{os.environ['PATH']}",
@@ -119,8 +119,10 @@ def test(case: Case, tests: list[str], bfloat16: str) -> tuple[int, str, list[st
         "NODE_OPTIONS": f'--require "{ROOT / "examples" / "loopback_only.cjs"}"',
     }
     command = [str(case.python), "-m", "pytest", "-p", "no:cacheprovider", "-rfE", *tests]
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    lines = run.stdout.strip().splitlines() or [f"pytest said nothing: {run.stderr[-300:]}"]
+    log = case.folder / "pytest.log"
+    with log.open("w") as out:
+        run = subprocess.run(command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT)
+    lines = log.read_text().strip().splitlines() or ["pytest said nothing"]
     failed = [line.split(" - ")[0] for line in lines if re.match(r"(FAILED|ERROR) ", line)]
     return run.returncode, lines[-1], failed
 

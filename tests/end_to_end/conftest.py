@@ -52,7 +52,7 @@ class Experiment:
 
     def get(self, path: str) -> Any:
         """Answer of NNI's REST interface."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/nni/{path}", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/nni/{path}", timeout=60) as answer:
             return json.loads(answer.read())
 
     def status(self) -> str:

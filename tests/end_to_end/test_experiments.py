@@ -15,6 +15,11 @@ REPORT = (
 )
 
 
+def waiting_trial(number: int, until: Path) -> str:
+    """The trial of that number does not report before there is a file."""
+    return f"while nni.get_sequence_id() == {number} and not os.path.exists({str(until)!r}): time.sleep(0.1)\n{REPORT}"
+
+
 def test_an_experiment_from_beginning_to_end(desk: Any) -> None:
     """Registered by name, four at a time where two are wanted, and the first trial fails before it says anything."""
     assert desk.hyperfd("register").returncode == 0
@@ -65,11 +70,13 @@ def test_hyperfd_gp_from_beginning_to_end(desk: Any) -> None:
 
 
 def test_the_tuner_is_killed_after_the_second_trial(desk: Any) -> None:
-    experiment = desk.start("if nni.get_sequence_id() == 2: time.sleep(15)\n" + REPORT, {"budget": 4})
+    killed = desk.home / "killed"
+    experiment = desk.start(waiting_trial(2, killed), {"budget": 4})
     experiment.wait(lambda: len(experiment.get("trial-jobs")) == 3, "the third trial")
     dispatcher = experiment.dispatcher()
     dispatcher.send_signal(signal.SIGKILL)
-    dispatcher.wait(10)
+    dispatcher.wait(60)
+    killed.touch()
     experiment.wait(lambda: len(experiment.results()) == 3, "the result of the trial that went on")
     assert desk.version() == 0
 
@@ -84,9 +91,11 @@ def test_the_tuner_is_killed_after_the_second_trial(desk: Any) -> None:
 
 
 def test_stopped_by_hand_and_resumed(desk: Any) -> None:
-    experiment = desk.start("if nni.get_sequence_id() == 1: time.sleep(20)\n" + REPORT, {"budget": 2})
+    stopped = desk.home / "stopped"
+    experiment = desk.start(waiting_trial(1, stopped), {"budget": 2})
     experiment.wait(lambda: len(experiment.get("trial-jobs")) == 2, "the second trial")
     experiment.stop()
+    stopped.touch()
     assert desk.version() == 1
     assert "learned from 1 result and" in experiment.log()
 

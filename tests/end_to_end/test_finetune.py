@@ -83,6 +83,6 @@ def test_trials_go_on_with_each_others_trainings(desk: Any) -> None:
 def scalars(port: str) -> dict[str, Any]:
     """What TensorBoard has read so far, by run."""
     try:
-        return requests.get(f"http://127.0.0.1:{port}/data/plugin/scalars/tags", timeout=10).json()
+        return requests.get(f"http://127.0.0.1:{port}/data/plugin/scalars/tags", timeout=60).json()
     except requests.ConnectionError:
         return {}

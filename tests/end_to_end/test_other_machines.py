@@ -74,7 +74,7 @@ class Sshd:
         self._process = subprocess.Popen(
             [str(SSHD), "-D", "-f", str(folder / "config"), "-E", str(folder / "log")]
         )
-        end = time.monotonic() + 30
+        end = time.monotonic() + 300
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=5).close()

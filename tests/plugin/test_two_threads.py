@@ -44,7 +44,7 @@ from nni_hyperfd.spaces.stages import Stage
 from nni_hyperfd.spaces.unread import TRIAL_BUDGET, configuration_of
 from tests.fixtures.nni_dispatcher import Nni
 
-PATIENCE = 60.0
+PATIENCE = 300.0
 """Seconds after which a thread is stuck."""
 EXAMPLES = 20
 CALM = 0.01
@@ -612,33 +612,33 @@ def explore(
     )
 
 
+def begin_tuner(method: str) -> Callable[[Manager, int], None]:
+    return lambda manager, budget: manager.begin(HyperFDTuner(data="faces", budget=budget, method=method))
+
+
+def begin_advisor(brackets: int | str) -> Callable[[Manager, int], None]:
+    return lambda manager, budget: manager.begin_advisor(
+        HyperFDAdvisor(data="faces", budget=budget, brackets=brackets, share=0.5)
+    )
+
+
 @pytest.mark.parametrize("method", ["hyperfd", "hyperfd-gp"])
 def test_the_tuner(method: str, world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
-    def begin(manager: Manager, budget: int) -> None:
-        manager.begin(HyperFDTuner(data="faces", budget=budget, method=method))
-
-    explore(world(begin), monkeypatch, EXAMPLES)
+    explore(world(begin_tuner(method)), monkeypatch, EXAMPLES)
 
 
 @pytest.mark.parametrize("brackets", [1, "all"])
 def test_the_advisor(
     brackets: int | str, world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def begin(manager: Manager, budget: int) -> None:
-        manager.begin_advisor(HyperFDAdvisor(data="faces", budget=budget, brackets=brackets, share=0.5))
-
-    explore(world(begin), monkeypatch, EXAMPLES)
+    explore(world(begin_advisor(brackets)), monkeypatch, EXAMPLES)
 
 
 def test_what_a_failed_job_left_behind_runs_in_another_rung_and_bracket(
     world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From then on each job runs what the one before was listed with, so the last of a rung comes to those of the next one."""
-
-    def begin(manager: Manager, budget: int) -> None:
-        manager.begin_advisor(HyperFDAdvisor(data="faces", budget=budget, brackets="all", share=0.5))
-
-    machine = TwoThreads(world(begin), monkeypatch)
+    machine = TwoThreads(world(begin_advisor("all")), monkeypatch)
     machine.begin(concurrency=1, budget=4, limit=None)
     machine.the_first_thread_hears()
     machine.a_job_starts()
@@ -658,16 +658,40 @@ def test_what_a_failed_job_left_behind_runs_in_another_rung_and_bracket(
             assert rung.count <= len(trained.trials.results) <= rung.count + 1
 
 
+@pytest.mark.parametrize(
+    ("begin", "machine_of"),
+    [
+        (begin_tuner("hyperfd"), TwoThreads),
+        (begin_tuner("hyperfd-gp"), TwoThreads),
+        (begin_tuner("hyperfd-mf"), TwoThreadsAndParts),
+        (begin_advisor(1), TwoThreads),
+    ],
+    ids=["hyperfd", "hyperfd-gp", "hyperfd-mf", "advisor"],
+)
+def test_resumed_when_all_results_are_in_it_updates_by_itself(
+    begin: Callable[[Manager, int], None],
+    machine_of: type[TwoThreads],
+    world: Callable[..., World],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = machine_of(world(begin), monkeypatch)
+    machine.begin(concurrency=1, budget=1, limit=None)
+    machine.all_is_heard()
+    machine.a_job_runs()
+    machine.a_job_reports(0)
+    machine.a_job_ends(0)
+    machine.the_tuner_is_killed()
+    machine.all_is_heard()
+    machine.check_the_update()
+    machine.teardown()
+
+
 @pytest.mark.parametrize("method", ["hyperfd", "hyperfd-gp"])
 def test_the_last_job_is_one_that_was_begun_again_and_fails(
     method: str, world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """NNI's dispatcher keeps the end of such a job to itself, and at the limit its manager asks for no other."""
-
-    def begin(manager: Manager, budget: int) -> None:
-        manager.begin(HyperFDTuner(data="faces", budget=budget, method=method))
-
-    machine = TwoThreads(world(begin), monkeypatch)
+    machine = TwoThreads(world(begin_tuner(method)), monkeypatch)
     machine.begin(concurrency=1, budget=2, limit=2)
     machine.all_is_heard()
     machine.a_job_succeeds()
@@ -681,15 +705,11 @@ def test_the_last_job_is_one_that_was_begun_again_and_fails(
     machine.teardown()
 
 
-def begin_parts(manager: Manager, budget: int) -> None:
-    manager.begin(HyperFDTuner(data="faces", budget=budget, method="hyperfd-mf"))
-
-
 @pytest.mark.parametrize("killed", [True, False])
 def test_what_a_stop_cut_off_is_one_curve_and_paid_twice(
     killed: bool, world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = TwoThreadsAndParts(world(begin_parts), monkeypatch)
+    machine = TwoThreadsAndParts(world(begin_tuner("hyperfd-mf")), monkeypatch)
     machine.begin(concurrency=1, budget=3, limit=None)
     machine.all_is_heard()
     machine.a_job_runs()
@@ -705,4 +725,4 @@ def test_what_a_stop_cut_off_is_one_curve_and_paid_twice(
 def test_the_tuner_goes_on_with_trainings(
     world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    explore(world(begin_parts), monkeypatch, EXAMPLES // 2, TwoThreadsAndParts)
+    explore(world(begin_tuner("hyperfd-mf")), monkeypatch, EXAMPLES // 2, TwoThreadsAndParts)

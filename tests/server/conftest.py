@@ -90,6 +90,14 @@ class Service:
         with closing(sqlite3.connect(self._path)) as database:
             return hashlib.sha256("\n".join(database.iterdump()).encode()).hexdigest()
 
+    def wait_until_nobody_is_connected(self) -> None:
+        """Until the server has given up, or served, all who were."""
+        for _ in range(6000):
+            if not self._server.server_state.connections:
+                return
+            time.sleep(0.05)
+        raise AssertionError("somebody is still connected")
+
     def stop(self) -> None:
         """Let requests under way end."""
         self._server.should_exit = True

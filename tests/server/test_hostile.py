@@ -423,4 +423,4 @@ def test_the_servers_own_mistakes_say_nothing_to_a_customer(
     monkeypatch.setattr(service.store, "find_task", mistake)
     check(ada.get("tasks/exp"), 500, "internal")
     assert "secret" not in ada.get("tasks/exp").text
-    assert requests.get(f"{service.url}/healthz", timeout=10).json() == {"status": "ok", "version": 0}
+    assert requests.get(f"{service.url}/healthz", timeout=60).json() == {"status": "ok", "version": 0}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -16,7 +15,7 @@ from .conftest import Caller, Serve, Service
 
 @contextmanager
 def connected(service: Service) -> Iterator[socket.socket]:
-    with closing(socket.create_connection(("127.0.0.1", service.port), timeout=30)) as client:
+    with closing(socket.create_connection(("127.0.0.1", service.port), timeout=300)) as client:
         yield client
 
 
@@ -26,21 +25,20 @@ def head(caller: Caller, call: str, *lines: str) -> bytes:
     return (first + "".join(f"{line}\r\n" for line in lines) + "\r\n").encode()
 
 
-def seconds_until_closed(client: socket.socket, dribble: bytes) -> float:
-    """Sends a byte now and then until the server hangs up."""
-    start = time.monotonic()
+def is_given_up(client: socket.socket, dribble: bytes) -> bool:
+    """Sends a byte now and then until the server hangs up, for five minutes at most."""
     client.settimeout(0.1)
     try:
-        for i in range(300):
+        for i in range(3000):
             client.send(dribble[i % len(dribble) :][:1])
             try:
                 if client.recv(2**16) == b"":
-                    break
+                    return True
             except TimeoutError:
                 continue
     except ConnectionError:
-        pass
-    return time.monotonic() - start
+        return True
+    return False
 
 
 def test_a_body_must_come_in_time(serve: Serve) -> None:
@@ -71,8 +69,8 @@ def test_a_head_must_come_in_time(service: Service, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(connection, "HEAD_SECONDS", 1.0)
     ada = service.customer("ada")
     with connected(service) as silent, connected(service) as slow, connected(service) as second:
-        assert 0.5 < seconds_until_closed(slow, b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 1000) < 25
-        silent.settimeout(10)
+        assert is_given_up(slow, b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 1000)
+        silent.settimeout(300)
         assert silent.recv(1) == b"", "who says nothing at all is given up, too"
         second.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert ada.get("tasks/none").status_code == 404
@@ -85,7 +83,7 @@ def test_a_second_request_must_come_in_time_as_well(
     with connected(service) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert client.recv(2**16).startswith(b"HTTP/1.1 200")
-        assert 0.5 < seconds_until_closed(client, b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 1000) < 25
+        assert is_given_up(client, b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 1000)
 
 
 def test_the_rest_of_a_refused_body_is_not_waited_for(
@@ -96,7 +94,7 @@ def test_the_rest_of_a_refused_body_is_not_waited_for(
     with connected(service) as client:
         client.sendall(head(ada, "record", "Content-Length: 100000000") + b"{")
         assert client.recv(2**16).startswith(b"HTTP/1.1 413")
-        assert 0.5 < seconds_until_closed(client, b" ") < 25
+        assert is_given_up(client, b" ")
 
 
 def test_an_answer_must_be_read_in_time(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,8 +105,8 @@ def test_an_answer_must_be_read_in_time(service: Service, monkeypatch: pytest.Mo
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         for _ in range(20):  # more than the buffers of both sides hold
             client.sendall(request)
-        time.sleep(3.0)
-        received = 0
+        received = len(client.recv(1))
+        service.wait_until_nobody_is_connected()
         try:
             while chunk := client.recv(2**16):
                 received += len(chunk)

@@ -1,4 +1,4 @@
-"""The two scripts that examine the tests themselves: versions of libraries, and small faults."""
+"""The scripts that examine the tests themselves: versions of libraries, small faults, and old ones."""
 
 from __future__ import annotations
 
@@ -47,3 +47,23 @@ def test_every_room_has_its_files_and_tests() -> None:
     for pattern, tests in script("benchmarks/mutations.py").ROOMS.values():
         assert list((ROOT / "nni_hyperfd").glob(pattern))
         assert all((ROOT / path).exists() for path in tests)
+
+
+def test_every_old_fault_can_be_put_back() -> None:
+    """Its mend is where the script says, once, and so are the tests that are to find it."""
+    faults = script("benchmarks/old_faults.py").FAULTS
+    assert len({fault.name for fault in faults}) == len(faults)
+    for fault in faults:
+        for file, text in fault.applied(ROOT).items():
+            assert ast.dump(ast.parse(text)) != ast.dump(ast.parse(file.read_text())), fault.name
+        for test in fault.tests:
+            path, _, name = test.partition("::")
+            found = ROOT / path
+            assert found.is_dir() or f"def {name or 'test_'}" in found.read_text(), test
+
+
+def test_a_mend_that_has_moved_is_missed() -> None:
+    old_faults = script("benchmarks/old_faults.py")
+    fault = old_faults.Fault("Nobody is there", (("errors.py", "no such text", ""),), ())
+    with pytest.raises(SystemExit, match=r"'Nobody is there' asks for one 'no such text' in errors\.py"):
+        fault.applied(ROOT)

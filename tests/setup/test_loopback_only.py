@@ -27,7 +27,7 @@ def address(arguments: str, guarded: bool) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=300,
     )
     return json.loads(run.stdout)["address"]
 
