@@ -59,7 +59,7 @@ def proposals(
     settings, home = Settings.from_class_args(arguments), Platform.open(platform)
     try:
         customer = Customer(settings, search_space, home)
-        task = customer.open(f"{data.name} {method} {trials} {seed} {customer.space.kind}")
+        task = customer.open(f"{data.name}-{method}-{trials}-{seed}-{customer.space.kind}")
         ranked = customer.recommend(task, trials).configurations
         begun: list[dict[str, Any]] = []
         while len(begun) < trials:
