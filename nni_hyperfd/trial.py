@@ -163,30 +163,105 @@ def writing_into(out: Path) -> Iterator[None]:
         ) from error
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What NNI, or whoever starts a trial by hand, asks of it."""
+
+    parameters: Mapping[str, Any]
+    """As they were handed over, but for the length."""
+    budget: Budget
+    stage: Stage | None
+    configuration: Configuration
+
+    @classmethod
+    def of(cls, trial: Trial, reporter: Reporter) -> Asked:
+        """Read out of the parameters.
+
+        Raises:
+            SpaceError: They are no configuration, or hold keys that no trial reads.
+            TrainingError: The budget is not known, or cannot be cut as the parameters say.
+        """
+        parameters = dict(reporter.parameters() if trial.config is None else trial.config)
+        budget = get_budget(trial.budget)
+        if TRIAL_BUDGET in parameters:
+            budget = shortened(budget, parameters.pop(TRIAL_BUDGET))
+        stage = stage_of(parameters, budget)
+        configuration = Configuration.from_parameters(configuration_of(parameters))
+        refuse_unread(
+            configuration.values,
+            "--config" if trial.config is not None else "the parameters that NNI handed over",
+        )
+        return cls(parameters, budget, stage, configuration)
+
+    @property
+    def hyperparameters(self) -> HyperParameters:
+        """Those of the configuration, or what is trained with where only the architecture is searched."""
+        return self.configuration.hyperparameters or DEFAULT_HYPERPARAMETERS
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of a training: the base that it started from, what it reached, and what is handed out."""
+
+    start: Candidate
+    outcome: TrialOutcome
+    chosen: Candidate
+    begun: int
+    """Epochs that earlier trials had trained."""
+    faces_without: int
+    """Faces in crops that had no candidate for dynamic assignment."""
+
+    @property
+    def kept(self) -> str:
+        """Which weights are handed out, in words."""
+        if self.chosen is self.start:
+            return "base"
+        return "trained" if self.chosen is self.outcome else "drawn back"
+
+
 def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
     torch.set_num_threads(trial.threads)
-    parameters = dict(reporter.parameters() if trial.config is None else trial.config)
-    budget = get_budget(trial.budget)
-    if TRIAL_BUDGET in parameters:
-        budget = shortened(budget, parameters.pop(TRIAL_BUDGET))
-    stage = stage_of(parameters, budget)
-    configuration = Configuration.from_parameters(configuration_of(parameters))
-    refuse_unread(
-        configuration.values,
-        "--config" if trial.config is not None else "the parameters that NNI handed over",
-    )
-    hyperparameters = configuration.hyperparameters or DEFAULT_HYPERPARAMETERS
+    asked = Asked.of(trial, reporter)
+    budget = asked.budget
     rival = ForeignDetector.read(trial.compare) if trial.compare else None
     dataset = load_dataset(trial.data, **trial.reading.arguments())
     store = open_pixels(dataset, 2 * max(budget.image_size, budget.evaluation_size), trial.cache)
     # Only now is known which images are broken inside; one summary speaks of them and of everything else.
     logger.info("%s", without(dataset, store.undecodable).report)
-    model = base_detector(configuration.architecture or mobilenet_v2(), trial.base)
+    trained = _train(trial, asked, dataset, store, reporter, out)
+    if find_spec("onnx"):
+        try:
+            export_onnx(load_detector(out / BEST), (out / BEST).with_suffix(".onnx"))
+        except TrainingError as error:
+            logger.warning("%s", error)  # the weights and their AP are there all the same
+    result = _result(trial, asked, trained, store)
+    if rival:
+        # Decoded anew at a size that does not blur the largest images which the rival may ask for.
+        sharp = open_pixels(dataset, round(2 * SCALES[-1] * budget.evaluation_size), trial.cache)
+        result["compared"] = {"detector": rival.name, **vars(reached(rival, sharp, budget.evaluation_size))}
+    # Before the result: whoever finds that finds these, too.
+    found = what_was_found(trained.chosen, dataset, store, budget)
+    held_out.save_held_out(out / held_out.FILE_NAME, found)
+    write_file(out / held_out.RESULT, json.dumps(result, indent=1))
+    logger.info("%s", summary(result))
+    truth = heldout_truth(store, budget)["test"]
+    detections = trained.chosen.test_detections
+    draw_detections(out / "detections.png", store, "test", detections, truth, budget.evaluation_size)
+    reporter.final(result)
+    return trained.outcome
+
+
+def _train(
+    trial: Trial, asked: Asked, dataset: FaceDataset, store: PixelStore, reporter: Reporter, out: Path
+) -> Trained:
+    """Trains; the weights that are best so far are on disk at any moment, and at the end those that are handed out."""
+    budget, stage = asked.budget, asked.stage
+    model = base_detector(asked.configuration.architecture or mobilenet_v2(), trial.base)
     with ScalarLog(out / "tensorboard") as board, progress_bar(budget, store, reporter) as bar:
         show_on_page(out / "tensorboard")
-        engine = make_engine(model, store, hyperparameters, budget, trial.device, bar)
+        engine = make_engine(model, store, asked.hyperparameters, budget, trial.device, bar)
         start = measured(engine, store, budget)
-        checkpoints = Checkpoints.of(parameters, trial, budget, dataset)
+        checkpoints = Checkpoints.of(asked.parameters, trial, budget, dataset)
         begun = None if stage is None else checkpoints.before(stage)
 
         def keep(state: dict[str, Tensor], ap: float) -> None:
@@ -212,7 +287,7 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
         outcome = fine_tune(
             engine,
             store,
-            hyperparameters,
+            asked.hyperparameters,
             budget,
             trial.seed,
             on_validation,
@@ -220,47 +295,33 @@ def _run(trial: Trial, reporter: Reporter, out: Path) -> TrialOutcome:
             None if stage is None else stage.stop,
             None if stage is None or stage.stop == stage.full else checkpoints.leave,
         )
-        drawn = draw_back(engine, start.state, outcome, store, budget)
-    chosen = better(start, drawn)
-    kept = "base" if chosen is start else "trained" if drawn is outcome else "drawn back"
+        chosen = better(start, draw_back(engine, start.state, outcome, store, budget))
     keep(chosen.state, chosen.val_ap)
-    if find_spec("onnx"):
-        try:
-            export_onnx(load_detector(out / BEST), (out / BEST).with_suffix(".onnx"))
-        except TrainingError as error:
-            logger.warning("%s", error)  # the weights and their AP are there all the same
+    return Trained(start, outcome, chosen, begun.epoch if begun else 0, engine.faces_without)
+
+
+def _result(trial: Trial, asked: Asked, trained: Trained, store: PixelStore) -> dict[str, Any]:
+    """What ``result.json`` says."""
+    start, outcome, chosen = trained.start, trained.outcome, trained.chosen
     result: dict[str, Any] = {
         "val_ap": outcome.val_ap,
         "test_ap": outcome.test_ap,
         "heldout_ap": outcome.heldout_ap,
         "base": {"val_ap": start.val_ap, "test_ap": start.test_ap},
-        "kept": kept,
+        "kept": trained.kept,
         "handed_out": {"val_ap": chosen.val_ap, "test_ap": chosen.test_ap},
         "seconds": round(outcome.seconds, 2),
-        "budget": dataclasses.asdict(budget),
+        "budget": dataclasses.asdict(asked.budget),
         "seed": trial.seed,
-        "parameters": parameters,
+        "parameters": dict(asked.parameters),
         "curve": [[point.epoch, point.ap] for point in outcome.curve],
         "data": counted(store),
     }
-    if stage is not None:
-        result["epochs"] = {"before": begun.epoch if begun else 0, "of": budget.epochs}
-    if hyperparameters.counts is not None:
-        result["faces_without_candidates"] = engine.faces_without
-    if rival:
-        # Decoded anew at a size that does not blur the largest images which the rival may ask for.
-        sharp = open_pixels(dataset, round(2 * SCALES[-1] * budget.evaluation_size), trial.cache)
-        result["compared"] = {"detector": rival.name, **vars(reached(rival, sharp, budget.evaluation_size))}
-    # Before the result: whoever finds that finds these, too.
-    held_out.save_held_out(out / held_out.FILE_NAME, what_was_found(chosen, dataset, store, budget))
-    write_file(out / held_out.RESULT, json.dumps(result, indent=1))
-    logger.info("%s", summary(result))
-    truth = heldout_truth(store, budget)["test"]
-    draw_detections(
-        out / "detections.png", store, "test", chosen.test_detections, truth, budget.evaluation_size
-    )
-    reporter.final(result)
-    return outcome
+    if asked.stage is not None:
+        result["epochs"] = {"before": trained.begun, "of": asked.budget.epochs}
+    if asked.hyperparameters.counts is not None:
+        result["faces_without_candidates"] = trained.faces_without
+    return result
 
 
 def stage_of(parameters: Mapping[str, Any], budget: Budget) -> Stage | None:
