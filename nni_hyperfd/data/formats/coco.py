@@ -17,7 +17,6 @@ from nni_hyperfd.data.formats.annotation import (
     Entry,
     Points,
     RawFace,
-    from_corner_and_size,
     hull,
     scores_told,
     turned,
@@ -26,12 +25,14 @@ from nni_hyperfd.data.formats.folder import SPLITS_FILE, DataFolder
 from nni_hyperfd.data.formats.shapes import reals, size
 from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.report import Problem
+from nni_hyperfd.data.tables import corners_of
 from nni_hyperfd.errors import DataError
 
 NAME = "coco"
 TITLE = "COCO json"
 KEYPOINTS = 5
 LAYOUT = "corner and size"
+MODES = {0: "corners", 1: LAYOUT, 2: "corners", 3: LAYOUT}  # Detectron2's, in pixels and in fractions
 NAME_KEYS = ("file_name", "filename", "path", "coco_url")
 
 
@@ -89,7 +90,11 @@ def _read_annotation(
     if image is None:
         return
     category = _identity(entry.get("category_id"))
-    label = names.get(category) if category is not None else None
+    label = (
+        names.get(category, category if category in names.values() else None)
+        if category is not None
+        else None
+    )
     box = _box(entry)
     if box is None:
         shaped = "segmentation" in entry and entry.get("bbox") is None
@@ -164,7 +169,11 @@ def _box(entry: Mapping[str, Any]) -> Box | None:
     if sides is not None and len(sides) == 4:
         attributes = entry.get("attributes")
         rotation = attributes.get("rotation") if isinstance(attributes, dict) else None
-        return turned(from_corner_and_size(*sides), rotation)
+        mode = entry.get("bbox_mode", 1)
+        if mode not in MODES:
+            return None
+        left, top, right, bottom = corners_of(sides, MODES[mode])
+        return turned((left, top, right, bottom), rotation)
     if entry.get("bbox") not in (None, []):
         return None
     polygons = entry.get("segmentation")

@@ -140,3 +140,19 @@ def test_polygons_stand_for_the_box_around_them_and_masks_for_none(read):
 def test_a_file_that_is_no_coco_document_is_refused(read, text, words):
     with pytest.raises(DataError, match=words):
         read("coco", {"faces.json": text})
+
+
+@pytest.mark.parametrize(
+    ("mode", "box"), [(0, (10, 20, 40, 60)), (1, (10, 20, 50, 80)), (4, None), ("XYXY", None)]
+)
+def test_the_mode_that_detectron2_writes_beside_a_box(read, mode, box):
+    found = read("coco", document({"image_id": 1, "bbox": [10, 20, 40, 60], "bbox_mode": mode}))
+    assert [face.box for face in found.faces["images/a.jpg"]] == ([box] if box else [])
+    assert len(found.missed) == (box is None)
+
+
+def test_classes_that_are_named_instead_of_numbered(read):
+    categories = [{"id": 1, "name": "person"}, {"id": 2, "name": "face"}]
+    annotations = [{"image_id": 1, "bbox": [0, 0, 5, 5], "category_id": name} for name in ("face", "person")]
+    faces = read("coco", document(*annotations, categories=categories)).faces
+    assert [face.label for face in faces["images/a.jpg"]] == ["face", "person"]
