@@ -8,6 +8,7 @@ are all there, the size that the file states decides; where it cannot, none of t
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
@@ -29,10 +30,7 @@ def find(folder: DataFolder) -> list[str]:
     return (
         files
         if any(
-            "<annotation>" in folder.head(name)
-            or "<annotation " in folder.head(name)
-            or "<annotation/" in folder.head(name)
-            for name in files[:20]
+            re.search(r"<(?:\w+:)?annotation[\s>/]", folder.head(name), re.IGNORECASE) for name in files[:20]
         )
         else []
     )
@@ -47,6 +45,7 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
         except (ElementTree.ParseError, ValueError):
             annotations.malformed_file(file, os.path.splitext(file)[0])
             continue
+        _plain_tags(root)
         if root.tag != "annotation":
             annotations.malformed_file(file, os.path.splitext(file)[0])
             continue
@@ -67,7 +66,11 @@ def _read_image(root: ElementTree.Element, file: str, annotations: Annotations) 
         return
     entry = annotations.entry_of(image, file)
     entry.size = size
-    for item in root.iter("object"):
+    objects = list(root.iter("object"))
+    within = {id(box) for item in objects for box in item.iter("bndbox")}
+    if any(id(box) not in within for box in root.iter("bndbox")):
+        annotations.malformed(file, image)  # a face by another name than ``object`` is no background
+    for item in objects:
         if (item.findtext("deleted") or "0").strip() == "1":
             continue  # LabelMe's web tool keeps what its users have deleted
         box = _box(item)
@@ -82,6 +85,13 @@ def _read_image(root: ElementTree.Element, file: str, annotations: Annotations) 
         )
         label = (item.findtext("name") or "").strip() or None
         entry.faces.append(RawFace(box, ignored=difficult, label=label))
+
+
+def _plain_tags(root: ElementTree.Element) -> None:
+    """Tags without namespaces and in small letters, as some writers have ``Object`` and ``XMin``."""
+    for element in root.iter():
+        if isinstance(element.tag, str):
+            element.tag = element.tag.rpartition("}")[2].casefold()
 
 
 def _size(root: ElementTree.Element) -> Size | None:

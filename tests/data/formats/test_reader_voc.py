@@ -70,3 +70,29 @@ def test_an_xml_file_cannot_blow_up_the_memory(read):
     bomb = f'<!DOCTYPE x [<!ENTITY e0 "aaaaaaaaaa">{entities}]><annotation><filename>&e11;</filename></annotation>'
     files = {"annotations/a.xml": bomb, "annotations/b.xml": page("b.jpg")}
     assert read("voc", files).findings.counts[Problem.MALFORMED_FILE] == 1
+
+
+INSIDE = "<name>face</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax></bndbox>"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<Annotation><Object>{INSIDE.replace('xmin', 'XMin').replace('bndbox', 'BndBox')}</Object></Annotation>",
+        f"<annotation xmlns='http://example.org/voc'><object>{INSIDE}</object></annotation>",
+        f"<v:annotation xmlns:v='http://example.org/voc'><v:object>{INSIDE}</v:object></v:annotation>",
+    ],
+)
+def test_tags_in_any_case_and_namespace(read, text):
+    faces = read("voc", {"images/a.xml": text}).faces["images/a.jpg"]
+    assert [(face.box, face.label) for face in faces] == [((1, 2, 30, 40), "face")]
+
+
+def test_a_box_that_is_in_no_object_does_not_make_an_image_without_faces(read):
+    files = {
+        "images/a.xml": f"<annotation><item>{INSIDE}</item></annotation>",
+        "images/b.xml": f"<annotation><object>{INSIDE}<part>{INSIDE}</part></object></annotation>",
+    }
+    found = read("voc", files)
+    assert [image for image, _, _ in found.missed] == ["images/a.jpg"]
+    assert len(found.faces["images/b.jpg"]) == 1
