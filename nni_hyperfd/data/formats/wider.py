@@ -6,6 +6,7 @@ whose invalid flag (eighth column) is set is ignored. An image without faces has
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,8 +30,12 @@ def find(folder: DataFolder) -> list[str]:
 
 
 def _looks_like(head: str) -> bool:
-    lines = [line.strip() for line in head.splitlines() if line.strip()][:2]
-    return len(lines) == 2 and is_image_name(lines[0]) and not lines[0].startswith("#") and lines[1].isdigit()
+    lines = [line.strip() for line in head.splitlines() if line.strip()][:3]
+    if len(lines) < 2 or not is_image_name(lines[0]) or lines[0].startswith("#") or not lines[1].isdigit():
+        return False
+    first = numbers(lines[2].split()) if len(lines) == 3 else None
+    # Two radii, an angle, a middle and 1: an ellipse of FDDB.
+    return not (first and len(first) == 6 and first[5] == 1 and abs(first[2]) <= math.pi)
 
 
 @dataclass

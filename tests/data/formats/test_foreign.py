@@ -34,6 +34,7 @@ FOREIGN: list[tuple[str, Mapping[str, object]]] = [
     ("imglab", {"x.xml": "<dataset><images><image file='images/p0.jpg'></image></images></dataset>"}),
     ("Keras", {"_annotations.txt": "p0.jpg 60,50,100,95,0 10,10,20,20,1\n"}),
     ("MOT", {"gt/gt.txt": "1,1,60,50,40,45,1,1,1\n"}),
+    ("FDDB", {"ellipses.txt": "p0.jpg\n1\n22.5 30.0 1.57 80.0 72.5  1\np1.jpg\n1\n22.5 30.0 1.57 80.0 72.5  1\n"}),
     ("Label Studio csv", {"project.csv": "image,id,label,annotator,annotation_id\np0.jpg,1,[],1,1\n"}),
     ("without boxes", {"_classes.csv": "filename, face, hat\np0.jpg, 1, 0\np1.jpg, 0, 1\n"}),
     ("TFRecord", {"faces.tfrecord": "x"}),
