@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -30,6 +31,7 @@ LISTS = frozenset(
 LIST_SUFFIXES = (".names", ".labels")
 YAML_SUFFIXES = (".yaml", ".yml")
 NAMES_LINE = re.compile(r"^\s*names\s*:\s*\[(.*?)\]", re.MULTILINE | re.DOTALL)
+NUMBERED = re.compile(r"(\d+)(?:\s*[:,;=]\s*|\s+)(\D.*)")
 OURS_LINE = re.compile(r"^\s*['\"]?(?:names|train|val|valid|test)['\"]?\s*:", re.MULTILINE)
 
 
@@ -98,7 +100,7 @@ class ClassNames:
             lines = folder.text(file).splitlines()
             if any(is_image_name(line.strip()) for line in lines):
                 return {}
-            return {str(number): line.strip() for number, line in enumerate(lines) if line.strip()}
+            return _listed(lines)
         if last.endswith(YAML_SUFFIXES):
             document = yaml_mapping(folder, file)
             self.keypoints = _keypoints(document.get("kpt_shape")) or self.keypoints
@@ -148,6 +150,18 @@ def yaml_mapping(folder: DataFolder, file: str) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError):
         found = NAMES_LINE.search(text)
         return {"names": [word.strip().strip("'\"") for word in found.group(1).split(",")]} if found else {}
+
+
+def _listed(lines: Sequence[str]) -> dict[str, str]:
+    """Names one a line, from the first that is not empty; or behind numbers of their own (``1: face``); or in one line, with commas."""
+    told = [line.strip() for line in "\n".join(lines).strip().splitlines() if not line.startswith("#")]
+    numbered = [NUMBERED.fullmatch(line) for line in told if line]
+    pairs = [(str(int(match[1])), match[2].strip()) for match in numbered if match is not None]
+    if pairs and len(dict(pairs)) == len(numbered):
+        return dict(pairs)
+    if len(told) == 1 and "," in told[0]:
+        told = [word.strip().strip("'\"") for word in told[0].strip("[]").split(",")]
+    return {str(number): line for number, line in enumerate(told) if line}
 
 
 def _names(names: Any) -> dict[str, str]:

@@ -70,3 +70,21 @@ def test_class_names(read):
     files = {"labels/a.txt": "0 .5 .5 .1 .1\n1 .2 .2 .1 .1\n2 .2 .8 .1 .1", "classes.txt": "person\nface\n"}
     faces = read("yolo", files).faces["images/a.jpg"]
     assert [face.label for face in faces] == ["person", "face", None]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "face\nperson\n",
+        "\nface\nperson\n",  # as labelImg reads it
+        "# all classes\nface\nperson\n",
+        "1 person\n0 face\n",
+        "0: face\n1: person\n",
+        "face, person\n",
+        "['face', 'person']",
+    ],
+)
+def test_ways_to_list_class_names(read, text):
+    """A name that is taken for another number makes persons of faces."""
+    faces = read("yolo", {"labels/a.txt": "0 .5 .5 .1 .1\n1 .2 .2 .1 .1", "classes.txt": text}).faces
+    assert [face.label for face in faces["images/a.jpg"]] == ["face", "person"]
