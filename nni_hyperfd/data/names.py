@@ -26,18 +26,39 @@ KIND_FOLDERS = frozenset(
         *("xml", "xmls", "pictures", "photos"),
     }
 )
+MEASURED = "eval"
+"""A split that is measured with: val, or test where another one is called val."""
 SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
-}
+    **dict.fromkeys(
+        (
+            *("train", "training", "trn", "trainset", "traindata", "trainings", "trainingsdaten", "entrenamiento", "treino"),
+            *("entrainement", "entraînement", "apprentissage", "addestramento", "训练", "训练集", "訓練", "学習", "학습", "обучение"),
+        ),
+        "train",
+    ),
+    **dict.fromkeys(
+        (
+            *("val", "valid", "validation", "validate", "dev", "valset", "valdata", "validierung", "validierungsdaten"),
+            *("validacion", "validación", "validacao", "validação", "validazione", "验证", "验证集", "検証", "검증", "валидация"),
+        ),
+        "val",
+    ),
+    **dict.fromkeys(
+        (
+            *("test", "testing", "tst", "testset", "testdata", "testdaten", "holdout", "heldout", "prueba", "pruebas", "teste"),
+            *("测试", "测试集", "測試", "テスト", "시험", "тест"),
+        ),
+        "test",
+    ),
+    **dict.fromkeys(("eval", "evaluation", "evaluate", "evalset", "evaldata"), MEASURED),
+}  # fmt: skip
 # What stands beside the word in names such as instances_train2017.json, wider_face_val_bbx_gt.txt, faces-test.
 COMPANIONS = frozenset(
     {
         *KIND_FOLDERS,
         *("instances", "person", "keypoints", "face", "faces", "wider", "coco", "voc", "yolo", "bbx", "bbox", "boxes", "box"),
         *("gt", "data", "set", "dataset", "split", "list", "filelist", "file", "files", "info", "challenge", "imgs", "ground"),
-        *("truth", "custom", "annot", "anno", "annos", "bboxes", "detection", "detections", "csv", "json"),
+        *("truth", "custom", "annot", "anno", "annos", "bboxes", "detection", "detections", "csv", "json", "autosplit"),
     }
 )  # fmt: skip
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")  # Label Studio's, before the name of an uploaded file
@@ -64,8 +85,8 @@ def key_of(path: str) -> tuple[str, ...]:
 
 
 def split_word(name: str) -> str | None:
-    """``train``, ``val`` or ``test`` where a file's or folder's name says nothing else: WIDER_train, instances_val2017.json."""
-    words = [word for word in re.split(r"[^a-z]+", os.path.splitext(name.casefold())[0]) if word]
+    """A value of `SPLIT_WORDS` where a file's or folder's name says nothing else: WIDER_train, instances_val2017.json."""
+    words = re.findall(r"[^\W\d_]+", os.path.splitext(composed(name).casefold())[0])
     said = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
     others = [word for word in words if word not in SPLIT_WORDS and word not in COMPANIONS]
     return said.pop() if len(said) == 1 and not others else None

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +21,17 @@ from nni_hyperfd.data.duplicates import copies
 from nni_hyperfd.data.faces import FaceImage
 from nni_hyperfd.data.formats.annotation import Annotations
 from nni_hyperfd.data.formats.folder import SPLITS_FILE, DataFolder
-from nni_hyperfd.data.formats.yolo_names import yaml_mapping
-from nni_hyperfd.data.names import SPLIT_WORDS, AmbiguousName, split_of_path, split_word
+from nni_hyperfd.data.names import MEASURED, SPLIT_WORDS, split_of_path
 from nni_hyperfd.data.report import Findings, Problem
+from nni_hyperfd.data.split_files import (
+    ORDER,
+    by_siblings,
+    listed_images,
+    lists,
+    not_understood,
+    yaml_folders,
+)
 from nni_hyperfd.errors import DataError
-
-YAML_FILES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -49,29 +55,38 @@ def split(
     Raises:
         DataError: ``splits.json`` cannot be used, or there is nothing to train on.
     """
-    folder, findings = annotations.folder, annotations.findings
+    folder, findings, files = annotations.folder, annotations.findings, {*annotation_files}
     if (folder.root / SPLITS_FILE).exists():
         claims = [(_splits_json(folder, findings), SPLITS_FILE)]
     else:
         claims = [
-            (_lists(folder, {*annotation_files}, findings), "lists of names"),
+            (lists(folder, files, findings), "lists of names"),
             (_annotated(annotations), "the annotation"),
-            (_yaml_folders(folder), "data.yaml"),
-            ({name: word for name in names if (word := split_of_path(os.path.dirname(name)))}, "folders"),
+            (yaml_folders(folder), "data.yaml"),
+            (_folders(names), "folders"),
         ]
     chosen: dict[str, tuple[str, str]] = {}
     for claim, source in claims:
         for name, word in claim.items():
             chosen.setdefault(name, (word, source))
+    measured = "test" if any(word == "val" for word, _ in chosen.values()) else "val"
     position = {name: index for index, name in enumerate(names)}
     members: dict[str, list[int]] = {word: [] for word in SPLITS}
     sources: dict[str, Counter[str]] = {word: Counter() for word in SPLITS}
     for name, (word, source) in chosen.items():
+        word = measured if word == MEASURED else word
         if name in position:
             members[word].append(position[name])
             sources[word][source] += 1
     phrases = {word: " and ".join(sorted(found)) for word, found in sources.items() if found}
-    return _completed(folder, names, images, members, phrases, findings, seed)
+    done = _completed(folder, names, images, members, phrases, findings, seed)
+    doubtful = not_understood(folder, files)
+    if doubtful and "drawn" in done.source:
+        findings.note(
+            f"{doubtful[0]} speaks of splits by its name, and not so that it is understood, while a split is drawn: if it is yours, write "
+            f"{SPLITS_FILE} with lists of names for train, val and test"
+        )
+    return done
 
 
 def _completed(
@@ -87,7 +102,15 @@ def _completed(
     there = [word for word in SPLITS if members[word]]
     drawn = f"drawn 6:1:3 with seed {seed}"
     rng = np.random.default_rng(seed)
-    if not explicit and len(there) <= 1:
+    others = [index for index in range(len(names)) if all(index not in found for found in members.values())]
+    if not explicit and there in (["val"], ["test"]) and others:
+        members["train"], phrases["train"] = others, "all other images"
+        there = [word for word in SPLITS if members[word]]
+    if not explicit and (not there or (len(there) == 1 and not others)):
+        if there not in ([], ["train"]):
+            findings.note(
+                f"all images are in {there[0]} ({phrases[there[0]]}): splits are drawn anew from them"
+            )
         with_faces = sum(bool((~image.ignored).any()) for image in images)
         if with_faces < len(SPLITS):
             raise DataError(
@@ -139,7 +162,15 @@ def _tell_copies(
 
 
 def _explicit_words(folder: DataFolder) -> set[str]:
-    return {SPLIT_WORDS.get(key, key) for key in folder.json(SPLITS_FILE)}
+    return {*_by_word(folder.json(SPLITS_FILE))}
+
+
+def _by_word(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``splits.json`` has, by split; keys that name none stay as they are."""
+    listed = {SPLIT_WORDS.get(key.strip().casefold(), key): value for key, value in document.items()}
+    if MEASURED in listed:
+        listed["test" if "val" in listed else "val"] = listed.pop(MEASURED)
+    return listed
 
 
 def _splits_json(folder: DataFolder, findings: Findings) -> dict[str, str]:
@@ -148,141 +179,40 @@ def _splits_json(folder: DataFolder, findings: Findings) -> dict[str, str]:
         document = folder.json(SPLITS_FILE)
     except ValueError as error:
         raise DataError(f"{path} is no valid JSON ({error}): write it again or remove it.") from error
-    listed = (
-        {SPLIT_WORDS.get(key, key): value for key, value in document.items()}
-        if isinstance(document, dict)
-        else {}
-    )
+    listed = _by_word(document) if isinstance(document, dict) else {}
+    for key, value in listed.items():
+        if key not in SPLITS and isinstance(value, list) and "train" in listed:
+            raise DataError(f"{path} has {key!r}, which is none of train, val and test: rename or remove it.")
     for word in SPLITS:
         value = listed.get(word) if word == "train" else listed.get(word, [])
         if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
             raise DataError(
                 f"{path} has no list of file names called {word!r}: give train, val and test, or remove the file."
             )
-    return _of_lists(
+    return listed_images(
         folder, {word: [(name, "") for name in listed.get(word, [])] for word in SPLITS}, findings
     )
 
 
-def _of_lists(
-    folder: DataFolder, lists: Mapping[str, Sequence[tuple[str, str]]], findings: Findings
-) -> dict[str, str]:
-    """Images by split from (name, file that names it); an image must not be trained on and measured with."""
-    found: dict[str, str] = {}
-    for word in reversed(SPLITS):
-        for name, beside in lists[word]:
-            image = _image(folder, name, beside)
-            if image is None:
-                findings.add(Problem.SPLIT_UNKNOWN, name)
-            elif image in found:
-                findings.add(Problem.SPLIT_REPEATED, name)
-            else:
-                found[image] = word
-    return found
-
-
-def _image(folder: DataFolder, name: str, beside: str) -> str | None:
-    for candidate in dict.fromkeys((name, name.split()[0] if name.split() else "")):
-        try:
-            found = folder.resolve(candidate, beside)
-        except AmbiguousName:
-            continue
-        if found is not None:
-            return found
-    return None
-
-
-def _lists(folder: DataFolder, annotation_files: set[str], findings: Findings) -> dict[str, str]:
-    """Text files called train, val or test, or named for a split by a ``data.yaml``, whose lines are names of images."""
-    by_settings = _named_lists(folder)
-    lists: dict[str, list[tuple[str, str]]] = {word: [] for word in SPLITS}
-    rest: list[tuple[str, str]] = []
-    for file in folder.with_suffix(".txt"):
-        last = os.path.basename(file)
-        word = by_settings.get(file) or split_word(last)
-        if file in annotation_files or not (word or last.casefold() == "trainval.txt"):
-            continue
-        lines = [line.strip() for line in folder.head(file).splitlines() if line.strip()]
-        if not lines or not any(_image(folder, line, file) for line in lines[:20]):
-            continue
-        named = [(line.strip(), file) for line in folder.text(file).splitlines() if line.strip()]
-        if word:
-            lists[word] += named
-        else:
-            rest += named
-    if not any(lists.values()):
-        return {}
-    found = _of_lists(folder, {word: list(dict.fromkeys(names)) for word, names in lists.items()}, findings)
-    for name, beside in rest:
-        image = _image(folder, name, beside)
-        if image is not None:
-            found.setdefault(image, "train")
-    return found
+def _folders(names: Sequence[str]) -> dict[str, str]:
+    siblings = by_siblings(os.path.dirname(name) for name in names)
+    said = {
+        name: split_of_path(os.path.dirname(name)) or siblings.get(os.path.dirname(name)) for name in names
+    }
+    return {name: word for name, word in said.items() if word is not None}
 
 
 def _annotated(annotations: Annotations) -> dict[str, str]:
+    images = Counter(entry.file for entry in annotations.entries())
+    # A file of one image is called like it, which says nothing of a split.
+    siblings = by_siblings(file for file, count in images.items() if count > 1)
     found: dict[str, str] = {}
     for entry in annotations.entries():
-        if entry.split is None:
+        word = entry.split or siblings.get(entry.file)
+        if word is None:
             continue
-        before = found.get(entry.image, entry.split)
-        if before != entry.split:
+        before = found.get(entry.image, word)
+        if before != word:
             annotations.findings.add(Problem.SPLIT_REPEATED, entry.image)
-        found[entry.image] = max(before, entry.split, key=SPLITS.index)
+        found[entry.image] = max(before, word, key=ORDER.index)
     return found
-
-
-def _named_places(folder: DataFolder) -> Iterator[tuple[str, str, str]]:
-    """The split, the file, and a folder or a list of names for each that a ``data.yaml`` or Darknet's ``obj.data`` names for its splits."""
-    stated = [
-        (file, yaml_mapping(folder, file)) for suffix in YAML_FILES for file in folder.with_suffix(suffix)
-    ]
-    for file in folder.with_suffix(".data"):
-        lines = [line.partition("=") for line in folder.head(file).splitlines()]
-        stated.append((file, {key.strip(): value.strip() for key, _, value in lines}))
-    for file, settings in stated:
-        for key, value in settings.items():
-            word = SPLIT_WORDS.get(str(key).casefold())
-            for path in [value] if isinstance(value, str) else value if isinstance(value, list) else []:
-                place = str(path).replace("\\", "/").strip("/")
-                if word is not None and place:
-                    yield word, file, place
-
-
-def _named_lists(folder: DataFolder) -> dict[str, str]:
-    """The text files of names that a ``data.yaml`` or ``obj.data`` names for its splits, whatever they are called; each with its split."""
-    texts = folder.with_suffix(".txt")
-    found: dict[str, str] = {}
-    for word, file, place in _named_places(folder):
-        if place.endswith(".txt"):
-            parts = [part for part in place.split("/") if part not in (".", "..", "")]
-            here = [part for part in os.path.dirname(file).split("/") if part]
-            ways = ["/".join([*here, *parts[cut:]]) for cut in range(len(parts))]
-            named = next((way for way in ways if way in texts), None)
-            if named is not None:
-                found[named] = word
-    return found
-
-
-def _yaml_folders(folder: DataFolder) -> dict[str, str]:
-    """Images below the folders that a ``data.yaml`` names for its splits."""
-    found: dict[str, str] = {}
-    for word, file, place in _named_places(folder):
-        if place.endswith(".txt"):
-            continue
-        parts = [part for part in place.split("/") if part not in (".", "..", "")]
-        here = [part for part in os.path.dirname(file).split("/") if part]
-        for image in folder.images:
-            if _lies_below(image, here + parts, len(here)):
-                found.setdefault(image, word)
-    return found
-
-
-def _lies_below(image: str, parts: Sequence[str], here: int) -> bool:
-    """Whether an image's folders begin with ``parts``: the ``here`` folders of the ``data.yaml``, and what it names below them.
-
-    Of what it names, the first folders may have been left behind by whoever moved the set.
-    """
-    folders = image.split("/")[:-1]
-    ways = [[*parts[:here], *parts[here + cut :]] for cut in range(len(parts) - here)]
-    return any(folders[: len(way)] == way for way in [*ways, list(parts[here:])] if way)

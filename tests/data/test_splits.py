@@ -184,6 +184,16 @@ def test_a_column_of_a_table(tmp_path, draw_pictures):
     }
 
 
+def test_files_whose_names_differ_by_the_word_alone(tmp_path, draw_pictures):
+    rows = [f"{n}.png,2,2,14,14\n" for n in range(10)]
+    draw_pictures(tmp_path, {f"{n}.png": (20, 20) for n in range(10)})
+    for word, part in (("train", rows[:6]), ("eval", rows[6:8]), ("test", rows[8:])):
+        (tmp_path / f"cats_{word}_v2.csv").write_text("image,xmin,ymin,xmax,ymax\n" + "".join(part))
+    found = names(load_dataset(tmp_path))
+    assert found["val"] == {"6.png", "7.png"}
+    assert found["test"] == {"8.png", "9.png"}
+
+
 def test_a_coco_file_a_split(tmp_path, draw_pictures):
     for part in ("train", "val", "test"):
         draw_pictures(tmp_path, {f"images/{part}{number}.png": (20, 20) for number in range(3)})
@@ -195,3 +205,112 @@ def test_a_coco_file_a_split(tmp_path, draw_pictures):
     dataset = load_dataset(tmp_path)
     assert dataset.report.split_source == "the annotation"
     assert all(Path(name).name.startswith(word) for word, found in names(dataset).items() for name in found)
+
+
+def parts(form: Callable[[str, range], tuple[str, str]]) -> dict[str, str]:
+    return dict(form(*part) for part in (("train", range(6)), ("val", range(6, 8)), ("test", range(8, 10))))
+
+
+BY_NAME = {f"{n}.png": "train" if n < 6 else "val" if n < 8 else "test" for n in range(10)}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        parts(lambda word, part: (f"{word}.lst", listed(part))),
+        parts(lambda word, part: (f"sets/{word}", listed(part))),
+        parts(lambda word, part: (f"{word}.csv", "filename,age\n" + listed(part, "{}.png,31"))),
+        parts(lambda word, part: (f"{word}.json", json.dumps([IMAGES[n] for n in part]))),
+        parts(lambda word, part: (f"autosplit_{word}.txt", listed(part, "./images/{}.png"))),
+        {"train.txt": listed(range(6)), "eval.txt": listed(range(6, 8)), "holdout.txt": listed(range(8, 10))},
+        {"train.txt": listed(range(6)), "dev.txt": listed(range(6, 8)), "evaluation.txt": listed(range(8, 10))},
+        {"split.json": json.dumps({"Train": IMAGES[:6], "val": IMAGES[6:8], "test": IMAGES[8:]})},
+        {"split.json": json.dumps(BY_NAME)},
+        {"splits.json": json.dumps({"Train": IMAGES[:6], "eval": IMAGES[6:8], "TEST": IMAGES[8:], "seed": 3})},
+        {"splits.yaml": f"train: {json.dumps(IMAGES[:6])}\nval: {json.dumps(IMAGES[6:8])}\ntest: {json.dumps(IMAGES[8:])}\n"},
+        {"split.csv": "filename,split\n" + "\n".join(map(",".join, BY_NAME.items()))},
+        {"split.txt": "\n".join(map(" ".join, BY_NAME.items()))},
+        {"list_eval_partition.txt": "\n".join(f"{n}.png {0 if n < 6 else 1 if n < 8 else 2}" for n in range(10))},
+    ],
+)  # fmt: skip
+def test_files_in_which_others_write_their_splits(put, files):
+    dataset = put(IMAGES, files)
+    assert names(dataset) == {"train": {*IMAGES[:6]}, "val": {*IMAGES[6:8]}, "test": {*IMAGES[8:]}}
+    assert "drawn" not in dataset.report.split_source
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("train", "eval", "holdout"),
+        ("train", "dev", "eval"),
+        ("trainset", "valset", "testset"),
+        ("trainA", "valA", "testA"),
+        ("train_v2", "val_v2", "test_v2"),
+        ("cats_train", "cats_val", "cats_test"),
+        ("Trainingsdaten", "Validierung", "Testdaten"),
+        ("entrenamiento", "validación", "prueba"),
+        ("训练", "验证", "测试"),
+    ],
+)
+def test_folders_that_are_called_otherwise(put, folders):
+    images = [f"{folders[0 if n < 6 else 1 if n < 8 else 2]}/{n}.png" for n in range(10)]
+    assert names(put(images)) == {"train": {*images[:6]}, "val": {*images[6:8]}, "test": {*images[8:]}}
+
+
+def test_a_word_in_a_name_splits_only_beside_a_name_that_differs_by_it(put):
+    images = [f"{folder}/{n}.png" for folder in ("train station", "latest", "valley") for n in range(4)]
+    assert "drawn" in put(images).report.split_source
+
+
+@pytest.mark.parametrize("pattern", ["a/images", "a/images/*.jpg", "./a/images"])
+def test_the_path_of_data_yaml_comes_before_its_folders(put, pattern):
+    images = [f"sets/{'a' if n < 6 else 'b' if n < 8 else 'c'}/images/{n}.png" for n in range(10)]
+    places = "".join(
+        f"{word}: {pattern.replace('a', new, 1)}\n" for word, new in zip(("train", "val", "test"), "abc")
+    )
+    dataset = put(images, {"data.yaml": f"path: sets\n{places}names: [face]\n"})
+    assert names(dataset) == {"train": {*images[:6]}, "val": {*images[6:8]}, "test": {*images[8:]}}
+
+
+def test_files_that_split_differently_are_asked_about(put):
+    one = {"train": IMAGES[:6], "val": IMAGES[6:]}
+    files = {
+        "fold_0.json": json.dumps(one),
+        "fold_1.json": json.dumps({"train": IMAGES[4:], "val": IMAGES[:4]}),
+    }
+    with pytest.raises(DataError, match=r"fold_0\.json and .*fold_1\.json split the images differently"):
+        put(IMAGES, files)
+
+
+def test_a_list_in_splits_json_that_is_none_of_the_three_is_asked_about(put):
+    with pytest.raises(DataError, match=r"splits\.json has 'tets', which is none of train, val and test"):
+        put(
+            IMAGES, {"splits.json": json.dumps({"train": IMAGES[:6], "val": IMAGES[6:8], "tets": IMAGES[8:]})}
+        )
+
+
+@pytest.mark.parametrize("folders", [("fold0", "fold1"), ("X_train", "y_val"), ("my split 1", "my split 2")])
+def test_what_looks_like_a_split_and_is_not_understood_is_told(put, folders):
+    report = put([f"{folders[n % 2]}/{n}.png" for n in range(10)]).report
+    assert any(note.startswith(f"{folders[0]} speaks of splits") for note in report.notes)
+
+
+@pytest.mark.parametrize("word", ["test", "val"])
+def test_what_is_kept_apart_is_not_trained_on(put, word):
+    """One list alone: what it does not name is trained on, or, if it is train, not used."""
+    dataset = put(IMAGES, {f"{word}.txt": listed(range(3))})
+    assert names(dataset)[word] == {*IMAGES[:3]}
+
+
+def test_images_beside_a_list_of_those_to_train_on_are_in_no_split(put):
+    dataset = put(IMAGES, {"train.txt": listed(range(6))})
+    assert set().union(*names(dataset).values()) == {*IMAGES[:6]}
+    assert dataset.report.count(Problem.NO_SPLIT) == 4
+
+
+def test_a_folder_of_test_images_alone_is_split_and_it_is_said(put):
+    assert any(
+        note.startswith("all images are in test (folders)")
+        for note in put([f"test/{n}.png" for n in range(10)]).report.notes
+    )
