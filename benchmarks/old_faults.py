@@ -66,7 +66,6 @@ def _threads(*names: str) -> tuple[str, ...]:
 
 
 TUNER = _threads("test_the_tuner")
-ADVISOR = _threads("test_the_advisor")
 PARTS = _threads(
     "test_what_a_stop_cut_off_is_one_curve_and_paid_twice", "test_the_tuner_goes_on_with_trainings"
 )
@@ -136,7 +135,7 @@ FAULTS = (
                 "        if True:\n            try:",
             ),
         ),
-        TUNER,
+        _threads("test_one_thread_waits_while_the_other_looks"),
     ),
     Fault(
         "No lock between the advisor's two threads",
@@ -147,7 +146,7 @@ FAULTS = (
                 "        if True:\n            if self._failure is None:",
             ),
         ),
-        ADVISOR,
+        _threads("test_one_thread_waits_while_the_other_looks"),
     ),
     Fault(
         "The plan is made without what was handed out: it may name that again",
@@ -178,7 +177,7 @@ FAULTS = (
     Fault(
         "An id that began anew means the job that had it first",
         (("plugin/records.py", "same[max(range(len(same)), key=begun)] if same", "same[0] if same"),),
-        _threads("test_the_tuner", "test_the_advisor"),
+        _threads("test_ids_that_begin_anew_mean_the_job_begun_last_until_then", "test_the_tuner"),
     ),
     Fault(
         "An id that began anew means the job that has it last, at any time",
@@ -189,7 +188,7 @@ FAULTS = (
                 "jobs[same[place]].begun",
             ),
         ),
-        _threads("test_the_tuner", "test_the_advisor"),
+        _threads("test_ids_that_begin_anew_mean_the_job_begun_last_until_then", "test_the_tuner"),
     ),
     Fault(
         "A job that was begun again has ended for good",

@@ -29,6 +29,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from nni.runtime import msg_dispatcher
 from nni.runtime.tuner_command_channel import CommandType
 from numpy.linalg import LinAlgError
 
@@ -37,6 +38,7 @@ from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.plugin import opening
 from nni_hyperfd.plugin.advisor import HyperFDAdvisor
+from nni_hyperfd.plugin.records import Attempt, Records
 from nni_hyperfd.plugin.tuner import HyperFDTuner
 from nni_hyperfd.protocol.messages import BeginUpdate, FindTask, Question, RecommendRequest, TrialRecord
 from nni_hyperfd.ranker.settings import RankerSettings
@@ -59,10 +61,10 @@ class Gate:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._passes: list[Exception | None] = []
-        self.waiting: list[Question[Any]] = []
+        self.waiting: list[object] = []
         self.open = True
 
-    def go_through(self, question: Question[Any]) -> None:
+    def go_through(self, question: object) -> None:
         with self._changed:
             self.waiting.append(question)
             self._changed.notify_all()
@@ -305,6 +307,7 @@ class TwoThreads(RuleBasedStateMachine):
         folder, self.platform = self.world.open()
         self.gate, self.budget = Gate(), budget
         self.patch.setenv("NNI_LOG_DIRECTORY", str(folder / "log"))
+        self.new_process()
         self.patch.setattr(opening, "open_platform", lambda *_: SlowPlatform(self.platform, self.gate))
         self.manager = Manager(folder, concurrency, limit)
         self.world.begin(self.manager, budget)
@@ -381,9 +384,15 @@ class TwoThreads(RuleBasedStateMachine):
         if not killed:
             self.manager.tuner._on_exit()
         self.manager.resume()
+        self.new_process()
         self.world.begin(self.manager, self.budget)
         self.gate.set(open=False)
         self.manager.start_workers()
+
+    def new_process(self) -> None:
+        """What a dispatcher's process knows of parameters is in its module, and begins anew with it."""
+        self.patch.setattr(msg_dispatcher, "_next_parameter_id", 0)
+        self.patch.setattr(msg_dispatcher, "_trial_params", {})
 
     @rule()
     def nothing_happens(self) -> None:
@@ -683,6 +692,58 @@ def test_resumed_when_all_results_are_in_it_updates_by_itself(
     machine.the_tuner_is_killed()
     machine.all_is_heard()
     machine.check_the_update()
+    machine.teardown()
+
+
+@pytest.mark.parametrize(
+    ("begin", "machine_of"),
+    [
+        (begin_tuner("hyperfd"), TwoThreads),
+        (begin_tuner("hyperfd-mf"), TwoThreadsAndParts),
+        (begin_advisor(1), TwoThreads),
+    ],
+    ids=["hyperfd", "hyperfd-mf", "advisor"],
+)
+def test_one_thread_waits_while_the_other_looks(
+    begin: Callable[[Manager, int], None],
+    machine_of: type[TwoThreads],
+    world: Callable[..., World],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or both would find the same news, and act upon it twice."""
+    machine = machine_of(world(begin), monkeypatch)
+    machine.begin(concurrency=2, budget=4, limit=None)
+    machine.all_is_heard()
+    machine.a_job_runs()
+    machine.a_job_runs()
+    read = Records.outcomes
+
+    def slow(records: Records) -> list[Attempt]:
+        machine.gate.go_through(records)
+        return read(records)
+
+    monkeypatch.setattr(Records, "outcomes", slow)
+    machine.a_job_reports(0)
+    machine.a_job_fails(0)
+    machine.the_first_thread_hears()
+    machine.the_second_thread_hears()
+    for _ in range(30):
+        machine.wait()  # time enough to come as far as the other; it must not
+        assert len(machine.gate.waiting) == 1
+    machine.teardown()
+
+
+@pytest.mark.parametrize("begin", [begin_tuner("hyperfd"), begin_advisor(1)], ids=["hyperfd", "advisor"])
+def test_ids_that_begin_anew_mean_the_job_begun_last_until_then(
+    begin: Callable[[Manager, int], None], world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = TwoThreads(world(begin), monkeypatch)
+    machine.begin(concurrency=1, budget=4, limit=None)
+    machine.all_is_heard()
+    for _ in range(3):
+        machine.a_job_succeeds()
+    machine.the_tuner_is_killed()
+    machine.all_is_heard()
     machine.teardown()
 
 
