@@ -137,7 +137,8 @@ def _shape(lines: Sequence[tuple[float, ...]], keypoints: tuple[int, int] | None
         if extra in (0, 1) and _are_landmarks(lines, dimension):
             return f"points {dimension}"
     if count % 2 == 0 and count >= 6:
-        return "polygon"
+        surrounded = sum(_surrounds(values) for values in lines)
+        return "points 2" if surrounded >= MOST * len(lines) else "polygon"
     if (count - 4) % 3 == 0 and all(value in (0, 1, 2) for values in lines for value in values[6::3]):
         return "points 3"  # of a whole body, say: their boxes can be read
     return None
@@ -153,6 +154,23 @@ def _are_landmarks(lines: Sequence[tuple[float, ...]], dimension: int) -> bool:
     whole = [points for points in found if points is not None and not any(math.isnan(x) for x, _ in points)]
     alike = sum(_same_direction(points) for points in whole)
     return inside >= MOST * len(lines) and alike >= len(whole) / 2
+
+
+def _surrounds(values: Sequence[float]) -> bool:
+    """Whether the first four numbers are a box that the points behind them fill: a polygon's first corner is not in its middle."""
+    around = hull(zip(values[4::2], values[5::2]))
+    if around is None or len(values) < 4 + 2 * LANDMARKS:
+        return False
+    box = corners_of(values[:4], "centre and size")
+    width, height = around[2] - around[0], around[3] - around[1]
+    inside = all(
+        box[side] <= around[side] + OUTSIDE * (box[side + 2] - box[side]) for side in (0, 1)
+    ) and all(box[side] >= around[side] - OUTSIDE * (box[side] - box[side - 2]) for side in (2, 3))
+    middle = (
+        around[0] + width / 4 <= values[0] <= around[2] - width / 4
+        and around[1] + height / 4 <= values[1] <= around[3] - height / 4
+    )
+    return inside and middle and width * height >= values[2] * values[3] / 4
 
 
 def _points(values: Sequence[float], dimension: int) -> Points | None:
@@ -191,9 +209,15 @@ def _refuse_confidence_first(lines: Sequence[_Line], annotations: Annotations) -
             f"{len(outside)} of {len(lines)} boxes in the text files of {annotations.folder.root} lead outside their pictures "
             f"({outside[0].place}), and none if the number behind the class is a confidence: write class x_center y_center width height."
         )
+    turned = [line for line in lines if not 0 <= line.values[4] <= 1 and line.values[4] % 1]
+    if turned:
+        raise DataError(
+            f"{len(turned)} boxes in the text files of {annotations.folder.root} have a sixth number that is no confidence "
+            f"({turned[0].place}), such as an angle: write boxes that are not turned, or turned ones as polygons."
+        )
     if lines:
         annotations.findings.note(
-            f"{len(lines)} boxes have a sixth number, taken as a confidence and passed over, as a model writes it: "
+            f"{len(lines)} boxes have a sixth number, taken as a confidence (or the number of a track) and passed over, as a model writes it: "
             "check that they are annotations and no detections"
         )
 

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from nni_hyperfd.data.report import Problem
+from nni_hyperfd.errors import DataError
 
 
 def test_fractions_become_pixels_of_the_image(read):
@@ -88,3 +89,19 @@ def test_ways_to_list_class_names(read, text):
     """A name that is taken for another number makes persons of faces."""
     faces = read("yolo", {"labels/a.txt": "0 .5 .5 .1 .1\n1 .2 .2 .1 .1", "classes.txt": text}).faces
     assert [face.label for face in faces["images/a.jpg"]] == ["face", "person"]
+
+
+def test_points_of_a_whole_face_behind_a_box_are_no_polygon(read):
+    """As 68 or 98 points of a face without a data.yaml that counts them; and a polygon of as many stays one."""
+    circle = [(math.cos(n / 10.8), math.sin(n / 10.8)) for n in range(68)]
+    points = " ".join(f"{0.5 + 0.2 * x:.4f} {0.5 + 0.25 * y:.4f}" for x, y in circle)
+    faces = read("yolo", {"labels/a.txt": f"0 0.5 0.5 0.4 0.5 {points}"}).faces["images/a.jpg"]
+    assert faces[0].box == pytest.approx((30, 20, 70, 60))
+    (polygon,) = read("yolo", {"labels/b.txt": f"0 {points}", "labels/a.txt": ""}).faces["images/b.jpg"]
+    assert polygon.box == pytest.approx((30, 20, 70, 60), abs=0.1)
+
+
+@pytest.mark.parametrize("angle", ["45.5", "-0.3"])
+def test_the_angle_of_a_turned_box_is_no_confidence(read, angle):
+    with pytest.raises(DataError, match=r"sixth number that is no confidence \(labels/a.txt:1\)"):
+        read("yolo", {"labels/a.txt": f"0 0.5 0.5 0.4 0.5 {angle}"})
