@@ -12,11 +12,14 @@ __all__ = ["at_home", "platform_location"]
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 # localhost, 10.0.0.1, platform.example.org: names of machines that a folder seldom has.
 _MACHINE = re.compile(r"localhost|(?:[a-z0-9-]+\.)+(?!(?:db|sqlite)$)(?:[a-z]{2,}|\d{1,3})\.?", re.IGNORECASE)
+_DATABASE = "platform.sqlite"
 _SLIPPED = re.compile(r"^(?:https?:?)?[/\\]*", re.IGNORECASE)
 
 
-def platform_location(text: str) -> str:
+def platform_location(text: str, base: Path = Path()) -> str:
     """``text`` without blanks around it, if nobody can mean an address by it that would be taken for the name of a folder.
+
+    A folder below ``base`` with a name like a machine's is meant if a platform is in it.
 
     Raises:
         PluginError: It looks like a machine, ``host:8600``, or a share, whose folder is written ``./host:8600``; or its scheme is
@@ -32,7 +35,7 @@ def platform_location(text: str) -> str:
     address_like = (
         any(mark in first for mark in ":@\\")
         or first.casefold() in ("http", "https")
-        or _MACHINE.fullmatch(first) is not None
+        or (_MACHINE.fullmatch(first) is not None and not (base / place / _DATABASE).exists())
     )
     if place.startswith("//") or (address_like and not first.startswith((".", "~", "$"))):
         host = _SLIPPED.sub("", place, count=1)

@@ -149,7 +149,7 @@ class Settings:
 
 
 def _absolute_platform(platform: str, base: Path) -> str:
-    location = platform if "://" in platform else platform_location(_expanded(platform))
+    location = platform if "://" in platform else platform_location(_expanded(platform), base)
     return location if "://" in location else str(_absolute(Path(location), base))
 
 

@@ -188,3 +188,15 @@ def test_what_a_trial_reads_survives_the_notes() -> None:
     settings = Settings.from_class_args({"data": "/d", "trial_reads": ["lr", "momentum"]})
     assert settings.trial_reads == ("lr", "momentum")
     assert Settings.from_class_args(settings.as_class_args()) == settings
+
+
+def test_a_platform_that_is_there_is_meant_by_a_name_like_a_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier release made such folders."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PluginError, match=r"write https://our\.platform for the server, or \./our\.platform"):
+        Settings.from_class_args({"data": "d", "platform": "our.platform"})
+    (tmp_path / "our.platform").mkdir()
+    (tmp_path / "our.platform" / "platform.sqlite").touch()
+    assert Settings.from_class_args({"data": "d", "platform": "our.platform"}).platform == "our.platform"
