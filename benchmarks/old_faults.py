@@ -403,7 +403,7 @@ def meet(folder: Path, tests: tuple[str, ...]) -> str | None:
         return f"no end within {LIMIT:.0f} s"
     if done.returncode == 0:
         return None
-    first = re.search(r"^(?:FAILED|ERROR) \S*?(?:::(\S+))?(?: - (.*))?$", done.stdout, re.MULTILINE)
+    first = re.search(r"^(?:FAILED|ERROR) [^ :]+(?:::(.+?))?(?: - (.*))?$", done.stdout, re.MULTILINE)
     if first is None:
         raise SystemExit(
             f"old_faults.py: {' '.join(tests)} did not run: {(done.stdout + done.stderr)[-500:]}"

@@ -107,6 +107,16 @@ def test_the_curve_of_a_job_that_was_begun_again_is_that_of_its_last_run(folder:
     assert job.curve == (0.1, 0.2, 0.3)
 
 
+def test_the_first_result_of_a_job_that_was_begun_again_is_for_good(folder: Path) -> None:
+    form = '{"parameter_id": 70, "parameters": {"x": 70}}'
+    execute(folder, f"insert into TrialJobEvent values (1, 'a', 'WAITING', '{form}', '', 70, null, '')")
+    for ap in (0.5, 0.4):
+        for kind in ("PERIODICAL", "FINAL"):
+            execute(folder, f"insert into MetricData values (2, 'a', '70', '{kind}', 0, '\"{ap}\"')")
+    (outcome,) = [each for each in Records(folder).outcomes() if each.parameters["x"] == 70]
+    assert (outcome.value, outcome.curve, outcome.lost) == (0.5, (0.5,), 0)
+
+
 def test_parameter_ids_that_began_anew_mean_the_newer_job(folder: Path) -> None:
     execute(
         folder,
