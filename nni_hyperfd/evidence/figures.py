@@ -88,7 +88,7 @@ def prices(panels: Panels, path: Path) -> None:
         axis.set(title=space.upper(), xlabel="price, in full trainings", ylim=(0, min(top, 60.0)))
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("normalized rank of what is in hand, %")
-    axes[0, -1].legend(fontsize=7, loc="upper right")
+    figure.legend(*axes[0, -1].get_legend_handles_labels(), fontsize=7, loc="outside right upper")
     _save(figure, path)
 
 
