@@ -191,17 +191,6 @@ FAULTS = (
         _threads("test_ids_that_begin_anew_mean_the_job_begun_last_until_then", "test_the_tuner"),
     ),
     Fault(
-        "A job that was begun again has ended for good",
-        (
-            (
-                "plugin/records.py",
-                "jobs[job_id].ended = event in _END_EVENTS",
-                "jobs[job_id].ended |= event in _END_EVENTS",
-            ),
-        ),
-        ("tests/plugin/test_records.py", "tests/plugin/test_tuner.py"),
-    ),
-    Fault(
         "A result of a job that is begun again is taken twice",
         (
             (

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from nni_hyperfd.plugin.experiment import complain
 from nni_hyperfd.plugin.page import Page
 
 
@@ -63,6 +64,12 @@ def test_a_sentence_is_shown_and_the_duration_put_back(manager: HTTPServer, dura
     assert manager.profile["params"] == before  # type: ignore[attr-defined]
     page.show("HyperFD: another error")
     assert len(manager.status["errors"]) == 1, "the first one is what is shown"  # type: ignore[attr-defined]
+
+
+def test_what_a_tuner_complains_of_is_shown(manager: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NNI_TUNER_COMMAND_CHANNEL", f"ws://127.0.0.1:{manager.server_port}/prefix/tuner")
+    complain(None, "no such folder as /data/faces")
+    assert "HyperFD: no such folder as /data/faces." in manager.status["errors"][0]  # type: ignore[attr-defined]
 
 
 def test_a_manager_that_is_gone_is_an_os_error() -> None:
