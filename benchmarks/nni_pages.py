@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import urllib.request
 from pathlib import Path
 
 import yaml
-from nni_rivals import FOR_NODE, LIMIT, NNICTL, ROOT
+from nni_rivals import LIMIT, NNICTL, ROOT, environment_in
 from PIL import Image
 from screenshot import take_pictures
 
@@ -50,14 +49,7 @@ def experiment(example: str, data: Path, home: Path) -> Path:
 def pictured(name: str, data: Path, home: Path, port: int, out: Path) -> str:
     """Runs one example to its end and keeps its page; its last state."""
     (home / "experiments").mkdir(parents=True, exist_ok=True)
-    environment = {
-        **os.environ,
-        "HOME": str(home),
-        "NNI_CONFIG_DIR": str(home / "nni-config"),
-        "NODE_OPTIONS": " ".join(f'--require "{ROOT / each}"' for each in FOR_NODE),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]]),
-    }
+    environment = environment_in(home)
 
     def nnictl(*arguments: str) -> str:
         command = [sys.executable, "-W", "ignore", str(NNICTL), *arguments]

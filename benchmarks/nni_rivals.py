@@ -76,12 +76,9 @@ def configuration(rival: str, data: Path, home: Path) -> dict[str, Any]:
     }
 
 
-def run(rival: str, data: Path, home: Path, port: int) -> list[str]:
-    """Cells of the page: trials, price in full trainings, the best AP of a full training, with what, or why there is none."""
-    config = home / "experiment.yml"
-    config.write_text(yaml.safe_dump(configuration(rival, data, home)))
-    (home / "experiments").mkdir(exist_ok=True)
-    environment = {
+def environment_in(home: Path) -> dict[str, str]:
+    """For nnictl and what it starts: a home of their own, this interpreter, and Node's page on this machine alone."""
+    return {
         **os.environ,
         "HOME": str(home),
         "NNI_CONFIG_DIR": str(home / "nni-config"),
@@ -89,6 +86,14 @@ def run(rival: str, data: Path, home: Path, port: int) -> list[str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]]),
     }
+
+
+def run(rival: str, data: Path, home: Path, port: int) -> list[str]:
+    """Cells of the page: trials, price in full trainings, the best AP of a full training, with what, or why there is none."""
+    config = home / "experiment.yml"
+    config.write_text(yaml.safe_dump(configuration(rival, data, home)))
+    (home / "experiments").mkdir(exist_ok=True)
+    environment = environment_in(home)
 
     def nnictl(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-W", "ignore", str(NNICTL), *arguments]

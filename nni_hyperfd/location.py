@@ -12,6 +12,7 @@ __all__ = ["at_home", "platform_location"]
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 # localhost, 10.0.0.1, platform.example.org: names of machines that a folder seldom has.
 _MACHINE = re.compile(r"localhost|(?:[a-z0-9-]+\.)+(?!(?:db|sqlite)$)(?:[a-z]{2,}|\d{1,3})\.?", re.IGNORECASE)
+# As `platform.state.store` names it, which is no room for customers to look into.
 _DATABASE = "platform.sqlite"
 _SLIPPED = re.compile(r"^(?:https?:?)?[/\\]*", re.IGNORECASE)
 
