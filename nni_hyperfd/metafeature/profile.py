@@ -118,6 +118,11 @@ def pool_anchors(maps: list[Tensor], batch: Batch, faces: Faces) -> Tensor:
     An anchor carries the context features of its pixel, a matched flag, its IoU, and its encoded box offsets (zeros
     when unmatched). Anchors centered on padding are left out. The balanced mean averages the means of positive,
     negative and ignored anchors; an empty group contributes zeros.
+
+    Args:
+        maps: ``[B, 80, H / s, W / s]``, one a level: what :meth:`~nni_hyperfd.detection.network.retinaface.RetinaFace.context` gives.
+        batch: The images.
+        faces: Theirs, in pixels of the batch.
     """
     height, width = batch.images.shape[-2:]
     anchors = priors(height, width)
@@ -148,7 +153,7 @@ def pool_anchors(maps: list[Tensor], batch: Batch, faces: Faces) -> Tensor:
 
 @torch.no_grad()
 def resnet_features(store: PixelStore, indices: Tensor, weights: Path) -> Tensor:
-    """Average-pooled ResNet-50 features ``[n, 2048]``, from a state dict on this machine; nothing is downloaded.
+    """Average-pooled ResNet-50 features ``[n, 2048]`` of images ``[n]``, from a state dict on this machine; nothing is downloaded.
 
     Raises:
         DataError: The file is not such a state dict.

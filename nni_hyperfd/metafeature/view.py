@@ -34,7 +34,7 @@ class View(Protocol):
 
 
 class ExactView:
-    """The view without noise.
+    """The view without noise; implements :class:`View`.
 
     Args:
         extractor: G.

@@ -36,7 +36,7 @@ def list_loss(
     settings: RankerSettings,
     generator: torch.Generator,
 ) -> Tensor:
-    """The primary loss of a batch: ranking (eq. 6), or the mean squared error of the ablation.
+    """The primary loss ``[]`` of a batch: ranking (eq. 6), or the mean squared error of the ablation.
 
     Of a list that is longer than :data:`LONGEST`, that many configurations are drawn. In expectation the loss is that of the whole
     list, with the ranks that its configurations have without dropout.
@@ -81,7 +81,7 @@ def _stakes(
 
 
 def require_finite(loss: Tensor, where: str) -> None:
-    """Stops before a loss that is not a number reaches the parameters.
+    """Stops before a loss ``[]`` that is not a number reaches the parameters.
 
     Raises:
         TrainingError: It is not finite.

@@ -13,7 +13,10 @@ Left = TypeVar("Left", covariant=True)
 
 
 class Steps(Protocol[Left]):
-    """What :func:`drive` drives: a :class:`~nni_hyperfd.ranker.update.ContinualUpdate`, or one on a platform elsewhere."""
+    """What :func:`drive` drives: a :class:`~nni_hyperfd.ranker.update.ContinualUpdate`, or one on a platform elsewhere.
+
+    φ and φ̃, and the gradients for them, are ``[64]`` each.
+    """
 
     @property
     def steps_left(self) -> int: ...

@@ -58,7 +58,7 @@ class GraphBatch:
         return torch.bincount(self.graph[self.edges[0]], minlength=len(self))
 
     def __getitem__(self, index: Tensor | slice) -> GraphBatch:
-        """The graphs at ``index`` (integers, in that order and with repetitions, or a slice)."""
+        """The graphs at ``index`` (``[n]`` integers, in that order and with repetitions, or a slice)."""
         if isinstance(index, slice):
             index = torch.arange(len(self))[index]
         sizes, edge_sizes = self.sizes[index], self.edge_sizes[index]
@@ -96,7 +96,7 @@ class JointBatch:
 
 
 Encodings: TypeAlias = Tensor | GraphBatch | JointBatch
-"""K configurations of one space: [K, D] float (hpo, flat), graphs (nas) or both (joint). All three have ``len`` and
+"""K configurations of one space: ``[K, D]`` float (hpo, flat), graphs (nas) or both (joint). All three have ``len`` and
 are indexed by a tensor of integers or a slice."""
 
 

@@ -101,7 +101,7 @@ def lambda_ndcg_loss(scores: Tensor, aps: Tensor, mask: Tensor, of_pairs: Stakes
         of_pairs: Where these are drawn from longer lists, :meth:`Stakes.sample` of those; by default they are whole lists.
 
     Returns:
-        A non-negative number; 0 when no list has two different APs.
+        ``[]``, not negative; 0 when no list has two different APs.
     """
     found = stakes(scores.detach(), aps, mask) if of_pairs is None else of_pairs
     with torch.no_grad():
@@ -115,7 +115,10 @@ def lambda_ndcg_loss(scores: Tensor, aps: Tensor, mask: Tensor, of_pairs: Stakes
 
 
 def mse_loss(scores: Tensor, aps: Tensor, mask: Tensor) -> Tensor:
-    """Ablation "HyperFD (MSE)": the score as a prediction of AP@50 in [0, 1]; mean over a list, then over lists."""
+    """Ablation "HyperFD (MSE)", ``[]``: the score as a prediction of AP@50 in [0, 1]; mean over a list, then over lists.
+
+    Arguments are as for :func:`lambda_ndcg_loss`.
+    """
     squares = torch.where(mask, scores - aps, 0.0).square()
     return (squares.sum(1) / mask.sum(1)).mean()
 
@@ -131,7 +134,7 @@ def triplet_loss(phi: Tensor, phi_tilde: Tensor, others: Tensor, different: Tens
         margin: α.
 
     Returns:
-        The mean over the pairs that ``different`` allows; 0 when there is none.
+        ``[]``, the mean over the pairs that ``different`` allows; 0 when there is none.
     """
     near = (phi - phi_tilde).square().sum(1)
     far = (phi[:, None] - others[None]).square().sum(2)
@@ -141,14 +144,14 @@ def triplet_loss(phi: Tensor, phi_tilde: Tensor, others: Tensor, different: Tens
 
 @torch.no_grad()
 def ndcg(scores: Tensor, aps: Tensor, mask: Tensor) -> Tensor:
-    """NDCG ``[L]`` of each whole list in the order of ``scores``; NaN for a list whose APs are all equal."""
+    """NDCG ``[L]`` of each whole list of ``[L, K]`` in the order of ``scores``; NaN for a list whose APs are all equal."""
     gain = gains(aps, mask)
     reached = (gain * discounts(scores, mask)).sum(1)
     return torch.where(gain.sum(1) > 0, reached / _ideal(gain, mask)[:, 0], torch.nan)
 
 
 def pad(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Ragged vectors -> ``[L, K]`` with zeros behind the shorter ones, and the mask of what is real."""
+    """L vectors ``[K_l]`` -> ``[L, K]`` with zeros behind the shorter ones, and the mask of what is real."""
     lengths = torch.tensor([len(row) for row in rows])
     padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     return padded, torch.arange(padded.shape[1]) < lengths[:, None]

@@ -86,14 +86,14 @@ class Experience:
 
     @cached_property
     def lists(self) -> tuple[tuple[int, Tensor], ...]:
-        """(offline data set, its rows) for every data set with at least two different APs; others rank nothing."""
+        """(offline data set, its rows ``[K]``) for every data set with at least two different APs; others rank nothing."""
         order = self.sets.argsort(stable=True)
         names, counts = torch.unique_consecutive(self.sets[order], return_counts=True)
         groups = zip(names.tolist(), order.split(counts.tolist()))
         return tuple((name, rows) for name, rows in groups if len(self.aps[rows].unique()) > 1)
 
     def ranked(self, space: str, rows: Tensor) -> RankedList:
-        """The rows of one data set as a list."""
+        """The rows ``[K]`` of one data set as a list."""
         return RankedList(space, self.encodings[self.configurations[rows]], self.aps[rows].float())
 
 
@@ -103,7 +103,7 @@ class OfflineData:
 
     Args:
         features: Image-level features of all N images of the server.
-        members: For each of the S offline data sets the positions of its images, integers below N; sets may overlap.
+        members: For each of the S offline data sets the positions ``[n]`` of its images, integers below N; sets may overlap.
         experience: For each space, by its key, the results on these data sets.
 
     Raises:

@@ -32,7 +32,7 @@ def recommend(scores: Tensor, budget: int, exploration: float, generator: torch.
         generator: Of the draw.
 
     Returns:
-        [min(B, M)] distinct positions in ``scores``: the best first, then the drawn ones.
+        ``[min(B, M)]`` distinct positions in ``scores``: the best first, then the drawn ones.
 
     Raises:
         PlatformError: No candidate, or a budget or an exploration ratio out of range.
@@ -72,7 +72,7 @@ def evolve(
         parents: How many of the best are changed in each round.
 
     Returns:
-        Everything that was scored, without repetitions, and its scores, in the order of discovery.
+        The N points that were scored, without repetitions, and their scores ``[N]``, in the order of discovery.
     """
     found = list(dict.fromkeys(candidates))
     scores = score(found)

@@ -37,7 +37,7 @@ class SynapticIntelligence:
 
     @torch.no_grad()
     def penalty(self) -> Tensor:
-        """L_reg (eq. 10) at the current parameters."""
+        """L_reg ``[]`` (eq. 10) at the current parameters."""
         terms = (
             (self._importance[name] * (parameter - self._start[name]).square()).sum()
             for name, parameter in self._parameters.items()
