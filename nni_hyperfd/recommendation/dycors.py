@@ -112,7 +112,7 @@ def change_probability(proposal: int, budget: int, dimensions: int) -> float:
 
 
 def unit_range(values: FloatArray) -> FloatArray:
-    """Shifted and scaled to 0..1; all ones where they are equal."""
+    """Values ``[m]`` shifted and scaled to 0..1; all ones where they are equal."""
     low, high = values.min(), values.max()
     return np.ones_like(values) if high == low else (values - low) / (high - low)
 
@@ -159,6 +159,9 @@ def choose(
         surrogate: Foretells their values.
         taken: ``[n, d]`` points that were tried or are being tried.
         weight: Of the value; the rest is of the distance.
+
+    Returns:
+        ``[d]``.
     """
     distance = cdist(candidates, taken).min(axis=1)
     merit = weight * unit_range(surrogate(candidates)) + (1.0 - weight) * (1.0 - unit_range(distance))
@@ -211,7 +214,7 @@ class DYCORS:
 
     @property
     def best(self) -> tuple[FloatArray, float]:
-        """The best point and its value.
+        """The best point ``[d]`` and its value.
 
         Raises:
             SpaceError: There is no result yet.
@@ -229,7 +232,7 @@ class DYCORS:
         return point
 
     def tell(self, point: FloatArray, value: float | None) -> None:
-        """What came of a point: ``value``, or None where the trial failed.
+        """What came of a point ``[d]``: ``value``, or None where the trial failed.
 
         Points that were not asked for are welcome, and take their own place in a design that is still to be tried, or its last one.
         """

@@ -88,7 +88,7 @@ def rank(
 
 
 def with_spares(scores: Tensor, budget: int, exploration: float, generator: torch.Generator) -> list[int]:
-    """What is recommended by ``scores [M]``, as positions: ``budget`` to try (:func:`.recommend`), and behind them the best of the others.
+    """What is recommended by ``scores`` ``[M]``, as positions: ``budget`` to try (:func:`.recommend`), and behind them the best of the others.
 
     Raises:
         PlatformError: No candidate, or a budget or an exploration ratio out of range.

@@ -106,7 +106,7 @@ class Forerunner:
         return Forerunner(self.places, self.described[:count], self.values[:count], orders)
 
     def telling(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Trainings and times of the validations that take part: of each training the newest, and the first, which says most of its course."""
+        """Trainings and times, ``[m]`` each, of the validations that count: each training's newest, and its first, which says most of its course."""
         known = ~np.isnan(self.values)
         newest = known.shape[1] - 1 - known[:, ::-1].argmax(axis=1)
         ends = np.zeros_like(known)
@@ -156,12 +156,12 @@ class EveryEpoch:
     def customer(
         self, looks: FloatArray, described: FloatArray, past: Sequence[Forerunner] = ()
     ) -> Trainings:
-        """The next customer, who looks like ``[F]``.
+        """The next customer.
 
         Customers before are further data sets of the processes, and count for those experts who foretold them.
 
         Args:
-            looks: Of the data set.
+            looks: ``[F]`` of the data set.
             described: ``[K, P]`` what can be tried. What the offline sets would have brought with it is read off the process that knows
                 no looks, and the portfolio is made of that.
             past: Customers before. Where these have more than :data:`ROWS` trainings together, each gives up the last ones, those with most
@@ -236,7 +236,7 @@ class Trainings:
 
     Args:
         experts: What each believes before the first epoch, with the density of all that was seen of customers before.
-        trust: Logarithms of how much each counts beforehand.
+        trust: ``[E]`` logarithms of how much each of the E experts counts beforehand.
         spread: Typical deviation of AP within a data set.
         first: The configuration that is trained to its end before any other is begun.
     """
@@ -301,7 +301,7 @@ class NextEpochs:
 
     @property
     def order(self) -> NDArray[np.intp]:
-        """Those that can be gone on with, the best first."""
+        """Those n that can be gone on with, ``[n]``, the best first."""
         ranked = np.argsort(-self.gain, kind="stable")
         return ranked[: int((self.gain > -np.inf).sum())]
 

@@ -16,7 +16,7 @@ JITTER = (0.0, *(10.0**power for power in range(-12, -2)))
 
 
 def factor(covariance: FloatArray) -> FloatArray:
-    """Lower factor of ``[n, n]``.
+    """Lower factor ``[n, n]`` of ``[n, n]``.
 
     Raises:
         LinAlgError: The matrix is far from a covariance, or not finite.

@@ -100,7 +100,15 @@ class StillToCome:
     def customers(
         self, places: Sequence[FloatArray], described: Sequence[FloatArray]
     ) -> tuple[FloatArray, FloatArray]:
-        """``[n]`` mean and ``[n, n]`` covariance of a for data sets that are not in the table, one after the other."""
+        """Mean and covariance of a for data sets that are not in the table, one after the other.
+
+        Args:
+            places: ``[D]`` of each.
+            described: ``[k, P]`` the configurations of each.
+
+        Returns:
+            ``[n]`` and ``[n, n]``, for all n configurations together.
+        """
         expected = self.process.customers(places, described)
         shared, alone = self.process.covariance(expected)
         mean = np.concatenate([each.mean for each in expected])
@@ -131,7 +139,7 @@ class Ends:
     def prior(
         cls, course: Course, ends: tuple[FloatArray, FloatArray], amounts: tuple[FloatArray, FloatArray]
     ) -> Ends:
-        """From mean and covariance of the ends (the noise of a measurement included) and of the amounts."""
+        """From mean ``[K]`` and covariance ``[K, K]`` of the ends (the noise of a measurement included) and of the amounts."""
         count = len(ends[0])
         covariance = np.zeros((2 * count, 2 * count))
         covariance[:count, :count], covariance[count:, count:] = ends[1], amounts[1]
@@ -189,13 +197,13 @@ class Ends:
         return root, explained, look @ self.mean + self.course.mean[when]
 
     def told(self, against: int | None) -> FloatArray:
-        """``[K, T]``: how much one validation of each training at each time would move where it is believed to end.
+        """How much one validation of each training at each time would move where it is believed to end.
 
         Args:
             against: The training whose end is subtracted, so that what is common to both moves nothing; None for no one.
 
         Returns:
-            Standard deviations.
+            ``[K, T]`` standard deviations.
         """
         count, w = len(self.mean) // 2, self.course.direction
         ends, amounts = self.covariance[:count, :count], self.covariance[count:, count:]

@@ -13,7 +13,7 @@ _PSEUDO_TRIALS = 5
 
 
 class Observed(NamedTuple):
-    """One set: observed configurations, their scaled and centered APs, and the scale and center themselves."""
+    """One set: its n observed configurations ``[n]``, their scaled and centered APs ``[n]``, and the scale and center themselves."""
 
     indices: NDArray[np.intp]
     values: FloatArray

@@ -77,7 +77,7 @@ class KernelWeights:
         )
 
     def surprise(self) -> Tensor:
-        """Negative logarithm of the prior density, up to a constant."""
+        """Negative logarithm ``[]`` of the prior density, up to a constant."""
         return sum(
             (0.5 * ((value - CENTERS[name]) / DEVIATIONS[name]) ** 2).sum()
             for name, value in vars(self).items()
@@ -114,7 +114,7 @@ class Expected:
     explained: FloatArray
 
     def at(self, indices: NDArray[np.intp]) -> Expected:
-        """The same data set at some of the configurations."""
+        """The same data set at m of the configurations, by their positions ``[m]``."""
         return Expected(self.place, self.described[indices], self.mean[indices], self.explained[:, indices])
 
 
@@ -185,7 +185,7 @@ class TaskProcess:
         return self.customers([place], [described])[0]
 
     def customers(self, places: Sequence[FloatArray], described: Sequence[FloatArray]) -> list[Expected]:
-        """What :meth:`customer` says of each of them, in one go: the table's factor is large, and is read once."""
+        """As :meth:`customer`, each of several in one go: the table's factor is large, and is read once."""
         sizes = [len(each) for each in described]
         common, looks, _ = self._kernels(self._described, np.concatenate(described))[:, self._configurations]
         alike = np.repeat(self._alike(self._places, np.stack(places)), sizes, axis=1)[self._sets]
@@ -230,10 +230,10 @@ class TaskProcess:
         return chosen
 
     def covariance(self, customers: Sequence[Expected]) -> tuple[FloatArray, FloatArray]:
-        """``[n, n]`` twice, between all configurations of all customers, one customer after the other.
+        """Covariances between all n configurations of all customers, one customer after the other.
 
         Returns:
-            What there is in any case, and the part that is each customer's own. The second is to be multiplied by how much
+            ``[n, n]`` twice: what there is in any case, and the part that is each customer's own. The second is to be multiplied by how much
             more customers differ from each other (in variance) than the table's sets, and added.
         """
         sizes = [len(each.described) for each in customers]
@@ -368,9 +368,18 @@ def posterior(
     noise: float,
     of: slice = slice(None),
 ) -> tuple[FloatArray, FloatArray, float]:
-    """A Gaussian belief after noisy measurements at ``at``.
+    """A Gaussian belief after noisy measurements.
 
-    These are mean and covariance of the wanted part ``of`` it, and the log density of ``values``, up to a constant.
+    Args:
+        mean: ``[n]`` before them.
+        covariance: ``[n, n]`` before them.
+        at: ``[m]`` positions of what was measured.
+        values: ``[m]`` measured.
+        noise: Variance of a measurement.
+        of: The q wanted positions.
+
+    Returns:
+        Mean ``[q]`` and covariance ``[q, q]`` of the wanted part, and the log density of ``values``, up to a constant.
     """
     root = factor(covariance[np.ix_(at, at)] + noise * np.eye(len(at)))
     white = solve_triangular(root, values - mean[at], lower=True)
