@@ -50,7 +50,8 @@ def _priors(height: int, width: int, device: torch.device) -> Tensor:
 def priors(height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
     """All anchors of an image, level by level, row by row.
 
-    Returns: ``[A, 4]`` float32, (center x, center y, width, height) in pixels; cached per size and device.
+    Returns:
+        ``[A, 4]`` float32, (center x, center y, width, height) in pixels; cached per size and device.
     """
     return _priors(height, width, torch.device(device))
 
@@ -61,7 +62,7 @@ def anchors_per_level(height: int, width: int) -> list[int]:
 
 
 def corners(boxes: Tensor) -> Tensor:
-    """``[..., 4]`` (center x, center y, w, h) -> (x0, y0, x1, y1)."""
+    """Boxes ``[..., 4]``: (center x, center y, w, h) -> (x0, y0, x1, y1)."""
     center, half = boxes[..., :2], boxes[..., 2:] / 2
     return torch.cat([center - half, center + half], dim=-1)
 
@@ -78,7 +79,7 @@ def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def decode_boxes(offsets: Tensor, anchors: Tensor) -> Tensor:
-    """Inverse of :func:`encode_boxes`: corner boxes in pixels. Sizes are bounded at e^8 anchors against overflow."""
+    """Inverse of :func:`encode_boxes`: corner boxes ``[..., 4]`` in pixels. Sizes are bounded at e^8 anchors against overflow."""
     center = anchors[..., :2] + offsets[..., :2] * VARIANCES[0] * anchors[..., 2:]
     size = anchors[..., 2:] * torch.exp((offsets[..., 2:] * VARIANCES[1]).clamp(max=8.0))
     return corners(torch.cat([center, size], dim=-1))
@@ -97,7 +98,7 @@ def decode_landmarks(offsets: Tensor, anchors: Tensor) -> Tensor:
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of corner boxes, broadcasting over leading dimensions; 0 for empty boxes."""
+    """Intersection over union ``[...]`` of corner boxes ``[..., 4]``, broadcasting over leading dimensions; 0 for empty boxes."""
     low = torch.maximum(a[..., :2], b[..., :2])
     high = torch.minimum(a[..., 2:], b[..., 2:])
     overlap = (high - low).clamp(min=0).prod(-1)
@@ -129,8 +130,8 @@ def match(
         valid: ``[B, G]`` bool, true where the row is a face (ignored faces included).
         ignored: ``[B, G]`` bool.
         anchors: ``[A, 4]`` of :func:`priors`.
-        positive: Least IoU of a positive anchor, a scalar or 0-dim tensor.
-        negative: IoU under which an anchor is negative, likewise.
+        positive: ``[]`` least IoU of a positive anchor.
+        negative: ``[]`` IoU under which an anchor is negative.
     """
     chosen = _match_dense if boxes.is_cuda else _match_ragged
     best, face, forced_iou, forced_face = chosen(boxes, valid, ignored, corners(anchors))

@@ -10,13 +10,13 @@ from torch import Tensor
 
 
 def gumbel_noise(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Independent samples of Gumbel(0, 1), float32 (equation 8)."""
+    """Independent samples of Gumbel(0, 1), ``[*shape]`` float32 (equation 8)."""
     # An exponential variable is -log(u), without the zero that a rounded u may be.
     return -torch.empty(shape).exponential_(generator=generator).clamp_min(1e-20).log()
 
 
 def relaxed(encoding: Tensor, noise: Tensor, temperature: float) -> Tensor:
-    """Probabilities ``[m]``: softmax of the encoding's own softmax plus noise, at ``temperature`` (equation 7)."""
+    """Probabilities ``[m]``: softmax, at ``temperature``, of the softmax of an encoding ``[m]`` plus noise ``[m]`` (equation 7)."""
     return ((encoding.softmax(0) + noise) / temperature).softmax(0)
 
 
@@ -28,22 +28,22 @@ def hardened(probabilities: Tensor) -> Tensor:
 
 
 def mixture(probabilities: Tensor, basis: Tensor) -> Tensor:
-    """The value of a continuous hyper-parameter: the weighted sum of its basis ``[m]`` (equation 3)."""
+    """The value ``[]`` of a continuous hyper-parameter: the sum of its basis ``[m]``, weighed by ``[m]`` (equation 3)."""
     return (probabilities * basis).sum()
 
 
 def derived_choice(encoding: Tensor) -> int:
-    """Position of the option that a categorical choice ends with (equation 10, below)."""
+    """Position of the option that a categorical choice with ``encoding`` ``[m]`` ends with (equation 10, below)."""
     return int(encoding.argmax())
 
 
 def derived_value(encoding: Tensor, basis: Tensor) -> float:
-    """What a continuous hyper-parameter ends with: the mixture by the encoding's softmax (equation 10, above)."""
+    """What a continuous hyper-parameter ends with: its basis ``[m]`` mixed by the softmax of its encoding ``[m]`` (equation 10, above)."""
     return float(mixture(encoding.detach().softmax(0), basis))
 
 
 def entropy(encoding: Tensor) -> float:
-    """Entropy of the encoding's softmax as a share of the largest possible: 1 undecided, 0 decided or without a choice."""
+    """Entropy of the softmax of an encoding ``[m]`` as a share of the largest possible: 1 undecided, 0 decided or without a choice."""
     if len(encoding) == 1:
         return 0.0
     probabilities = encoding.detach().softmax(0)

@@ -14,10 +14,10 @@ Weights = dict[str, Tensor]
 
 
 def direction(fixed: Weights, weighted: Weights, weight: Tensor | float) -> Weights:
-    """Where a step goes: gradients of what has no searched weight, plus ``weight`` times those of the part that has one."""
+    """Where a step goes: gradients of what has no searched weight, plus ``weight`` ``[]`` times those of the part that has one."""
     return {name: value + weight * weighted[name] for name, value in fixed.items()}
 
 
 def step(weights: Weights, directions: Weights, rate: Tensor | float) -> Weights:
-    """The weights after one step of ``rate`` against ``directions`` (equation 9); differentiable in all three."""
+    """The weights after one step of ``rate`` ``[]`` against ``directions`` (equation 9); differentiable in all three."""
     return {name: value - rate * directions[name] for name, value in weights.items()}

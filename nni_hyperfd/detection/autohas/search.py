@@ -97,12 +97,12 @@ class Search:
 
     @property
     def encodings(self) -> list[Tensor]:
-        """Those of the architecture, then rate and location weight."""
+        """Those of the architecture, then rate and location weight: ``[m]`` each, for m options."""
         return [*self.architecture_encodings, self.rate, self.location]
 
     @property
     def architecture_encodings(self) -> list[Tensor]:
-        """Depths, where there is a choice, then blocks."""
+        """Depths ``[number of depths]``, where there is a choice, then blocks ``[6]``."""
         depths = [depth for depth in self.depths if len(depth) > 1]
         return [*depths, *(encoding for stage in self.blocks for encoding in stage)]
 

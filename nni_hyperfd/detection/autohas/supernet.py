@@ -112,7 +112,7 @@ class Supernet(nn.Module):
         self.detector = detector
 
     def forward(self, images: Tensor, gates: Gates) -> Predictions:
-        """As :class:`RetinaFace`, of the network that ``gates`` leave open."""
+        """As :class:`~nni_hyperfd.detection.network.retinaface.RetinaFace`, of the network that ``gates`` leave open."""
         detector, backbone = self.detector, self.detector.backbone
         x = backbone.stem(detector.normalized(images))
         maps = []
@@ -145,8 +145,11 @@ def gated_block(block: InvertedResidual, x: Tensor, opened: Tensor | None, opera
     Args:
         block: Of the shared network.
         x: ``[B, C, H, W]``.
-        opened: 0-dim: 1 runs the block, 0 skips it; None: it always runs.
+        opened: ``[]`` 1 runs the block, 0 skips it; None: it always runs.
         operation: ``[6]``, in the order of ``BLOCKS``.
+
+    Returns:
+        ``[B, outputs, H', W']`` as :class:`~nni_hyperfd.detection.network.backbone.InvertedResidual` has it.
     """
     hidden = block.expand(x)
     conv, norm = block.depthwise.conv, block.depthwise.norm
@@ -161,7 +164,7 @@ def gated_block(block: InvertedResidual, x: Tensor, opened: Tensor | None, opera
 
 
 def kernel_mask(operation: Tensor) -> Tensor:
-    """``[7, 7]``: each ring of the largest kernel times the sum of the gates whose kernels have it."""
+    """``[7, 7]``: each ring of the largest kernel times the sum of the gates ``[6]`` whose kernels have it."""
     side = max(KERNELS)
     masks = torch.zeros(len(BLOCKS), side, side, dtype=operation.dtype)
     for row, block in enumerate(BLOCKS):
@@ -171,7 +174,7 @@ def kernel_mask(operation: Tensor) -> Tensor:
 
 
 def width_mask(operation: Tensor, inputs: int) -> Tensor:
-    """``[inputs * 6]``: each hidden channel times the sum of the gates whose expansions have it."""
+    """``[inputs * 6]``: each hidden channel times the sum of the gates ``[6]`` whose expansions have it."""
     channel = torch.arange(inputs * max(EXPANDS))
     masks = torch.stack([(channel < inputs * block.expand).to(operation.dtype) for block in BLOCKS])
     return operation @ masks

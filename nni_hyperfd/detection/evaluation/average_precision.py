@@ -102,7 +102,7 @@ def curve(found: Matched, total: int, copies: Integers | None = None) -> tuple[R
 
 
 def area(found: Matched, total: int, copies: Integers | None = None) -> float:
-    """AP in 0..1: the area under :func:`curve`."""
+    """AP in 0..1: the area under the curve; arguments as for :func:`curve`."""
     recall, envelope = curve(found, total, copies)
     return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
 
@@ -110,9 +110,12 @@ def area(found: Matched, total: int, copies: Integers | None = None) -> float:
 def best_faces(
     image: Integers, boxes: Reals, face_image: Integers, face_boxes: Reals, face_ignored: Flags
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The face of its own image that each detection overlaps most: (index of the face, IoU); IoU 0 if there is none.
+    """The face of its own image that each detection overlaps most; arguments as for :func:`average_precision`.
 
     IoU is computed in float32 without the historical '+1'.
+
+    Returns:
+        Position of the face and IoU with it, ``[n]`` each; IoU 0 where it overlaps none.
     """
     order = np.lexsort((face_ignored, face_image))
     images = max(int(image.max(initial=-1)), int(face_image.max(initial=-1))) + 1

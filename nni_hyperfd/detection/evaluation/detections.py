@@ -70,7 +70,7 @@ class GroundTruth:
 
 
 def scaled_sizes(store: PixelStore, indices: Tensor, evaluation_size: int) -> Tensor:
-    """(height, width) of every image with its short side at ``evaluation_size``, ``[N, 2]`` int64.
+    """(height, width) of every image of ``indices`` ``[N]`` with its short side at ``evaluation_size``, ``[N, 2]`` int64.
 
     Images longer than ``LONGEST_SHAPE`` times their width are scaled by their long side instead.
     """
@@ -81,7 +81,7 @@ def scaled_sizes(store: PixelStore, indices: Tensor, evaluation_size: int) -> Te
 
 
 def evaluation_batches(store: PixelStore, indices: Tensor, evaluation_size: int) -> Iterator[Batch]:
-    """Images of nearly one shape together, padded to multiples of 32; decoded lazily, so memory stays bounded."""
+    """The images ``indices`` ``[N]``, those of nearly one shape together, padded to multiples of 32; decoded lazily, so memory stays bounded."""
     size = scaled_sizes(store, indices, evaluation_size)
     padded = ((size + 31) // 32 * 32).tolist()
     order = sorted(range(len(indices)), key=lambda row: padded[row])
@@ -102,7 +102,7 @@ def evaluation_batches(store: PixelStore, indices: Tensor, evaluation_size: int)
 
 
 def ground_truth(store: PixelStore, indices: Tensor, evaluation_size: int) -> GroundTruth:
-    """Faces at evaluation scale; those under the size limit are marked ignored beside those the annotation ignores."""
+    """Faces of images ``[N]`` at evaluation scale; those under the size limit are marked ignored beside those the annotation ignores."""
     faces = store.faces[indices]
     factor = scaled_sizes(store, indices, evaluation_size) / store.sizes[indices]
     boxes = faces.boxes * factor.flip(1).float().repeat(1, 2).unsqueeze(1)

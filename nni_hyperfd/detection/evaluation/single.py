@@ -22,7 +22,8 @@ def find_faces(
         pixels: ``[h, w, 3]`` RGB.
         evaluation_size: Short side, in pixels, at which the network looks at the picture.
 
-    Returns: boxes ``[n, 4]`` (corners, in pixels of ``pixels``) and scores ``[n]`` in 0..1.
+    Returns:
+        Boxes ``[n, 4]`` (corners, in pixels of ``pixels``) and scores ``[n]`` in 0..1.
     """
     nobody = torch.zeros(1, 1, dtype=torch.bool)
     faces = Faces(torch.zeros(1, 1, 4), nobody, nobody, torch.full((1, 1, 10), torch.nan))

@@ -52,7 +52,10 @@ class ConvNorm(nn.Sequential):
 
 
 class InvertedResidual(nn.Module):
-    """Expand 1×1, depthwise k×k, project 1×1; a skip connection where shapes agree (MobileNetV2, figure 3)."""
+    """Expand 1×1, depthwise k×k, project 1×1; a skip connection where shapes agree (MobileNetV2, figure 3).
+
+    Shapes: ``[B, inputs, H, W] -> [B, outputs, ceil(H / stride), ceil(W / stride)]``.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, expand: int, stride: int) -> None:
         super().__init__()

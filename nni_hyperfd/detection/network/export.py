@@ -41,7 +41,7 @@ class Decoded(nn.Module):
 
 
 def grid(level: Tensor, stride: int, sizes: tuple[int, ...]) -> Tensor:
-    """Anchors of one map, as :func:`anchors.priors` has them, out of operations that follow the size of the image."""
+    """Anchors of one map ``[B, C, h, w]``, as :func:`anchors.priors` has them, out of operations that follow the size of the image."""
     ones = torch.ones_like(level[0, 0])
     y, x = ((ones.cumsum(axis) - 0.5) * stride for axis in (0, 1))
     anchors = [torch.stack([x, y, ones * side, ones * side], dim=-1) for side in sizes]

@@ -12,14 +12,14 @@ from nni_hyperfd.spaces.architecture import Architecture
 
 
 def cut(tensor: Tensor, shape: Sequence[int]) -> Tensor:
-    """The part of ``tensor`` that remapping keeps, a view of ``shape``: the first channels, and the center of kernels."""
+    """The part of ``tensor`` that remapping keeps, a view ``[*shape]``: the first channels, and the center of kernels."""
     for axis, (have, want) in enumerate(zip(tensor.shape, shape)):
         tensor = tensor.narrow(axis, (have - want) // 2 if axis >= 2 else 0, want)
     return tensor
 
 
 def fit(source: Tensor, shape: torch.Size) -> Tensor:
-    """``source`` cut or zero-padded to ``shape``: the first channels, and the center of kernels."""
+    """``source`` cut or zero-padded to ``[*shape]``: the first channels, and the center of kernels."""
     shared = [min(have, want) for have, want in zip(source.shape, shape)]
     out = torch.zeros(shape, dtype=source.dtype)
     cut(out, shared).copy_(cut(source, shared))

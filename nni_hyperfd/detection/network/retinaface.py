@@ -31,7 +31,10 @@ class Predictions(NamedTuple):
 
 
 class FeaturePyramid(nn.Module):
-    """Top-down merging of three maps to ``NECK_WIDTH`` channels each."""
+    """Top-down merging of three maps.
+
+    Shapes: ``[B, C, H / s, W / s] -> [B, 80, H / s, W / s]`` at strides s of 8, 16 and 32, where C is that level's of ``channels``.
+    """
 
     def __init__(self, channels: tuple[int, ...]) -> None:
         super().__init__()
@@ -47,7 +50,10 @@ class FeaturePyramid(nn.Module):
 
 
 class Context(nn.Module):
-    """SSH context module (Najibi et al., 2017): 3×3, 5×5 and 7×7 views as stacked 3×3 convolutions."""
+    """SSH context module (Najibi et al., 2017): 3×3, 5×5 and 7×7 views as stacked 3×3 convolutions.
+
+    Shapes: ``[B, width, H, W] -> [B, width, H, W]``.
+    """
 
     def __init__(self, width: int = NECK_WIDTH) -> None:
         super().__init__()
@@ -98,19 +104,19 @@ class RetinaFace(nn.Module):
             nn.init.zeros_(head.bias)
 
     def context(self, images: Tensor) -> list[Tensor]:
-        """Outputs of the context modules, three maps ``[B, 80, H / s, W / s]``: the anchor-level features of G."""
+        """Outputs of the context modules for images ``[B, 3, H, W]``, three maps ``[B, 80, H / s, W / s]``: the anchor-level features of G."""
         return [
             module(x)
             for module, x in zip(self.contexts, self.pyramid(self.backbone(self.normalized(images))))
         ]
 
     def normalized(self, images: Tensor) -> Tensor:
-        """What the stem takes: float32 around 0."""
+        """What the stem takes, ``[B, 3, H, W]`` float32 around 0."""
         x = images.to(torch.float32, memory_format=torch.channels_last, copy=True)
         return x.sub_(PIXEL_MEAN).div_(PIXEL_SCALE)
 
     def predict(self, maps: list[Tensor]) -> Predictions:
-        """Heads on context maps."""
+        """Heads on context maps, which are as :meth:`context` gives them."""
         rows = [
             head(x).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 16)) for head, x in zip(self.heads, maps)
         ]

@@ -43,7 +43,7 @@ _one_capture = threading.Lock()
 
 @dataclass(frozen=True)
 class StepSettings:
-    """What changes from step to step or trial to trial without a new graph: 0-dim tensors on the device."""
+    """What changes from step to step or trial to trial without a new graph: ``[]`` each, on the device."""
 
     rate: Tensor
     location_weight: Tensor
@@ -121,7 +121,7 @@ class CapturedStep:
         self.losses += torch.stack([part.detach() for part in losses])
 
     def run(self, pixels: Tensor, targets: Targets) -> Tensor:
-        """Steps through all whole batches of prepared samples; returns their summed losses ``[3]``."""
+        """Steps through all whole batches of prepared samples ``[T, 3, size, size]`` uint8; returns their summed losses ``[3]``."""
         self.losses.zero_()
         for step in range(len(pixels) // self.batch):
             rows = slice(step * self.batch, (step + 1) * self.batch)
@@ -134,7 +134,7 @@ class CapturedStep:
     def run_assigned(
         self, pixels: Tensor, faces: Faces, assigned: Callable[[Faces, Predictions], Targets]
     ) -> Tensor:
-        """The same with targets that depend on what the network predicts, step by step without a graph."""
+        """As :meth:`run`, with targets that depend on what the network predicts, step by step without a graph."""
         self.losses.zero_()
         for step in range(len(pixels) // self.batch):
             rows = torch.arange(step * self.batch, (step + 1) * self.batch, device=pixels.device)

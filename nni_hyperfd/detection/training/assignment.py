@@ -126,7 +126,7 @@ def combined_losses(
 
 
 def assign(candidates: Candidates, losses: Tensor) -> Assignment:
-    """Gives to every face the ``wanted`` candidates with the lowest losses.
+    """Gives to every face the ``wanted`` candidates with the lowest ``losses`` ``[N]``.
 
     An anchor that two faces of an image choose goes to the one with the lower loss, and the other face has one positive less. Of equal
     losses the first anchor, and the first face, is taken. Everything else is negative, but for ignored regions.

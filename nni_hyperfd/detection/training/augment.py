@@ -41,7 +41,7 @@ class CropPlan:
 def plan_crops(
     store: PixelStore, indices: Tensor, samples: int, min_crop_ratio: float, rng: np.random.Generator
 ) -> CropPlan:
-    """Draws ``samples`` training samples from the images ``indices``, passing over all of them in turn.
+    """Draws ``samples`` training samples from the images ``indices`` ``[N]``, passing over all of them in turn.
 
     A crop is a square whose side is uniform in [``min_crop_ratio``, 1] of the image's short side and which
     holds the center of one face drawn at random (any place where an image has none), as in RetinaFace, section 4.1.

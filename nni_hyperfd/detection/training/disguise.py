@@ -1,6 +1,7 @@
 """Disguises: what cameras, weather, print and cloth do to a face, put on crops that are annotated as before.
 
-Strong augmentation for pretraining. The teacher sees a crop before its disguise, the student after it.
+Strong augmentation for pretraining. The teacher sees a crop before its disguise, the student after it. Pictures are RGB
+in 0..255.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def _each(low: float, high: float, x: Tensor, rng: np.random.Generator) -> Tenso
 
 
 def cover(pixels: Tensor, faces: Faces, rng: np.random.Generator, chance: float = 0.12) -> Tensor:
-    """Paints the lower or upper part of some faces in one color, as masks, hands and hats do."""
+    """Paints the lower or upper part of some faces in one color, as masks, hands and hats do: ``[B, 3, H, W]`` uint8 -> the same."""
     out = pixels.clone()
     large = faces.valid & ((faces.boxes[..., 2:] - faces.boxes[..., :2]).amin(-1) >= COVERED_SIDE)
     for row, column in large.nonzero().tolist():
@@ -54,14 +55,14 @@ def cover(pixels: Tensor, faces: Faces, rng: np.random.Generator, chance: float 
 
 
 def flatten_tones(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Few tones and smooth areas, as in print and drawings."""
+    """Few tones and smooth areas, as in print and drawings: ``[B, 3, H, W]`` float32 -> the same."""
     step = _each(24, 64, x, rng)
     smooth = F.max_pool2d(-F.max_pool2d(-x, 3, 1, 1), 3, 1, 1)
     return (smooth / step).round() * step
 
 
 def lower_resolution(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Shrunk 1.25 to 3.5 times and magnified again; one factor for all."""
+    """Shrunk 1.25 to 3.5 times and magnified again, one factor for all: ``[B, 3, H, W]`` float32 -> the same."""
     size = x.shape[-2:]
     factor = rng.uniform(1.25, 3.5)
     small = [max(8, round(side / factor)) for side in size]
@@ -69,18 +70,18 @@ def lower_resolution(x: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def haze(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Mixed with light gray."""
+    """Mixed with light gray: ``[B, 3, H, W]`` float32 -> the same."""
     amount = _each(0.2, 0.7, x, rng)
     return x * (1 - amount) + amount * _each(170, 250, x, rng)
 
 
 def gray(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Without color."""
+    """Without color: ``[B, 3, H, W]`` float32 -> the same, its channels equal."""
     return (x * torch.tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True).expand_as(x).clone()
 
 
 def false_colors(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Gray values looked up in random curves through five points, one a channel and picture."""
+    """Gray values looked up in random curves through five points, one a channel and picture: ``[B, 3, H, W]`` float32 -> the same."""
     value = gray(x, rng)[:, 0] / 255 * 4
     low = value.floor().clamp(max=3)
     curve = torch.from_numpy(rng.uniform(0, 255, (len(x), 3, 5)).astype(np.float32))
@@ -94,13 +95,13 @@ def false_colors(x: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def darken(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Low light: a power curve, less gain, and the noise that comes with it."""
+    """Low light: a power curve, less gain, and the noise that comes with it: ``[B, 3, H, W]`` float32 -> the same."""
     dark = 255 * (x / 255) ** _each(1.0, 1.8, x, rng) * _each(0.25, 0.8, x, rng)
     return dark + _noise(x, rng) * _each(0, 8, x, rng)
 
 
 def add_noise(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Independent Gaussian noise."""
+    """Independent Gaussian noise: ``[B, 3, H, W]`` float32 -> the same."""
     return x + _noise(x, rng) * _each(3, 25, x, rng)
 
 

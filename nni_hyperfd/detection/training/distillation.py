@@ -19,7 +19,7 @@ CERTAIN = 0.7
 
 
 class DistillationLosses(NamedTuple):
-    """Parts of the loss, 0-dim tensors."""
+    """Parts of the loss, ``[]`` each."""
 
     classification: Tensor
     boxes: Tensor
@@ -58,15 +58,15 @@ def distillation_losses(student: Predictions, teacher: Predictions, label: Tenso
 
 
 def believe_teacher(label: Tensor, teacher: Predictions) -> Tensor:
-    """``label`` with background on which the teacher is certain of a face IGNORED: annotators overlook some."""
+    """``label`` ``[B, A]`` with background on which the teacher is certain of a face IGNORED: annotators overlook some."""
     certain = torch.sigmoid(face_logit(teacher)) > CERTAIN
     return torch.where(certain & (label == NEGATIVE), IGNORED, label).to(label.dtype)
 
 
 def feature_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Mean squared difference of maps, relative to the teacher's variance, as a mean over levels.
+    """Mean squared difference ``[]`` of maps ``[B, C, H, W]``, relative to the teacher's variance, as a mean over levels.
 
-    The teacher's ``C`` channels are compared with the student's first ``C``.
+    The teacher's C channels are compared with the student's first C.
     """
     parts = [
         F.mse_loss(own[:, : taught.shape[1]].float(), taught) / taught.var().clamp(min=1e-6)

@@ -36,10 +36,10 @@ class FoldedConv(NamedTuple):
 
 
 def unfold(layer: ConvNorm, bias: Tensor, inputs: Tensor) -> Tensor:
-    """Makes ``layer`` (convolution, batch normalization, ...) compute convolution + ``bias`` on ``inputs``.
+    """Makes ``layer`` (convolution, batch normalization, ...) compute convolution + ``bias`` ``[out]`` on ``inputs`` ``[B, in, H, W]``.
 
     A folded network has no statistics; with those of real inputs, batch normalization computes the same whether it
-    trains or not, and its first step is not a jump. Returns the layer's output.
+    trains or not, and its first step is not a jump. Returns the layer's output ``[B, out, ...]``.
     """
     values = layer.conv(inputs)
     variance, mean = torch.var_mean(values.float(), dim=(0, 2, 3), correction=0)
@@ -167,7 +167,7 @@ def _principal(values: Tensor, width: int) -> Tensor:
 
 
 def centered_parts(have: Sequence[int], want: Sequence[int]) -> Tensor:
-    """Where the channels of a narrower concatenation (parts of ``have``) lie in a wider one (parts of ``want``)."""
+    """Where the channels of a narrower concatenation (parts of ``have``) lie in a wider one (parts of ``want``), ``[sum(have)]`` int64."""
     start = 0
     places: list[int] = []
     for narrow, wide in zip(have, want):

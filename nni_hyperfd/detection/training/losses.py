@@ -14,7 +14,7 @@ from nni_hyperfd.detection.training.targets import Targets
 
 
 class Losses(NamedTuple):
-    """Parts of the loss, 0-dim tensors; :meth:`total` weighs them."""
+    """Parts of the loss, ``[]`` each; :meth:`total`, ``[]`` too, weighs them."""
 
     classification: Tensor
     boxes: Tensor
@@ -25,7 +25,7 @@ class Losses(NamedTuple):
 
 
 def mined_classification(logits: Tensor, label: Tensor, negative_ratio: Tensor | float) -> Tensor:
-    """Cross-entropy over all positives and each image's hardest negatives, as a sum.
+    """Cross-entropy over all positives and each image's hardest negatives, as a sum ``[]``.
 
     An image takes ``negative_ratio`` negatives for each positive, at least for one positive (so that images without
     faces teach, too) and never more than it has. The loss of a negative rises with its logit difference, so
@@ -34,7 +34,7 @@ def mined_classification(logits: Tensor, label: Tensor, negative_ratio: Tensor |
     Args:
         logits: ``[B, A, 2]``.
         label: ``[B, A]`` (see :mod:`~nni_hyperfd.detection.anchors`).
-        negative_ratio: Negatives for each positive, a scalar or 0-dim tensor.
+        negative_ratio: ``[]`` negatives for each positive.
     """
     difference = logits[..., 1] - logits[..., 0]
     positive = label == POSITIVE
@@ -47,7 +47,10 @@ def mined_classification(logits: Tensor, label: Tensor, negative_ratio: Tensor |
 
 
 def detection_losses(predictions: Predictions, targets: Targets, negative_ratio: Tensor | float) -> Losses:
-    """All three parts; classification and boxes per positive anchor, landmarks per anchor that has them."""
+    """All three parts; classification and boxes per positive anchor, landmarks per anchor that has them.
+
+    ``negative_ratio`` is as for :func:`mined_classification`.
+    """
     positive = targets.label == POSITIVE
     count = positive.sum().clamp(min=1)
     error = F.smooth_l1_loss(predictions.boxes, targets.boxes, reduction="none").sum(-1)
