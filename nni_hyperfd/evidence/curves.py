@@ -143,7 +143,7 @@ class CurveTask:
         return len(self.seen[0])
 
     def open(self) -> NDArray[np.intp]:
-        """Configurations that were never begun and can be."""
+        """The n configurations that were never begun and can be, ``[n]``."""
         return np.flatnonzero(~self.failed & np.isnan(self.seen[:, 0]))
 
     def best(self, index: int) -> float:

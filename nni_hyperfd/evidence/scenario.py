@@ -40,8 +40,8 @@ class Data:
     Args:
         sets: The offline sets.
         server: Image features of all server images.
-        train: Positions of the training images; a set is described by its training images alone.
-        whole: Those of them that the server's own rows were trained on: no degraded copies.
+        train: ``[n]`` positions of the training images; a set is described by its training images alone.
+        whole: ``[m]`` those of them that the server's own rows were trained on: no degraded copies.
         customers: Name -> image features of the customer's training images, in the order of the results.
     """
 
@@ -128,8 +128,9 @@ def _pool(features: ImageFeatures) -> NDArray[np.float32]:
 
 
 def profile_of(features: ImageFeatures, pool: NDArray[np.float32], members: NDArray[np.integer]) -> Profile:
-    """Statistics: log images, log boxes, mean and deviation of faces an image, share of matched anchors and mean IoU a level.
+    """The set of the images ``members`` ``[n]`` in ``pool`` ``[N, F]``, with its statistics.
 
+    These are log images, log boxes, mean and deviation of faces an image, share of matched anchors and mean IoU a level.
     The last six say which sizes the faces have: a level's anchors match faces of its own size.
     """
     boxes = features.boxes.numpy()[members].astype(np.float64)

@@ -127,7 +127,7 @@ class Row:
 
 @dataclass(frozen=True)
 class DenseTable:
-    """One AP a cell: ``values[k, d]`` of configuration ``k`` on data set ``d``; NaN where missing or failed."""
+    """One AP a cell: ``values`` ``[K, D]`` of K configurations on D data sets; NaN where missing or failed."""
 
     configurations: tuple[str, ...]
     data_sets: tuple[str, ...]
@@ -195,7 +195,7 @@ class LookupTable:
             data_sets: Columns and their order; all, sorted, by default.
 
         Returns:
-            Configurations (sorted) by data sets.
+            ``[K, D]``: configurations (sorted) by data sets.
 
         Raises:
             DataError: A cell has several rows (several spaces, budgets or seeds): select one first.

@@ -74,7 +74,7 @@ STAGE_CHOICES: tuple[tuple[tuple[Block, ...], ...], ...] = tuple(
 """For each stage every block sequence it may be; the position in this list is the sequence's *code*."""
 
 STAGE_CODES = tuple({blocks: code for code, blocks in enumerate(choices)} for choices in STAGE_CHOICES)
-"""For each stage the code of every block sequence, the reverse of :data:`STAGE_CHOICES`."""
+"""For each stage the code of every block sequence, the inverse of :data:`STAGE_CHOICES`."""
 
 NETWORKS = math.prod(map(len, STAGE_CHOICES))
 """Size of the space before the FLOPs limit: 1 447 052 760 824 832 (the paper prints 2.44e15)."""
@@ -172,7 +172,7 @@ def flops_of_codes(codes: NDArray[np.int64], height: int = 360, width: int = 640
 
 @lru_cache(maxsize=8)
 def stage_flops(height: int = 360, width: int = 640) -> tuple[int, tuple[NDArray[np.int64], ...]]:
-    """Cost of the stem, and for each stage the cost of every entry of :data:`STAGE_CHOICES`."""
+    """Multiply-adds of the stem, and for each stage those of its c entries of :data:`STAGE_CHOICES`, ``[c]``."""
     # Padding is "same": an output side is the input side over the stride, rounded up.
     height, width = -(-height // 2), -(-width // 2)
     stem = height * width * STEM_WIDTH * 3 * 3 * 3

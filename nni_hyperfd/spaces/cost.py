@@ -73,7 +73,7 @@ class PartCosts:
 
     @classmethod
     def from_rows(cls, rows: Sequence[Sequence[float]]) -> PartCosts:
-        """The reverse of :meth:`rows`.
+        """Inverse of :meth:`rows`.
 
         Raises:
             SpaceError: The rows have other lengths.
@@ -109,7 +109,7 @@ class PartCosts:
 
 @lru_cache(maxsize=32)
 def stage_costs(costs: PartCosts) -> tuple[FloatArray, ...]:
-    """For each stage the cost of every entry of ``STAGE_CHOICES``."""
+    """For each stage the costs ``[c]`` of its c entries of ``STAGE_CHOICES``."""
     return tuple(
         np.array(
             [
@@ -131,8 +131,8 @@ class Below:
     limit: whoever draws turns them away.
 
     Args:
-        allowed: For each stage the codes that may be chosen.
-        costs: For each stage what each of these codes costs.
+        allowed: For each stage the codes ``[c]`` that may be chosen.
+        costs: For each stage what these codes cost, ``[c]``.
         most: That the stages may cost together.
     """
 

@@ -43,11 +43,11 @@ class Domain(ABC):
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, n: int) -> Column:
-        """``n`` coordinates from NNI's distribution, repeats included."""
+        """Coordinates ``[n]`` from NNI's distribution, repeats included."""
 
     @abstractmethod
     def all(self) -> Column:
-        """Every coordinate of a finite domain, each once."""
+        """Every coordinate of a finite domain, each once: ``[size]``."""
 
     @abstractmethod
     def value(self, coordinate: float) -> Scalar:
@@ -55,7 +55,7 @@ class Domain(ABC):
 
     @abstractmethod
     def coordinate(self, value: Any) -> float:
-        """The reverse of :meth:`value`.
+        """Inverse of :meth:`value`.
 
         Raises:
             SpaceError: ``value`` is not allowed.
@@ -63,11 +63,11 @@ class Domain(ABC):
 
     @abstractmethod
     def moves(self, coordinate: float, rng: np.random.Generator) -> Column:
-        """Coordinates of nearby other values."""
+        """Coordinates ``[m]`` of m nearby other values."""
 
     @abstractmethod
     def encode(self, column: Column) -> NDArray[np.float32]:
-        """Features ``[n, width]`` of ``n`` coordinates for a neural network."""
+        """Features ``[n, width]`` of coordinates ``[n]`` for a neural network."""
 
     @abstractmethod
     def steps(self, features: NDArray[np.float32]) -> Column:
@@ -150,7 +150,7 @@ class Number(Domain):
     Args:
         key: Name in the search space.
         kind: One of :data:`NUMERIC_TYPES`.
-        first, second: lower and upper end, or mean and standard deviation (of the logarithm for ``lognormal``).
+        first, second: Lower and upper end, or mean and standard deviation (of the logarithm for ``lognormal``).
         step: ``q`` of the rounded types, otherwise ``None``.
     """
 
@@ -235,7 +235,7 @@ class Number(Domain):
         return (plain - low) / (high - low)
 
     def from_unit(self, unit: Column) -> Column:
-        """The reverse of :meth:`to_unit`: the nearest values of the domain."""
+        """Inverse of :meth:`to_unit`: the nearest values of the domain."""
         low, high = self._ends()
         plain = low + unit * (high - low)
         return self._round(np.exp(plain) if "log" in self.kind else plain)

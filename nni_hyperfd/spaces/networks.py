@@ -32,7 +32,7 @@ class NetworkChoices:
     """The architectures of one space: any combination of the allowed sequences of the seven stages.
 
     Args:
-        allowed: For each stage the codes (see ``architecture.py``) that may be chosen, ascending.
+        allowed: For each stage the codes ``[c]`` (see ``architecture.py``) that may be chosen, ascending.
     """
 
     allowed: tuple[Codes, ...]

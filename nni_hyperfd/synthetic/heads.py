@@ -31,12 +31,12 @@ class Look:
     """How the heads of one style are drawn.
 
     Args:
-        skins, hairs, cloths: palettes.
+        skins, hairs, cloths: Palettes.
         outline: Width of contours as a fraction of the face height, 0 for none.
         shading: Strength of light and shade, 0 for flat colors.
         eyes: Size of the eyes, 1 is lifelike.
         shapes: Range of the exponent of the face outline: 1 an ellipse, smaller values are squarer.
-        masks, glasses, hats, beards: probabilities.
+        masks, glasses, hats, beards: Probabilities.
         turn: Largest turn of the head to either side, in (0, 1).
         roll: Standard deviation of its tilt, degrees.
     """
@@ -129,7 +129,7 @@ class Head:
         )
 
     def placed(self, points: NDArray[np.float64], x: float, y: float, size: float) -> NDArray[np.float64]:
-        """Points of the head's frame in a picture where its center is (x, y) and half the face height ``size``."""
+        """Points ``[n, 2]`` of the head's frame as pixels of a picture where its center is (x, y) and half the face height ``size``."""
         angle = np.deg2rad(-self.roll)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         return points @ turn.T * size + np.array([x, y])

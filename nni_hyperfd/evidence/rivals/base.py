@@ -108,6 +108,11 @@ class Study:
     """One customer's search. Hands out the AP of at most ``budget`` candidates and notes which.
 
     A failed training does not use up budget: its place goes to the next configuration (METHOD.md §8).
+
+    Args:
+        profile: What the customer's data set looks like.
+        budget: Trials that may succeed.
+        aps: ``[K]`` AP in [0, 1] of each candidate, NaN where its training fails.
     """
 
     def __init__(self, profile: Profile, budget: int, aps: FloatArray) -> None:

@@ -177,7 +177,7 @@ class TableRival(Rival):
 
     @abstractmethod
     def _spend(self, study: Study, expected: FloatArray) -> None:
-        """Spends the task's budget, knowing ``expected [S, K]`` for the data sets so far."""
+        """Spends the task's budget, knowing ``expected`` ``[S, K]`` for the data sets so far."""
 
 
 def _differing(encodings: FloatArray) -> FloatArray:

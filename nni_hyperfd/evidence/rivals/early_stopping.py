@@ -140,7 +140,13 @@ class ASHA(EarlyStopping):
 
 
 def promotable(seen: FloatArray, lengths: Sequence[int], eta: int = ETA) -> tuple[int, int] | None:
-    """The best training in the top 1/eta of a rung that goes on, and how far; from the highest rung down."""
+    """The best training in the top 1/eta of a rung that goes on, and how far; from the highest rung down.
+
+    Args:
+        seen: ``[K, T]`` AP in [0, 1] after each validation so far, NaN where there was none.
+        lengths: Validations up to each rung, rising.
+        eta: One in so many goes on.
+    """
     done = (~np.isnan(seen)).sum(axis=1)
     for here, further in zip(lengths[-2::-1], lengths[:0:-1]):
         inside = np.flatnonzero(done >= here)
@@ -197,13 +203,13 @@ class BOHB(Hyperband):
 
 
 def widths(points: FloatArray) -> FloatArray:
-    """``[P]`` bandwidths by the normal reference rule, 1.06 σ n^(−1/(4 + P)) (Scott 1992)."""
+    """``[P]`` bandwidths for points ``[n, P]`` by the normal reference rule, 1.06 σ n^(−1/(4 + P)) (Scott 1992)."""
     count, dimensions = points.shape
     return np.asarray(1.06 * points.std(axis=0) * count ** (-1.0 / (4 + dimensions)))
 
 
 def density(at: FloatArray, points: FloatArray) -> FloatArray:
-    """``[N]`` of a product of Gaussian kernels around ``points [n, P]``; a flat dimension has the narrowest width."""
+    """``[N]`` of a product of Gaussian kernels around ``points`` ``[n, P]``, at ``[N, P]``; a flat dimension has the narrowest width."""
     width = np.maximum(widths(points), BOHB.NARROWEST)
     scaled = (at[:, None] - points[None]) / width
     return np.asarray(np.exp(-0.5 * (scaled**2).sum(axis=2)).mean(axis=1) / np.prod(width))

@@ -181,7 +181,7 @@ def agreement(rankings: NDArray[np.integer]) -> FloatArray:
 
 
 def similarity_loss(tasks: Tensor, agreement: Tensor) -> Tensor:
-    """Mean squared difference of cosine similarity and agreement over the pairs of different tasks (HyperSTAR eq. 2).
+    """Mean squared difference ``[]`` of cosine similarity and agreement over the pairs of different tasks (HyperSTAR eq. 2).
 
     Args:
         tasks: ``[T, width]`` representations.

@@ -33,7 +33,7 @@ class _SyneTune(TableRival):
         self._choices = Choices(experience)
 
     def _known(self, expected: FloatArray) -> dict[str, Any]:
-        """Arguments that all its transfer methods share, for ``expected [S, K]``."""
+        """Arguments that all its transfer methods share, for ``expected`` ``[S, K]``."""
         import pandas
         from syne_tune.config_space import choice
         from syne_tune.optimizer.schedulers.transfer_learning.transfer_learning_task_evaluation import (
