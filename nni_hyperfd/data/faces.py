@@ -29,7 +29,7 @@ class FaceImage:
 
     Args:
         path: The image file.
-        width, height: size in pixels, upright (as EXIF asks viewers to turn it).
+        width, height: Size in pixels, upright (as EXIF asks viewers to turn it).
         boxes: ``[n, 4]`` float32, xmin ymin xmax ymax in pixels, inside the image, each side at least one pixel.
         landmarks: ``[n, 5, 2]`` float32, x y in pixels, NaN where absent.
         ignored: ``[n]`` bool, faces that count neither for nor against a detector.

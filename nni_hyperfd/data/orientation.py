@@ -33,7 +33,7 @@ def orientation_of(image: Image.Image) -> int:
     """1 to 8; 1, upright, where EXIF says nothing sensible. Reads no pixels.
 
     Raises:
-        OSError, MemoryError: it could not be read this time.
+        OSError, MemoryError: It could not be read this time.
     """
     if "exif" not in image.info and image.format != "TIFF":
         return UPRIGHT  # asking Pillow further would decode a whole PNG

@@ -33,7 +33,7 @@ class SplitFacts:
     """One split.
 
     Args:
-        images, with_faces: images, and those with a face that counts in AP.
+        images, with_faces: Images, and those with a face that counts in AP.
         faces: Faces that count in AP@50.
         small: Annotated faces that do not, because they are under the size rule.
         ignored: Annotated as ignored.

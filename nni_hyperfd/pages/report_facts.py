@@ -166,7 +166,7 @@ class ReportFacts:
         folder: Of the experiment.
         data: Folder of the images; None where nobody knows.
         state: One sentence on whether it is over.
-        method, version: of the recommendation, where there was one.
+        method, version: Of the recommendation, where there was one.
         wanted: Results that were wanted.
         platform: Where the platform is.
         trials: All of them, in their order.

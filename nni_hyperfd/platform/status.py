@@ -40,9 +40,9 @@ class HistoryEntry:
     """One ranker version and the experiment that made it (None for version 0).
 
     Args:
-        version, parent: its number and the one it was built on.
-        experiment_id, space_key: of the experiment.
-        trials_used, trials_failed: how many results it was learnt from, and how many trials had none.
+        version, parent: Its number and the one it was built on.
+        experiment_id, space_key: Of the experiment.
+        trials_used, trials_failed: How many results it was learnt from, and how many trials had none.
         best_ap: Highest AP@50 on val among the experiment's trials.
         created: Moment of the commit.
         published: Whether customers get it and updates build on it.

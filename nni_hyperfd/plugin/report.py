@@ -73,7 +73,8 @@ def write_page(experiment: Path) -> Path:
 def write_report(experiment: Path, out: Path | None = None) -> tuple[ReportFacts, HandedOut | None, Path]:
     """Write the page and the best detector into ``out``, by default a folder of the experiment's.
 
-    Returns: the facts, what was handed out (None: there is no detector), and the page.
+    Returns:
+        The facts, what was handed out (None: there is no detector), and the page.
 
     Raises:
         HyperFDError: As :func:`read_facts`; the best detector is damaged; the disk refuses.

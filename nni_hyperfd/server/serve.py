@@ -32,7 +32,7 @@ class ServerSettings:
     """Where and how a server listens.
 
     Args:
-        host, port: of the socket.
+        host, port: Of the socket.
         tls_cert, tls_key: PEM files, both or none; without them tokens travel in the clear.
         limits: For each customer.
 
