@@ -48,7 +48,8 @@ def sections(text: str) -> Iterator[Section]:
     for part in re.split(r"\n(?=\S)", text):
         title, _, body = part.partition("\n")
         if re.fullmatch(r"[A-Za-z]+:", title) and body.startswith("    "):
-            entries = dict(re.findall(r"^ {4}(\*{0,2}\w+): (.)", body, re.MULTILINE))
+            found = re.findall(r"^ {4}(\*{0,2}\w+(?:, \w+)*): (.)", body, re.MULTILINE)
+            entries = {name: first for names, first in found for name in names.split(", ")}
             yield Section(title[:-1], entries if title != "Example:" else {}, body.strip())
 
 
@@ -88,6 +89,8 @@ def faults(node: Node) -> Iterator[str]:
                 yield f"what is said of {name} begins with a small letter"
         if section.title in {"Returns", "Yields"} and SMALL.match(section.text):
             yield "what is returned begins with a small letter"
+    for title in re.findall(rf"^({'|'.join(SECTIONS)}): ", text, re.MULTILINE):
+        yield f"{title} is no section, with words behind it"
     prose = re.sub(
         r"``.*?``|\{.*?\}|^ *(>>>|\.\.).*|:math:.*", "", text.partition("Example:")[0], flags=re.MULTILINE
     )
@@ -114,6 +117,11 @@ def test_docstrings_speak_one_dialect(path: Path) -> None:
         ('def f(a):\n    """Do.\n\n    Args:\n        a: of it.\n    """', "begins with a small letter"),
         ('def f(a):\n    """Do.\n\n    Raises:\n        Trouble: Always.\n    """', "Trouble is no error"),
         ('def f(a):\n    """Do.\n\n    Params:\n        a: Of it.\n    """', "a section Params"),
+        (
+            'def f(a, b):\n    """Do.\n\n    Args:\n        a, b: of it.\n    """',
+            "said of b begins with a small letter",
+        ),
+        ('def f(a):\n    """Do.\n\n    Returns: It.\n    """', "Returns is no section"),
         ('def f(a):\n    """Rows [K, 64] of ``a``."""', "stands without double backticks"),
         ('class A:\n    """It.\n\n    Args:\n        b: Of it.\n    """\n    a: int', "b is no parameter"),
     ],
