@@ -68,7 +68,7 @@ def corners(boxes: Tensor) -> Tensor:
 
 
 def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """Offsets of corner boxes ``[..., 4]`` from anchors ``[..., 4]`` (SSD encoding with variances 0.1 and 0.2).
+    """Offsets of corner boxes ``[..., 4]`` from anchors ``[..., 4]`` (SSD, equation 2, with variances 0.1 and 0.2).
 
     Sides are kept at one pixel at least, so that no logarithm of zero arises.
     """

@@ -19,7 +19,7 @@ LONGEST = 128
 
 
 def score_lists(ranker: Ranker, phi: Tensor, lists: Sequence[RankedList]) -> list[Tensor]:
-    """Scores ``[K_l]`` of each list for the meta-feature phi[l] of ``[L, 64]``; one call of H for all lists of a space."""
+    """Scores ``[K_l]`` of each list for the meta-feature phi[l] of ``[L, 64]`` (eq. 1); one call of H for all lists of a space."""
     scores: dict[int, Tensor] = {}
     for space in dict.fromkeys(entry.space for entry in lists):
         own = [i for i, entry in enumerate(lists) if entry.space == space]

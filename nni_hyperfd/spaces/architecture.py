@@ -1,4 +1,4 @@
-"""The backbones that can be searched: seven stages of inverted residual blocks, their cost and their graph.
+"""The backbones that can be searched: seven stages of inverted residual blocks, their cost and their graph (HyperFD, Table 9).
 
 Widths and strides are fixed, so a network is the choice, for each stage, of one sequence of blocks out of a short list
 (at most 1 548). A network is therefore seven small numbers, its *codes*; cost and graph are sums and look-ups over

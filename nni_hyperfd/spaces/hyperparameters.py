@@ -1,4 +1,4 @@
-"""The training hyper-parameters that are tuned: six values, 216 standard combinations (HyperFD, table of the HPO space).
+"""The training hyper-parameters that are tuned: six values, 216 standard combinations (HyperFD, Table 8).
 
 Beside them, how many anchors a face gets (HPS-Det, section 3.1): nine whole numbers, or none of them and an IoU threshold decides.
 """

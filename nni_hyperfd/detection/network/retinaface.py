@@ -31,7 +31,7 @@ class Predictions(NamedTuple):
 
 
 class FeaturePyramid(nn.Module):
-    """Top-down merging of three maps.
+    """Top-down merging of three maps (Lin et al., 2017).
 
     Shapes: ``[B, C, H / s, W / s] -> [B, 80, H / s, W / s]`` at strides s of 8, 16 and 32, where C is that level's of ``channels``.
     """

@@ -243,7 +243,7 @@ def fair_share(sizes: Sequence[int], total: int) -> int:
 
 
 def expected_improvement(mean: FloatArray, deviation: FloatArray, best: float | FloatArray) -> FloatArray:
-    """E[max(f - best, 0)] for f ~ N(mean, deviation²), elementwise: ``[...]``, to which the three are broadcast."""
+    """E[max(f - best, 0)] for f ~ N(mean, deviation²), elementwise ``[...]``, the three broadcast (Jones et al. 1998, equation 15)."""
     deviation = np.maximum(deviation, 1e-12)
     z = (mean - best) / deviation
     return deviation * (z * ndtr(z) + np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi))

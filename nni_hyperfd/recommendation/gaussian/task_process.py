@@ -368,7 +368,7 @@ def posterior(
     noise: float,
     of: slice = slice(None),
 ) -> tuple[FloatArray, FloatArray, float]:
-    """A Gaussian belief after noisy measurements.
+    """A Gaussian belief after noisy measurements (Rasmussen and Williams 2006, algorithm 2.1).
 
     Args:
         mean: ``[n]`` before them.
