@@ -2,10 +2,11 @@
 
     python benchmarks/at_a_time.py [--orders 4] [--out benchmarks/results/at_a_time.md]
 
-Both without φ. Trials of hyperfd-gp take equally long, so that the one that began first is done first; then the next is planned, while the others
-run. Workers of hyperfd-mf begin one after the other within the time of a validation, and each asks for the next part of a training when
+Both without φ. Trials of hyperfd-gp take equally long and begin evenly spread, so that the one that began first is done first; then the next is
+planned, while the others run. It is played twice more on the APs on val alone, of which there are curves: without and with a look at
+how far those others are, as the tuner has it. Workers of hyperfd-mf begin one after the other within the time of a validation, and each asks for the next part of a training when
 the one before is done. Ranks are by the AP that is chosen by, so that luck in choosing has no part in them: the pooled one (hyperfd-gp), that
-on val (hyperfd-mf).
+on val (all others).
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from nni_hyperfd.recommendation.gaussian.every_epoch import (
     Standing,
     Trainings,
 )
+from nni_hyperfd.recommendation.gaussian.learning_curves import Remaining
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
-from nni_hyperfd.recommendation.gaussian.search import Eye, GaussianSearch, Remembered
+from nni_hyperfd.recommendation.gaussian.search import Eye, GaussianSearch, Glimpses, Remembered
 from nni_hyperfd.spaces.standard import standard_space
 
 TABLES = Path(__file__).parent / "tables"
@@ -41,13 +43,23 @@ AT_A_TIME = (1, 2, 4)
 
 
 class Trials:
-    """``hyperfd-gp`` in one search space, whose customers come in some order."""
+    """``hyperfd-gp`` in one search space, whose customers come in some order.
 
-    name = "hyperfd-gp"
+    Args:
+        scenario: Its table.
+        beginnings: With curves of its trainings, for who sees how far trials are that run.
+        name: In the page.
+    """
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(
+        self, scenario: Scenario, beginnings: Priced | None = None, name: str = "hyperfd-gp"
+    ) -> None:
         known = scenario.experience
         described = _described(scenario)
+        self.name, self._curves, self._remaining = name, None, None
+        if beginnings is not None:
+            self._curves = beginnings.curves
+            self._remaining = Remaining.of(beginnings.offline.reshape(-1, beginnings.offline.shape[-1]))
         self._scenario, self._candidates = scenario, described[: known.candidates]
         self._eye = Eye(known.aps, described, np.zeros((len(known.aps), 0)))
 
@@ -56,15 +68,16 @@ class Trials:
         past: list[Remembered] = []
         found = np.zeros(len(order))
         for customer in order:
-            aps = self._experiment(past, self._scenario.choose[:, customer], budget, at_a_time)
-            found[customer] = _rank(self._scenario.judge[:, customer], aps)
+            aps = self._experiment(past, customer, budget, at_a_time)
+            found[customer] = _rank(self._scenario.choose[:, customer], aps)
             seen = ~np.isnan(aps)
             past.append(self._eye.finished(NOT_LOOKED_AT, self._candidates[seen], aps[seen]))
         return found.tolist()
 
     def _experiment(
-        self, past: Sequence[Remembered], true: FloatArray, budget: int, at_a_time: int
+        self, past: Sequence[Remembered], customer: int, budget: int, at_a_time: int
     ) -> FloatArray:
+        true = self._scenario.choose[:, customer]
         search = GaussianSearch([self._eye.view(NOT_LOOKED_AT, self._candidates, past)])
         aps, failed = np.full(len(true), np.nan), np.zeros(len(true), dtype=bool)
         running: list[int] = []
@@ -72,11 +85,23 @@ class Trials:
             while len(running) < at_a_time and (~np.isnan(aps)).sum() + len(running) < budget:
                 out = np.zeros(len(true), dtype=bool)
                 out[running] = True
-                running.append(int(search.plan(aps, out, failed).order[0]))
+                glimpses = self._seen(customer, running, at_a_time)
+                running.append(int(search.plan(aps, out, failed, glimpses=glimpses).order[0]))
             if not running:
                 return aps
             done = running.pop(0)
             aps[done], failed[done] = true[done], np.isnan(true[done])
+
+    def _seen(self, customer: int, running: Sequence[int], at_a_time: int) -> Glimpses | None:
+        """The newest validation of each that runs, oldest first; one begins whenever a share of 1 / at_a_time of a training is done."""
+        if self._curves is None or self._remaining is None:
+            return None
+        times = self._curves.shape[-1]
+        done = times * np.arange(len(running), 0, -1) // at_a_time
+        at = np.array(running, dtype=np.intp)
+        aps = self._curves[customer, at, done - 1]
+        begun = (done > 0) & ~np.isnan(aps)
+        return self._remaining.glimpses(at[begun], done[begun] / times, aps[begun])
 
 
 class PartsOfTrainings:
@@ -132,8 +157,8 @@ def _described(scenario: Scenario) -> FloatArray:
     return describe_texts(standard_space(kind), scenario.experience.configurations)  # type: ignore[arg-type]
 
 
-def _rank(judge: FloatArray, aps: FloatArray) -> float:
-    return float(normalized_ranks(judge)[int(np.nanargmax(aps))])
+def _rank(true: FloatArray, aps: FloatArray) -> float:
+    return float(normalized_ranks(true)[int(np.nanargmax(aps))])
 
 
 def main() -> None:
@@ -148,14 +173,18 @@ def main() -> None:
     for space in inputs.spaces():
         players: list[Trials | PartsOfTrainings] = [Trials(inputs.scenario(space, POOLED))]
         try:
-            players.append(PartsOfTrainings(Priced.of(inputs, space)))
+            priced = Priced.of(inputs, space)
+            players += [
+                Trials(priced.scenario, name="hyperfd-gp on val"),
+                Trials(priced.scenario, priced, "hyperfd-gp on val, sees beginnings"),
+                PartsOfTrainings(priced),
+            ]
         except DataError as error:
             print(error)
         for player in players:
-            scenario = inputs.scenario(space, POOLED)
+            customers = len(inputs.scenario(space, POOLED).tasks)
             orders = [
-                np.random.default_rng(seed).permutation(len(scenario.tasks)).tolist()
-                for seed in range(options.orders)
+                np.random.default_rng(seed).permutation(customers).tolist() for seed in range(options.orders)
             ]
             for budget in (2, 4, 8):
                 ranks = [

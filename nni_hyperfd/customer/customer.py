@@ -91,14 +91,23 @@ class Customer:
         self._say_what_was_spent()
         return task
 
-    def recommend(self, task: Task, count: int, begun: Sequence[Mapping[str, Any]] = ()) -> Recommendation:
+    def recommend(
+        self,
+        task: Task,
+        count: int,
+        begun: Sequence[Mapping[str, Any]] = (),
+        progress: Progress | None = None,
+    ) -> Recommendation:
         """``count`` configurations for a task, and spares; ``begun`` are those that were handed out before.
+
+        ``progress`` says how far those of them are that have no result, for the method hyperfd-gp.
 
         Raises:
             PlatformError: It is refused, or nothing of what the platform proposes keeps to the limits.
         """
         begun = tuple(dict(each) for each in begun)
-        return self._within_limits(self._client.recommend(task, count, begun=begun, **self._options()))
+        options = self._options() | ({"progress": progress} if progress else {})
+        return self._within_limits(self._client.recommend(task, count, begun=begun, **options))
 
     def next_epochs(self, task: Task, count: int, progress: Progress) -> Recommendation:
         """``count`` trainings to begin or to go on with, best first, and spares, when they are as far as ``progress`` says.

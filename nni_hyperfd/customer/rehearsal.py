@@ -16,6 +16,7 @@ from nni_hyperfd.protocol.messages import (
     FeatureStep,
     GradientStep,
     OpenTask,
+    Progress,
     Question,
     RecommendRequest,
     TrialRecord,
@@ -61,10 +62,13 @@ def rehearse(request: RecommendRequest, gradient_bytes: int) -> list[Planned]:
     progress = request.progress
     count = BUDGETS["short"].validations if progress is None else progress.validations
     curve = tuple(((i + 1) / count, 0.123456789) for i in range(count))
+    all_begun = (BegunTraining(parameters=example, aps=tuple(ap for _, ap in curve)),) * (request.budget - 1)
     if progress is not None:
-        all_begun = BegunTraining(parameters=example, aps=tuple(ap for _, ap in curve))
-        so_far = progress.model_copy(update={"trainings": (all_begun,) * (request.budget - 1)})
-        again = asked.model_copy(update={"progress": so_far})
+        again = asked.model_copy(update={"progress": progress.model_copy(update={"trainings": all_begun})})
+    elif request.method == "hyperfd-gp":
+        # As if all other trials ran beside the one that has a result.
+        so_far = build(Progress, validations=count, left=0, trainings=all_begun)
+        again = again.model_copy(update={"progress": so_far})
     messages: list[tuple[str, Question[Any]]] = [
         ("once", build(OpenTask, experiment_id="experiment", subject=subject)),
         ("once", asked),

@@ -239,7 +239,7 @@ class Platform:
                 self._shelf.own_spaces.lent(self._shelf.ranker(version), version, space) as ranker,
             ):
                 return rank(ranker, version, space, torch.tensor(phi), message)
-        if message.progress is not None:
+        if message.method == "hyperfd-mf" and message.progress is not None:
             with PLANNING:
                 foresight = self._shelf.foresight(version, space, message.progress.validations)
                 return foresight.recommend(version, space, phi, message, StoredTasks(self._store))

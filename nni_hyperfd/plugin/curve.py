@@ -18,6 +18,16 @@ def known_length(records: Records) -> Length | None:
         return None
 
 
+def beginning_of(outcome: Attempt, length: Length) -> tuple[float, ...]:
+    """AP@50 on val after each validation so far of a trial of full length that has no result; empty where they cannot be told."""
+    if outcome.value is not None or outcome.epochs is not None or len(outcome.curve) > length.validations:
+        return ()
+    try:
+        return tuple(read_metric(value).ap for value in outcome.curve)
+    except PluginError:
+        return ()
+
+
 def result_of(outcome: Attempt, length: Length | None) -> Result | None:
     """What a trial brought, None where it has no final metric; with its curve where it is of full length and made each validation once.
 

@@ -18,7 +18,7 @@ from nni_hyperfd.customer.result import Result
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.errors import HyperFDError, PlatformAwayError, PluginError, RefusedError
 from nni_hyperfd.plugin.continued import Length
-from nni_hyperfd.plugin.curve import known_length, result_of
+from nni_hyperfd.plugin.curve import beginning_of, known_length, result_of
 from nni_hyperfd.plugin.memo import Memo, Presence, write_receipt
 from nni_hyperfd.plugin.page import Page
 from nni_hyperfd.plugin.records import Attempt, Records
@@ -26,7 +26,7 @@ from nni_hyperfd.plugin.trials import Job
 from nni_hyperfd.spaces.unread import refuse_unread_space
 
 if TYPE_CHECKING:
-    from nni_hyperfd.protocol.messages import Recommendation
+    from nni_hyperfd.protocol.messages import Progress, Recommendation
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class Experiment:
             return
         begun = [self.ranking[place] for place in sorted(handed_out)]
         try:
-            found = self._customer.recommend(self._task, wanted, begun)
+            found = self._customer.recommend(self._task, wanted, begun, self._seen_so_far())
             memo = _replanned(self._memo, handed_out, found)
             following = [self._customer.space.parse(each.parameters) for each in found.configurations[:1]]
             # A resumed experiment reads its plan from the disk, so what is not there must not be tried.
@@ -146,6 +146,18 @@ class Experiment:
         self._memo = memo
         for configuration in following:
             logger.info("The rest is planned anew; next: %s", configuration)
+
+    def _seen_so_far(self) -> Progress | None:
+        """Validations of trials that have no result, for whoever plans beside them; None where no length of a training is known, or nothing was seen."""
+        if self._length is None:
+            return None
+        validations = self._length.validations
+        seen = [
+            (outcome.configuration, aps, "failed" if outcome.ended else "running", None)
+            for outcome in self.records.outcomes()
+            if self.place(outcome.configuration) is not None and (aps := beginning_of(outcome, self._length))
+        ]
+        return self._customer.progress(validations, 0, seen) if seen else None
 
     def next_epochs(
         self,

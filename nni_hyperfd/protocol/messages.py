@@ -265,8 +265,9 @@ class RecommendRequest(Question[Recommendation]):
 
     ``method`` hyperfd is the paper's: a ranking by <φ, H(c)>, part of which is drawn at random (``exploration``). hyperfd-gp is a
     Gaussian process that φ is an input of; its proposals depend on the task's results so far. ``begun`` are configurations
-    that it shall not propose again, whether or not the platform has their results. hyperfd-mf proposes which trainings to begin or
-    to go on with, best first, by ``progress``; what runs, ended or failed is not among them.
+    that it shall not propose again, whether or not the platform has their results; a ``progress`` says how far those are that have
+    no result, as far as that is known. hyperfd-mf proposes which trainings to begin or to go on with, best first, by ``progress``; what
+    runs, ended or failed is not among them.
 
     With ``network_costs`` only networks are proposed whose parts cost less than 1 together
     (:class:`~nni_hyperfd.spaces.cost.PartCosts`). Where there are none the field is left out, as is ``progress``: platforms before
@@ -293,8 +294,10 @@ class RecommendRequest(Question[Recommendation]):
 
     @model_validator(mode="after")
     def _progress_of_its_method(self) -> RecommendRequest:
-        if (self.method == "hyperfd-mf") != (self.progress is not None):
-            raise ValueError("method hyperfd-mf goes with a progress, and no other does")
+        if self.method == "hyperfd-mf" and self.progress is None:
+            raise ValueError("method hyperfd-mf goes with a progress")
+        if self.method == "hyperfd" and self.progress is not None:
+            raise ValueError("method hyperfd knows no progress")
         return self
 
     @model_serializer(mode="wrap")

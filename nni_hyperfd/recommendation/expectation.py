@@ -10,15 +10,23 @@ import torch
 from numpy.typing import NDArray
 
 from nni_hyperfd.errors import PlatformError
-from nni_hyperfd.protocol.messages import Recommendation, RecommendRequest
+from nni_hyperfd.protocol.messages import Progress, Recommendation, RecommendRequest
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
 from nni_hyperfd.ranker.transform import ExactTransform
 from nni_hyperfd.ranker.update import PastTask
 from nni_hyperfd.recommendation.gaussian.description import describe
+from nni_hyperfd.recommendation.gaussian.learning_curves import Remaining
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray
-from nni_hyperfd.recommendation.gaussian.search import Eye, GaussianSearch, Plan, Remembered, fair_share
+from nni_hyperfd.recommendation.gaussian.search import (
+    Eye,
+    GaussianSearch,
+    Glimpses,
+    Plan,
+    Remembered,
+    fair_share,
+)
 from nni_hyperfd.recommendation.ranking import SPARES, in_order
 from nni_hyperfd.spaces.configuration import Configuration
 from nni_hyperfd.spaces.space import Space
@@ -42,6 +50,8 @@ MEASUREMENTS = 1000
 sets are left out evenly, and where few data sets have very many, so are their results."""
 
 Results = Mapping[Configuration, float | None]
+Newest = Mapping[Configuration, tuple[float, float]]
+"""Of trainings without a result: the share of a full training after which they were last validated, and AP@50 on val there."""
 
 
 class Past(Protocol):
@@ -105,6 +115,7 @@ class Expectation:
         phi = self._offline_phi[torch.from_numpy(sets)].double().numpy()
         self._seeing, self._blind = Eye(aps, described, phi), Eye(aps, described, phi[:, :0])
         self._finished: dict[str, tuple[Remembered, Remembered]] = {}
+        self._remaining = Remaining.of(experience.curves.double().numpy())
 
     def recommend(
         self,
@@ -122,7 +133,7 @@ class Expectation:
             version: That this is the view of.
             space: The customer's.
             phi: ``[64]`` of the data, under this version.
-            request: For how many, and how a large space is sampled.
+            request: For how many, how a large space is sampled, and how far trials are that have no result.
             results: AP@50 of the task's finished trials, None of the failed ones.
             begun: Configurations that are not to be proposed; the results of those that have none are still to come.
             past: Finished tasks.
@@ -133,13 +144,14 @@ class Expectation:
         """
         begun = list(begun)
         running = [each for each in begun if each not in results]
-        candidates = self._candidates(space, request, results, running)
+        newest = _newest(space, request.progress)
+        candidates = self._candidates(space, request, results, [*newest, *running])
         if not candidates:
             raise PlatformError(
                 "there is no configuration to recommend; widen the search space, or its limits"
             )
         count = request.budget + max(request.budget, SPARES)
-        plan = self.plan(space, candidates, phi, count, results, running, past)
+        plan = self.plan(space, candidates, phi, count, results, running, past, newest)
         return in_order(
             version, space, candidates, plan.order.tolist(), plan.expected.tolist(), request.budget
         )
@@ -153,6 +165,7 @@ class Expectation:
         results: Results,
         running: Iterable[Configuration],
         past: Past,
+        newest: Newest | None = None,
     ) -> Plan:
         """The next trials among K candidates, as positions in ``candidates``; whoever has a table of them asks here.
 
@@ -164,6 +177,7 @@ class Expectation:
             results: AP@50 of the task's finished trials, None of the failed ones.
             running: Candidates whose results are still to come.
             past: Finished tasks.
+            newest: What was seen of candidates that have no result: they run or failed.
         """
         described = describe(space, encode(space, candidates))
         finished = self._learnt(space, past)
@@ -180,7 +194,19 @@ class Expectation:
             np.array([each in awaited for each in candidates]),
             np.array([each in results for each in candidates]) & np.isnan(aps),
             count,
+            self._glimpses(candidates, aps, newest or {}),
         )
+
+    def _glimpses(
+        self, candidates: Sequence[Configuration], aps: FloatArray, newest: Newest
+    ) -> Glimpses | None:
+        """Of those that have no result, as far as the offline curves say anything."""
+        if self._remaining is None:
+            return None
+        named = enumerate(candidates)
+        at = np.array([i for i, each in named if each in newest and np.isnan(aps[i])], dtype=np.intp)
+        shares, seen = np.array([newest[candidates[i]] for i in at], dtype=np.float64).reshape(-1, 2).T
+        return self._remaining.glimpses(at, shares, seen)
 
     def _learnt(self, space: Space, past: Past) -> list[tuple[Remembered, Remembered]]:
         """The finished tasks that take part, as the two processes see them; those that do not any more are forgotten."""
@@ -219,6 +245,17 @@ class Expectation:
             measured = [measured[i] for i in self._blind.telling(described, OWN_RESULTS, [0])]
         known = [*(each for each, _ in measured), *running[-OWN_RUNNING:]]
         return list(dict.fromkeys([*sampled, *known]))
+
+
+def _newest(space: Space, progress: Progress | None) -> dict[Configuration, tuple[float, float]]:
+    """Of the trainings that were validated; nothing is known of others."""
+    if progress is None:
+        return {}
+    return {
+        space.parse(each.parameters): (len(each.aps) / progress.validations, each.aps[-1])
+        for each in progress.trainings
+        if each.aps
+    }
 
 
 def _spread(sets: NDArray[np.intp], measurements: int) -> NDArray[np.intp]:

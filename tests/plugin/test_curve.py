@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from nni_hyperfd.detection.network.weights import base_id
 from nni_hyperfd.metafeature.features import CHANNELS, LEVELS, ImageFeatures
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.plugin.continued import Length
-from nni_hyperfd.plugin.curve import result_of
+from nni_hyperfd.plugin.curve import beginning_of, result_of
 from nni_hyperfd.plugin.experiment_end import finish_experiment
 from nni_hyperfd.plugin.records import Attempt
 from nni_hyperfd.plugin.tuner import HyperFDTuner
-from nni_hyperfd.protocol.messages import FindTask, Progress
+from nni_hyperfd.protocol.messages import BegunTraining, FindTask, Progress, RecommendRequest
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.spaces.standard import standard_search_space, standard_space
 from nni_hyperfd.spaces.unread import TRIAL_BUDGET
@@ -56,6 +57,55 @@ def test_where_times_are_not_known_the_end_alone_is_told(trial: Attempt, length:
     result = result_of(trial, length)
     assert result is not None
     assert (result.ap, result.curve) == (0.4, ())
+
+
+@pytest.mark.parametrize(
+    ("trial", "aps"),
+    [
+        (Attempt(0, {"lr": 0.1}, False, None, False, (0.1, {"default": 0.2})), (0.1, 0.2)),
+        (Attempt(0, {"lr": 0.1}, True, None, False, (0.1, 0.2, 0.3, 0.4)), (0.1, 0.2, 0.3, 0.4)),
+        (Attempt(0, {"lr": 0.1}, False, None, False, (0.1,) * 5), ()),  # in each batch
+        (Attempt(0, {"lr": 0.1}, False, None, False, (0.1, "no AP")), ()),
+        (Attempt(0, {"lr": 0.1, TRIAL_BUDGET: 4}, False, None, False, (0.1,)), ()),
+        (attempt(0.1, 0.2), ()),  # it has a result
+    ],
+)
+def test_a_beginning_is_what_a_trial_without_a_result_has_validated(
+    trial: Attempt, aps: tuple[float, ...]
+) -> None:
+    assert beginning_of(trial, FOUR) == aps
+
+
+def test_hyperfd_gp_is_told_how_far_trials_are_that_have_no_result(
+    nni_experiment: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The plan after a result is the one that the platform makes when it knows the other trials' beginnings."""
+    nni = nni_experiment()
+    nni.begin(HyperFDTuner(data="faces", budget=5, method="hyperfd-gp"))
+    done, running, failed = nni.request(3)
+    nni.report_intermediate(running, 0.7, 0.8, 0.9)
+    nni.report_intermediate(failed, 0.1)
+    nni.end(failed, "FAILED")
+    nni.report(done, 0.5)
+    nni.end(done)
+    assert nni.errors() == []
+    first, second, third = (form["parameters"] for form in nni.proposals())
+
+    with closing(Platform.open(tmp_path / "platform")) as platform:
+        task = platform.ask(FindTask(experiment_id="exp1"))
+        assert task is not None
+        trainings = (
+            BegunTraining(parameters=second, aps=(0.7, 0.8, 0.9), state="running"),
+            BegunTraining(parameters=third, aps=(0.1,), state="failed"),
+        )
+        asked = RecommendRequest(task_id=task.task_id, budget=4, method="hyperfd-gp", begun=(first, second))
+        knowing = asked.model_copy(update={"progress": Progress(validations=4, left=0, trainings=trainings)})
+        expected, ignorant = (platform.ask(each) for each in (knowing, asked))
+    notes = json.loads((nni.folder / "hyperfd.json").read_text())
+    scores = [each.score for each in expected.configurations]
+    assert notes["ranking"][3:7] == [dict(each.parameters) for each in expected.configurations]
+    assert notes["scores"][3:7] == pytest.approx(scores)
+    assert scores != pytest.approx([each.score for each in ignorant.configurations])
 
 
 @pytest.mark.parametrize("method", ["hyperfd", "hyperfd-gp"])

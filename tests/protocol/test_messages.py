@@ -20,6 +20,7 @@ from nni_hyperfd.protocol.messages import (
     GradientStep,
     Message,
     OpenTask,
+    Progress,
     RankedConfiguration,
     Recommendation,
     RecommendRequest,
@@ -263,6 +264,18 @@ def test_a_recommendation_is_for_a_task_or_a_subject() -> None:
     for given_ in ({}, {"task_id": "t", "subject": subject}):
         with pytest.raises(PlatformError, match="either"):
             build(RecommendRequest, budget=4, **given_)
+
+
+def test_a_progress_goes_with_a_method_that_looks_at_beginnings() -> None:
+    progress = build(Progress, validations=4, left=2)
+    asked = {"task_id": "t", "budget": 4, "progress": progress}
+    assert build(RecommendRequest, method="hyperfd-mf", **asked).progress == progress
+    assert build(RecommendRequest, method="hyperfd-gp", **asked).progress == progress
+    assert build(RecommendRequest, task_id="t", budget=4, method="hyperfd-gp").progress is None
+    with pytest.raises(PlatformError, match="hyperfd knows no progress"):
+        build(RecommendRequest, method="hyperfd", **asked)
+    with pytest.raises(PlatformError, match="hyperfd-mf goes with a progress"):
+        build(RecommendRequest, task_id="t", budget=4, method="hyperfd-mf")
 
 
 def test_messages_do_not_change() -> None:

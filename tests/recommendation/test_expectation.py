@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.errors import PlatformError, SpaceError
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.first import read_assets
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.protocol.messages import FindTask, Recommendation, RecommendRequest, Task
+from nni_hyperfd.protocol.messages import (
+    BegunTraining,
+    FindTask,
+    Progress,
+    Recommendation,
+    RecommendRequest,
+    Task,
+)
 from nni_hyperfd.ranker.encodings import encode
 from nni_hyperfd.ranker.offline import OfflineData
 from nni_hyperfd.ranker.ranker import Ranker
@@ -99,6 +108,75 @@ def test_what_was_begun_is_not_proposed_again(client: TaskClient) -> None:
     assert rest == plan[2:]
     with pytest.raises(SpaceError, match="lr"):
         proposals(client, task, 2, begun=({**plan[0], "lr": 0.5},))
+
+
+class Nobody:
+    """No task is finished."""
+
+    def of_space(self, space_key: str) -> list[str]:
+        return []
+
+
+@pytest.fixture
+def rising(offline: OfflineData) -> OfflineData:
+    """All offline trainings gain .2 in their second half, evenly."""
+    known = offline.experience[standard_space("hpo").key]
+    ends = known.aps.clamp(0.3, 1.0)
+    curves = torch.stack([ends - 0.2, ends], dim=1)
+    return replace(
+        offline,
+        experience={standard_space("hpo").key: replace(known, aps=ends, curves=curves)},
+    )
+
+
+def test_a_validation_says_of_the_end_what_offline_curves_say(
+    rising: OfflineData, first_ranker: Ranker
+) -> None:
+    """.5 at half, or .6 at three quarters, is as good as .7 at the end."""
+    space = standard_space("hpo")
+    asked = expectation.Expectation(first_ranker, IMAGES, rising, space)
+    candidates = space.enumerate()
+    first, second = candidates[:2]
+
+    def expected(results: Mapping[Configuration, float | None], newest: expectation.Newest) -> Any:
+        return asked.plan(space, candidates, [0.0] * 64, 1, results, newest, Nobody(), newest).expected
+
+    told = expected({first: 0.4, second: 0.7}, {})
+    assert expected({first: 0.4}, {second: (0.5, 0.5)}) == pytest.approx(told, abs=1e-6)
+    assert expected({first: 0.4}, {second: (0.75, 0.6)}) == pytest.approx(told, abs=1e-6)
+    assert expected({first: 0.4}, {second: (0.5, 0.3)}) != pytest.approx(told, abs=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["hpo", "nas"])
+def test_how_far_running_and_failed_trials_are_moves_what_is_expected(kind: str) -> None:
+    """Also of networks, whose space is looked at by a sample; the platform that is shipped knows curves."""
+    shipped = read_assets()
+    ranker, offline = Ranker.from_bytes(shipped.ranker), OfflineData.from_bytes(shipped.offline)
+    space = standard_space("hpo" if kind == "hpo" else "nas")
+    asked = expectation.Expectation(ranker, IMAGES, offline, space)
+    ended, runs, failed = space.sample(3, np.random.default_rng(1))
+
+    def scores(run: float, failure: float) -> dict[str, float | None]:
+        trainings = (
+            BegunTraining(parameters=space.parameters(runs), aps=(0.1, run), state="running"),
+            BegunTraining(parameters=space.parameters(failed), aps=(failure,), state="failed"),
+        )
+        request = RecommendRequest(
+            task_id="a",
+            budget=40,
+            method="hyperfd-gp",
+            progress=Progress(validations=4, left=0, trainings=trainings),
+        )
+        found = asked.recommend(
+            0, space, [0.0] * 64, request, {ended: 0.5, failed: None}, [ended, runs], Nobody()
+        )
+        return {str(space.parse(each.parameters)): each.score for each in found.configurations}
+
+    low, *others = scores(0.2, 0.2), scores(0.8, 0.2), scores(0.2, 0.8)
+    for each in (low, *others):
+        assert not {str(ended), str(runs), str(failed)} & each.keys()
+    for other in others:
+        assert other != low
 
 
 def test_finished_customers_are_experience(platform: Platform, client: TaskClient) -> None:

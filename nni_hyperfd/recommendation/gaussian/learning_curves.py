@@ -24,6 +24,7 @@ from scipy.linalg import solve_triangular
 
 from nni_hyperfd.recommendation.gaussian.factor import factor
 from nni_hyperfd.recommendation.gaussian.observed import FloatArray, observe, typical_spread
+from nni_hyperfd.recommendation.gaussian.search import Glimpses
 from nni_hyperfd.recommendation.gaussian.task_process import OFFSET_VARIANCE, TaskProcess
 
 LEAST_REST = 1e-4
@@ -213,6 +214,38 @@ class Ends:
         if against is not None:
             own = own - ends[against][:, None] - w * mixed[against][:, None]
         return np.abs(own) / np.sqrt(np.maximum(seen, 1e-12))
+
+
+@dataclass(frozen=True, eq=False)
+class Remaining:
+    """How far trainings are from their end, whichever they are: all that is asked by who plans by ends and sees beginnings.
+
+    Args:
+        mean: ``[T]`` AP at T equally distant times, the last of them the end, less AP at the end.
+        variance: ``[T]`` of that over trainings.
+    """
+
+    mean: FloatArray
+    variance: FloatArray
+
+    @classmethod
+    def of(cls, curves: FloatArray) -> Remaining | None:
+        """From ``[n, T]`` curves, of which those with a NaN are left out; None where none is left."""
+        whole = curves[~np.isnan(curves).any(axis=1)]
+        ahead = whole - whole[:, -1:]
+        return cls(ahead.mean(axis=0), ahead.var(axis=0)) if ahead.size else None
+
+    def glimpses(self, at: NDArray[np.intp], shares: FloatArray, aps: FloatArray) -> Glimpses:
+        """Where trainings ``at`` end that had these ``aps`` after these ``shares`` of a full training, all ``[n]``.
+
+        Between two of the T times on a straight line, before the first as at the first.
+        """
+        times = np.arange(1, len(self.mean) + 1) / len(self.mean)
+        return Glimpses(
+            at,
+            aps - np.interp(shares, times, self.mean),
+            np.interp(shares, times, self.variance),
+        )
 
 
 def in_units(seen: FloatArray, course: Course, spread: float) -> FloatArray:

@@ -127,6 +127,26 @@ class Eye:
 
 
 @dataclass(frozen=True, eq=False)
+class Glimpses:
+    """Where n trainings that have no result are expected to end, by what was seen of them.
+
+    Args:
+        at: ``[n]`` the candidates, each once.
+        ends: ``[n]`` AP in [0, 1].
+        variances: ``[n]`` of the ends about these, in AP².
+    """
+
+    at: NDArray[np.intp]
+    ends: FloatArray
+    variances: FloatArray
+
+    @classmethod
+    def none(cls) -> Glimpses:
+        """Nothing was seen of any."""
+        return cls(np.zeros(0, dtype=np.intp), np.zeros(0), np.zeros(0))
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
     """What to try.
 
@@ -153,7 +173,12 @@ class GaussianSearch:
         self._doubt = np.log(np.tile(own, len(views)))
 
     def plan(
-        self, aps: FloatArray, running: NDArray[np.bool_], failed: NDArray[np.bool_], count: int = 1
+        self,
+        aps: FloatArray,
+        running: NDArray[np.bool_],
+        failed: NDArray[np.bool_],
+        count: int = 1,
+        glimpses: Glimpses | None = None,
     ) -> Plan:
         """The next ``count`` trials, or as many as are left.
 
@@ -166,11 +191,16 @@ class GaussianSearch:
             running: ``[K]`` candidates whose results are still to come.
             failed: ``[K]`` candidates that will never have one.
             count: At least 1.
+            glimpses: Of trials that run or failed. A glimpse is a measurement with more noise.
         """
+        glimpses = glimpses or Glimpses.none()
+        newest, variances = aps.copy(), np.zeros(len(aps))
+        newest[glimpses.at], variances[glimpses.at] = glimpses.ends, glimpses.variances
         now = []
         for each in self._beliefs:
-            seen = observe(aps, each.process.spread)
-            now.append(each.after(seen.indices, seen.values))
+            seen = observe(newest, each.process.spread)
+            noise = each.process.noise + variances[seen.indices] / seen.scale**2
+            now.append(each.after(seen.indices, seen.values, noise))
         weights = softmax(np.array([each.density for each in now]) - self._doubt)
         expected = weights @ np.stack([each.mean for each in now])
         tried = running | ~np.isnan(aps)
@@ -197,8 +227,8 @@ class _Belief:
     covariance: FloatArray
     density: float
 
-    def after(self, at: NDArray[np.intp], values: FloatArray) -> _Belief:
-        mean, covariance, density = posterior(self.mean, self.covariance, at, values, self.process.noise)
+    def after(self, at: NDArray[np.intp], values: FloatArray, noise: FloatArray) -> _Belief:
+        mean, covariance, density = posterior(self.mean, self.covariance, at, values, noise)
         return _Belief(self.process, mean, covariance, self.density + density)
 
     def gain_beside(self, awaited: NDArray[np.intp], tried: NDArray[np.bool_]) -> FloatArray:

@@ -123,7 +123,7 @@ class TaskProcess:
     """The process given a table.
 
     Args:
-        noise: Variance of a measurement.
+        noise: Variance of a measurement, one for all or ``[m]``.
         spread: Typical deviation of AP within a data set, the unit of all values.
         surprise: Negative logarithm of the weights' posterior density, up to a constant: how badly the table is explained.
         _weights, _places, _described, _sets, _configurations, _factor, _solved: What :meth:`customer` needs of the table.
@@ -365,7 +365,7 @@ def posterior(
     covariance: FloatArray,
     at: NDArray[np.intp],
     values: FloatArray,
-    noise: float,
+    noise: float | FloatArray,
     of: slice = slice(None),
 ) -> tuple[FloatArray, FloatArray, float]:
     """A Gaussian belief after noisy measurements (Rasmussen and Williams 2006, algorithm 2.1).
@@ -375,13 +375,13 @@ def posterior(
         covariance: ``[n, n]`` before them.
         at: ``[m]`` positions of what was measured.
         values: ``[m]`` measured.
-        noise: Variance of a measurement.
+        noise: Variance of a measurement, one for all or ``[m]``.
         of: The q wanted positions.
 
     Returns:
         Mean ``[q]`` and covariance ``[q, q]`` of the wanted part, and the log density of ``values``, up to a constant.
     """
-    root = factor(covariance[np.ix_(at, at)] + noise * np.eye(len(at)))
+    root = factor(covariance[np.ix_(at, at)] + np.diag(np.broadcast_to(noise, len(at))))
     white = solve_triangular(root, values - mean[at], lower=True)
     explained = solve_triangular(root, covariance[at, of], lower=True)
     density = -0.5 * white @ white - np.log(np.diag(root)).sum()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from nni_hyperfd.recommendation.gaussian.learning_curves import Course, Ends, StillToCome, in_units
+from nni_hyperfd.recommendation.gaussian.learning_curves import Course, Ends, Remaining, StillToCome, in_units
 
 
 def belief(seed: int, count: int = 4, times: int = 3) -> tuple[Ends, np.random.Generator]:
@@ -115,3 +115,17 @@ def test_that_high_rates_begin_below_and_end_above_is_known_before_the_first_epo
     ends = prior.after(np.arange(5), np.zeros(5, dtype=int), values).mean[:5]
     assert np.argmax(first[0]) == 0
     assert np.argmax(ends) == 4
+
+
+def test_what_remains_is_read_off_whole_curves() -> None:
+    curves = np.array([[0.2, 0.5, 0.6], [0.4, 0.5, 0.8], [0.1, np.nan, 0.3]])
+    remaining = Remaining.of(curves)
+    assert remaining is not None
+    assert remaining.mean == pytest.approx([-0.4, -0.2, 0.0])
+    assert remaining.variance == pytest.approx([0.0, 0.01, 0.0])
+    seen = remaining.glimpses(np.array([4, 2, 7]), np.array([0.1, 0.5, 2 / 3]), np.array([0.3, 0.4, 0.5]))
+    assert seen.at.tolist() == [4, 2, 7]
+    assert seen.ends == pytest.approx([0.7, 0.7, 0.7])
+    assert seen.variances == pytest.approx([0.0, 0.005, 0.01])
+    assert Remaining.of(curves[2:]) is None
+    assert Remaining.of(np.zeros((0, 0))) is None

@@ -15,6 +15,7 @@ from nni_hyperfd.recommendation.gaussian.search import (
     Eye,
     Finished,
     GaussianSearch,
+    Glimpses,
     Sight,
     _Belief,
     expected_improvement,
@@ -71,6 +72,32 @@ def test_a_plan_ends_with_the_candidates_and_passes_over_what_is_begun(process: 
         left = search(process).plan(NOTHING, running, failed, 100).order
         assert sorted([*left, *everything[:5]]) == list(range(K))
     assert len(search(process).plan(NOTHING, ~NONE, NONE, 3).order) == 0
+
+
+def test_a_glimpse_is_a_measurement_with_more_noise(process: TaskProcess) -> None:
+    """Dense conditioning of all candidates at once, by the textbook."""
+    running, seen = NONE.copy(), [0, 5, 7]
+    running[7] = True
+    glimpse = Glimpses(np.array([7]), np.array([0.7]), np.array([0.03**2]))
+    plan = search(process, own=(2.0,)).plan(with_results({0: 0.5, 5: 0.6}), running, NONE, 1, glimpse)
+
+    customer = process.customer(np.zeros(0), CONFIGURATIONS)
+    shared, alone = process.covariance([customer])
+    covariance = shared + 2.0 * alone
+    scaled = observe(with_results({0: 0.5, 5: 0.6, 7: 0.7}), process.spread)
+    noise = process.noise + np.array([0.0, 0.0, (0.03 / scaled.scale) ** 2])
+    weights = covariance[:, seen] @ np.linalg.inv(covariance[np.ix_(seen, seen)] + np.diag(noise))
+    assert plan.expected == pytest.approx(customer.mean + weights @ (scaled.values - customer.mean[seen]))
+
+
+def test_a_failure_that_was_seen_to_its_end_says_what_a_result_says(process: TaskProcess) -> None:
+    failed = NONE.copy()
+    failed[7] = True
+    certain = Glimpses(np.array([7]), np.array([0.7]), np.zeros(1))
+    plan = search(process).plan(with_results({0: 0.5}), NONE, failed, K, certain)
+    told = search(process).plan(with_results({0: 0.5, 7: 0.7}), NONE, NONE, K)
+    assert plan.expected == pytest.approx(told.expected)
+    assert 7 not in plan.order
 
 
 def test_a_failure_says_nothing(process: TaskProcess) -> None:
