@@ -15,13 +15,12 @@ from nni_hyperfd.data.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection.network.weights import base_detector
 from nni_hyperfd.detection.training.accelerator import CUDAEngine, Residents
 from nni_hyperfd.detection.training.budgets import Budget
-from nni_hyperfd.detection.training.checkpoint import Stopped, name_of
+from nni_hyperfd.detection.training.checkpoint import Checkpoints, Stopped, name_of
 from nni_hyperfd.detection.training.fine_tuning import CPUEngine, Engine, fine_tune
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.hyperparameters import HyperParameters
 from nni_hyperfd.spaces.stages import Stage
-from nni_hyperfd.trial import Checkpoints
 
 SIX = Budget("six", 64, 96, 6, 16, 1, 1, 6, batch_size=8, anneal=True)
 """The rate falls by plan over the second half, and tenfold after each validation without gain: both have to go on."""
