@@ -30,9 +30,11 @@ from nni_hyperfd.detection.training.budgets import Budget, get_budget, shortened
 from nni_hyperfd.detection.training.checkpoint import Checkpoints, name_of
 from nni_hyperfd.detection.training.drawn_back import draw_back
 from nni_hyperfd.detection.training.fine_tuning import (
+    WHOLE,
     Candidate,
     CPUEngine,
     Engine,
+    Leg,
     TrialOutcome,
     Validation,
     better,
@@ -192,8 +194,8 @@ def _train(
         show_on_page(out / "tensorboard")
         engine = make_engine(model, store, asked.hyperparameters, budget, trial.device, bar)
         start = measured(engine, store, budget)
-        checkpoints = checkpoints_of(trial, asked, dataset)
-        begun = None if stage is None else checkpoints.before(stage)
+        leg = WHOLE if stage is None else leg_of(stage, checkpoints_of(trial, asked, dataset))
+        begun = leg.begun
 
         def keep(state: dict[str, Tensor], ap: float) -> None:
             notes = {"val_ap": f"{ap:.4f}", "evaluation_size": str(budget.evaluation_size)}
@@ -215,20 +217,16 @@ def _train(
             bar.set_postfix(ap50=f"{point.ap:.3f}", refresh=False)
             bar.update(point.epoch * budget.steps_per_epoch(len(store.splits["train"])) - bar.n)
 
-        outcome = fine_tune(
-            engine,
-            store,
-            asked.hyperparameters,
-            budget,
-            trial.seed,
-            on_validation,
-            begun,
-            None if stage is None else stage.stop,
-            None if stage is None or stage.stop == stage.full else checkpoints.leave,
-        )
+        outcome = fine_tune(engine, store, asked.hyperparameters, budget, trial.seed, on_validation, leg)
         chosen = better(start, draw_back(engine, start.state, outcome, store, budget))
     keep(chosen.state, chosen.val_ap)
     return Trained(start, outcome, chosen, begun.epoch if begun else 0, engine.faces_without)
+
+
+def leg_of(stage: Stage, checkpoints: Checkpoints) -> Leg:
+    """From where the trial before stopped; the last of them leaves nothing behind."""
+    leave = checkpoints.leave if stage.stop < stage.full else None
+    return Leg(checkpoints.before(stage), stage.stop, leave)
 
 
 def checkpoints_of(trial: Trial, asked: Asked, dataset: FaceDataset) -> Checkpoints:
