@@ -166,14 +166,9 @@ class ContinualUpdate:
         iterative = settings.transform == "iterative" and len(past) > 0
         drawn = {i for batch in self._batches for kind, i in batch if kind == "past"}
         self._past = {i: past[i] for i in (range(len(past)) if iterative else sorted(drawn))}
-        for task in self._past.values():
-            if task.phi.shape != (WIDTH,) or task.offline_phi.shape != (len(offline), WIDTH):
-                raise PlatformError(
-                    f"Past task {task.key} has φ {list(task.phi.shape)} and offline meta-features "
-                    f"{list(task.offline_phi.shape)}; expected [{WIDTH}] and [{len(offline)}, {WIDTH}]. "
-                    "Were the offline data sets exchanged?"
-                )
-        spaces = {task.trials.space for task in self._past.values()}
+        tasks = tuple(self._past.values())
+        _require_fitting(tasks, len(offline))
+        spaces = {task.trials.space for task in tasks}
         for space in {current.trials.space} | spaces | set(offline.experience):
             ranker.encoder(space)
         self._ranker, self._offline = ranker, offline
@@ -182,15 +177,7 @@ class ContinualUpdate:
         self._reference = offline.reference(settings.images)
         self._offline_phi: Tensor | None = None
         self._factors: dict[int, ExactTransform] = {}
-        self._iterative: IterativeTransform | None = None
-        if iterative:
-            tasks = list(self._past.values())
-            self._iterative = IterativeTransform(
-                torch.stack([task.offline_phi for task in tasks]),
-                torch.stack([_identity() if task.transform is None else task.transform for task in tasks]),
-                settings.learning_rate,
-            )
-
+        self._iterative = _iteration(tasks, settings.learning_rate) if iterative else None
         self._parameters = dict(ranker.named_parameters())
         self._synaptic = SynapticIntelligence(self._parameters, importance, settings.synaptic_damping)
         self._trained = [
@@ -426,6 +413,22 @@ class ContinualUpdate:
             moved = self._iterative.refresh(self._newest_offline_phi(), self._settings.transform_iterations)
             left |= {task.key: z for task, z in zip(self._past.values(), moved)}
         return left
+
+
+def _require_fitting(tasks: Sequence[PastTask], offline: int) -> None:
+    for task in tasks:
+        if task.phi.shape != (WIDTH,) or task.offline_phi.shape != (offline, WIDTH):
+            raise PlatformError(
+                f"Past task {task.key} has φ {list(task.phi.shape)} and offline meta-features "
+                f"{list(task.offline_phi.shape)}; expected [{WIDTH}] and [{offline}, {WIDTH}]. "
+                "Were the offline data sets exchanged?"
+            )
+
+
+def _iteration(tasks: Sequence[PastTask], rate: float) -> IterativeTransform:
+    """The paper's iteration, from where it was left."""
+    start = [_identity() if task.transform is None else task.transform for task in tasks]
+    return IterativeTransform(torch.stack([task.offline_phi for task in tasks]), torch.stack(start), rate)
 
 
 def _identity() -> Tensor:
