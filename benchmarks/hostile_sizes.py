@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from fault_injection import ended, fork
+from forks import ended, fork
 from sqlalchemy import func, select
 
 from nni_hyperfd.platform.first import read_assets

@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from fault_injection import Server, ended, fork
+from fault_injection import Server
+from forks import ended, fork
 from small_platform import PUBLISH_ALL
 
 from nni_hyperfd.customer.client import TaskClient
