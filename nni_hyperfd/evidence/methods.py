@@ -97,8 +97,8 @@ def methods(quick: bool = False) -> Mapping[str, Contender]:
     base = RankerSettings(batches=2, warmup_epochs=2) if quick else RankerSettings()
     star = HyperSTARSettings(warmup_steps=5, task_steps=1) if quick else HyperSTARSettings()
     found = [
-        *(Contender(kind.name, _plain(kind), kind.name) for kind in _SIMPLE),
-        *(Contender(kind.name, _plain(kind), kind.name, 8, trains=True) for kind in _SLOW),
+        *(Contender(kind.name, _plain(kind), kind.name) for kind in SIMPLE),
+        *(Contender(kind.name, _plain(kind), kind.name, 8, trains=True) for kind in SLOW),
         Contender("hyperstar", lambda space: HyperSTAR(star), repr(star), trains=True),
         _hyperfd("hyperfd", base, SEEDS),
         _hyperfd("hyperfd (resnet)", base, variant="resnet"),
@@ -175,7 +175,7 @@ STEPS: Mapping[str, Step] = {
 platform has."""
 
 
-_SIMPLE: tuple[type[Rival], ...] = (
+SIMPLE: tuple[type[Rival], ...] = (
     RandomSearch,
     BestOnServer,
     MeanRank,
@@ -190,5 +190,5 @@ _SIMPLE: tuple[type[Rival], ...] = (
     SyneTuneZeroShot,
     SyneTuneBoundingBox,
 )
-_SLOW: tuple[type[Rival], ...] = (MultiTaskGP, RGPE)
+SLOW: tuple[type[Rival], ...] = (MultiTaskGP, RGPE)
 """These fit Gaussian processes for some seconds a task."""
