@@ -19,6 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import matplotlib
+from rows import Rows
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -55,7 +56,7 @@ def main() -> None:
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     path, budget = file_of(options.out, options.budget), get_budget(options.budget)
-    rows = json.loads(path.read_text()) if path.exists() else {}
+    rows = Rows(path)
     settings = settings_of(budget) | {"base": base_of(options.base)}
     # Seed by seed, so that a run cut short has seen every data set.
     for seed in range(options.seeds):
@@ -64,7 +65,7 @@ def main() -> None:
             if rows.get(key, {}).get("settings") != settings:
                 rows[key] = measure(folder, budget, seed, options.base, options.sheets)
                 rows[key]["settings"] = settings
-                path.write_text(json.dumps(rows, indent=1))
+                rows.save()
                 print(key, {name: rows[key][name] for name in ("base_test", "val", "test")}, flush=True)
     table = markdown(rows)
     path.with_suffix(".md").write_text(table)

@@ -22,9 +22,6 @@ COLUMNS = {"val_ap": "val", "test_ap": "test", "heldout_ap": "both"}
 FEWEST = 4
 """Configurations that a correlation is taken over."""
 
-Measured = dict[str, float]
-"""AP of each configuration on one data set."""
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -45,15 +42,14 @@ def main() -> None:
     print(page)
 
 
-def measured(table: LookupTable, name: str, budget: str, seed: int, column: str) -> Measured:
-    rows = table.select(data_sets=[name], budget=budget, seed=seed)
-    return {row.configuration: getattr(row, column) for row in rows if not row.failure}
-
-
-def common(first: Measured, second: Measured) -> tuple[np.ndarray, np.ndarray]:
-    """The APs of the configurations that both have, in one order."""
-    both = sorted(first.keys() & second.keys())
-    return np.array([first[text] for text in both]), np.array([second[text] for text in both])
+def common(first: LookupTable, second: LookupTable, name: str, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """The APs on one data set of the configurations that both tables have, in one order."""
+    one, other = (
+        {row.configuration: getattr(row, column) for row in table.select(data_sets=[name]) if not row.failure}
+        for table in (first, second)
+    )
+    both = sorted(one.keys() & other.keys())
+    return np.array([one[text] for text in both]), np.array([other[text] for text in both])
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float | None:
@@ -65,6 +61,7 @@ def correlation(first: np.ndarray, second: np.ndarray) -> float | None:
 
 def between_seeds(table: LookupTable, names: Sequence[str]) -> list[str]:
     """Noise of one training: the standard deviation of an AP, from pairs of seeds, and what it does to a ranking."""
+    seeds = table.select(budget="table", seed=0), table.select(budget="table", seed=1)
     lines = [
         "## Two seeds of `table`",
         "",
@@ -74,7 +71,7 @@ def between_seeds(table: LookupTable, names: Sequence[str]) -> list[str]:
     for column, word in COLUMNS.items():
         squares, correlations, ranks, best = [], [], [], []
         for name in names:
-            first, second = common(*(measured(table, name, "table", seed, column) for seed in (0, 1)))
+            first, second = common(*seeds, name, column)
             if len(first) < FEWEST:
                 continue
             squares += list((first - second) ** 2 / 2)
@@ -101,13 +98,11 @@ def between_budgets(table: LookupTable, names: Sequence[str]) -> list[str]:
         f"| data set | configurations | {' | '.join(COLUMNS.values())} | spread |",
         "|---" * (len(COLUMNS) + 3) + "|",
     ]
-    means = LookupTable.merge([table.select(budget="table").over_seeds(), table.select(budget="short")])
+    budgets = table.select(budget="table").over_seeds(), table.select(budget="short", seed=0)
     for name in names:
         cells, count, spread = [], 0, 0.0
         for column in COLUMNS:
-            first, second = common(
-                *(measured(means, name, budget, 0, column) for budget in ("table", "short"))
-            )
+            first, second = common(*budgets, name, column)
             found, count = correlation(first, second), len(first)
             cells.append("–" if found is None else f"{found:.2f}")
             if column == "val_ap" and count:

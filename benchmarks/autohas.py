@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import multiprocessing
 import resource
 import shutil
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from newcomer import platform_without, proposals
+from rows import Rows
 
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import open_pixels
@@ -65,12 +65,12 @@ def main() -> None:
     parser.add_argument("--without", nargs="+", help="sets that it does not know; those of --data by default")
     parser.add_argument("--cost", action="store_true", help="time and memory of a step, and nothing else")
     options = parser.parse_args()
-    rows = json.loads(options.out.read_text()) if options.out.exists() else {}
+    rows = Rows(options.out)
 
     def once(key: str, measure: Callable[..., dict[str, Any]], *arguments: object) -> dict[str, Any]:
         if key not in rows:
             rows[key] = measure(*arguments)
-            write_file(options.out, json.dumps(rows, indent=1))
+            rows.save()
         print(key, rows[key], flush=True)
         return dict(rows[key])
 

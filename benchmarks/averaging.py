@@ -11,11 +11,11 @@ Finished trainings are kept in the results file.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 
 import torch
+from rows import Rows
 from torch import Tensor
 
 from nni_hyperfd.data.dataset import load_dataset
@@ -48,13 +48,13 @@ def main() -> None:
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"averaging_{options.budget}.json"
-    rows = json.loads(path.read_text()) if path.exists() else {}
+    rows = Rows(path)
     for seed in range(options.seeds):
         for folder in options.data:
             key = f"{folder.name}/{seed}"
             if rows.get(key, {}).get("base") != base_id():
                 rows[key] = {"base": base_id()} | measure(folder, options.budget, seed)
-                path.write_text(json.dumps(rows, indent=1))
+                rows.save()
                 print(key, rows[key], flush=True)
     table = markdown(rows)
     path.with_suffix(".md").write_text(table)

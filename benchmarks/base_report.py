@@ -9,12 +9,12 @@ server's sets, nor any image of a customer's. Finished measurements are kept in 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from hashlib import sha256
 from pathlib import Path
 
 import torch
+from rows import Rows
 from torch import Tensor, nn
 
 from nni_hyperfd.data.dataset import load_dataset
@@ -58,8 +58,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    kept = options.out / "base.json"
-    found: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept.exists() else {}
+    found = Rows(options.out / "base.json")
     for folder in options.data:
         store = open_pixels(load_dataset(folder), MAX_SIDE)
         for name in options.detectors:
@@ -72,7 +71,7 @@ def main() -> None:
                 continue
             for size in missing:
                 rows[f"{folder.name} {size}"] = round(evaluate(model, store, "test", size), 4)
-            kept.write_text(json.dumps(found, indent=1) + "\n")
+            found.save()
             print(
                 f"{folder.name:14}{name:10}",
                 *(rows[f"{folder.name} {size}"] for size in options.sizes),

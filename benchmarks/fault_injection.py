@@ -16,14 +16,12 @@ import argparse
 import itertools
 import json
 import os
-import signal
 import socket
 import sqlite3
 import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +30,7 @@ from typing import Any
 import numpy as np
 import requests
 import torch
+from forks import ended, fork, kill
 from small_platform import BASE_ID, HPO, PUBLISH_ALL, QUICK, create, random_features, random_offline
 
 from nni_hyperfd.customer import http
@@ -95,42 +94,6 @@ def run(work: Path, kills: int, seed: int) -> list[dict[str, Any]]:
 
 
 # --------------------------------------------------------------------------------------------------- processes
-
-
-def fork(work: Callable[[], None]) -> int:
-    """Start ``work`` in a process of its own; its status is 0 when it ends well."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        except BaseException as error:
-            os.write(2, f"process ended: {error!r}\n".encode())
-        finally:
-            os._exit(code)
-    return child
-
-
-def ended(child: int, seconds: float) -> int | None:
-    """Exit status of a child, or None when it still runs after that time."""
-    end = time.monotonic() + seconds
-    while True:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            return status
-        if time.monotonic() >= end:
-            return None
-        time.sleep(0.002)
-
-
-def kill(child: int) -> int | None:
-    """``kill -9``; None, or the exit status of a process that had ended before."""
-    status = ended(child, 0)
-    if status is None:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    return status
 
 
 @dataclass

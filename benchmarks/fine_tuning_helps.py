@@ -9,11 +9,11 @@ chosen on val. Finished data sets are kept in the results file; an interrupted r
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
 import torch
+from rows import Rows
 
 from nni_hyperfd.customer.customer import Customer
 from nni_hyperfd.customer.settings import Settings
@@ -41,11 +41,11 @@ def main() -> None:
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"fine_tuning_{options.space}_{options.budget}.json"
-    rows = json.loads(path.read_text()) if path.exists() else {}
+    rows = Rows(path)
     for folder in options.data:
         if folder.name not in rows:
             rows[folder.name] = measure(folder, options.space, options.budget)
-            path.write_text(json.dumps(rows, indent=1))
+            rows.save()
             print(folder.name, rows[folder.name], flush=True)
     table = markdown(rows)
     path.with_suffix(".md").write_text(table)

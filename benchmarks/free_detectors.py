@@ -11,7 +11,6 @@ own trainings are those of ``accuracy.py``. Finished measurements are kept; a de
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from accuracy import base_of, file_of, from_base, grouped, settings_of
 from mobilenet025 import package_weights, pretrained
+from rows import Rows
 from torch import Tensor
 
 from nni_hyperfd.data.dataset import load_dataset
@@ -100,7 +100,7 @@ def main() -> None:
     torch.set_num_threads(1)
     budget = get_budget(options.budget)
     path = options.out / "free_detectors.json"
-    rows = json.loads(path.read_text()) if path.exists() else {}
+    rows = Rows(path)
     detectors, graph = free_detectors(options.out), package_weights()
 
     def keep(folder: Path, column: str, settings: dict, measure: Callable[[PixelStore], dict]) -> None:
@@ -111,7 +111,7 @@ def main() -> None:
                 load_dataset(folder), 2 * max(budget.image_size, budget.evaluation_size, SIZE)
             )
             rows[key] = {**measure(store), "settings": settings}
-            path.write_text(json.dumps(rows, indent=1))
+            rows.save()
             print(key, rows[key], flush=True)
 
     for folder in options.data:
@@ -124,7 +124,7 @@ def main() -> None:
             for folder in options.data:
                 keep(folder, f"mnet/{seed}", settings_of(budget), partial(tuned, graph, budget, seed))
     ours = file_of(options.out, options.budget)
-    table = markdown(rows, json.loads(ours.read_text()) if ours.exists() else {})
+    table = markdown(rows, Rows(ours))
     path.with_suffix(".md").write_text(table)
     print(table)
 

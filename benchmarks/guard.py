@@ -12,7 +12,6 @@ do; where the guard as shipped would object, it runs with that, too. What ``guar
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import tempfile
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rows import Rows
 from torch import Tensor
 
 from nni_hyperfd.customer.client import TaskClient
@@ -95,19 +95,17 @@ def main() -> None:
         for name in options.only or BEHAVIORS:
             for kind, settings in (("off", OPEN), ("on", GuardSettings())):
                 # Read anew each time, as another process may work on other sequences.
-                key, found = f"{where} | {name} | {kind}", read(results)
+                key, found = f"{where} | {name} | {kind}", Rows(results)
                 if key in found or (
                     kind == "on" and not any(row["objected"] for row in found[f"{where} | {name} | off"])
                 ):
                     continue
                 rows = sequence(BEHAVIORS[name], place, options.updates, settings)
                 print(key, summary(rows), flush=True)
-                results.write_text(json.dumps(read(results) | {key: rows}, indent=1) + "\n")
-    (options.out / "guard.md").write_text(page(read(results)))
-
-
-def read(results: Path) -> Found:
-    return json.loads(results.read_text()) if results.exists() else {}
+                found = Rows(results)
+                found[key] = rows
+                found.save()
+    (options.out / "guard.md").write_text(page(Rows(results)))
 
 
 def shipped() -> Place:

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from fault_injection import ended, fork
+from forks import ended, fork
+from rows import Rows
 from sqlalchemy import func, select
 
 from nni_hyperfd.platform.first import read_assets
@@ -61,13 +62,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    kept = options.out / "hostile_sizes.json"
-    content: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    content = Rows(options.out / "hostile_sizes.json")
     content["machine"] = f"{os.cpu_count()} cores, {machine.machine()}, one thread"
     for name in options.only:
         content[name] = PARTS[name]()
         print(name, json.dumps(content[name]), flush=True)
-        kept.write_text(json.dumps(content, indent=1) + "\n")
+        content.save()
     (options.out / "hostile_sizes.md").write_text(page(content))
 
 

@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("recommendation",),
     ("ranker",),
     ("trial", "metafeature", "pages"),
-    ("detection", "synthetic", "protocol"),
+    ("detection", "synthetic", "protocol", "script"),
     ("data", "spaces"),
     ("location", "files", "strict_json"),
     ("errors", "scalars"),

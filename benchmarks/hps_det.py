@@ -13,7 +13,6 @@ goes on where it was stopped, and writes the page anew.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rows import Rows
 
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.merge import merge
@@ -47,8 +47,7 @@ class Ledger:
     """Results by key, in a file that is whole after every one of them."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.done: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        self.done = Rows(path)
 
     def train(
         self,
@@ -72,10 +71,10 @@ class Ledger:
                 "processor_seconds": round(time.process_time() - started, 1),
                 "faces_without": engine.faces_without,
             }
-            write_file(self.path, json.dumps(self.done, indent=1))
+            self.done.save()
             print(key, self.done[key]["val_ap"], self.done[key]["test_ap"], flush=True)
         if self.done[key]["parameters"] != parameters:
-            raise SystemExit(f"{self.path} holds {key!r} of another search: name another --out")
+            raise SystemExit(f"{self.done.path} holds {key!r} of another search: name another --out")
         return dict(self.done[key])
 
 

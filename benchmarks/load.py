@@ -28,7 +28,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from fault_injection import Server, ended, fork
+from fault_injection import Server
+from forks import ended, fork
+from rows import Rows
 from small_platform import PUBLISH_ALL
 
 from nni_hyperfd.customer.client import TaskClient
@@ -69,8 +71,7 @@ def main() -> None:
     torch.set_num_threads(1)
     state = read_assets()
     offline = OfflineData.from_bytes(state.offline)
-    kept = options.out / "load.json"
-    content: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    content = Rows(options.out / "load.json")
     here = f"{os.cpu_count()} cores, {machine.machine()}, load average {os.getloadavg()[0]:.1f} at the start"
     for part, wanted in (
         ("calls", options.customers),
@@ -91,7 +92,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             content["opened"] += opened(Path(folder), offline, count)
     options.out.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(content, indent=1) + "\n")
+    content.save()
     (options.out / "load.md").write_text(page(content))
 
 

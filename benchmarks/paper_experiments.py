@@ -42,14 +42,13 @@ from nni_hyperfd.evidence.price import (
     BY_PRICE,
     BY_PRICE_TEST,
     BY_PRICE_VAL,
-    Player,
+    ByPrice,
     Priced,
-    PriceLaboratory,
     stopping_methods,
 )
 from nni_hyperfd.evidence.pseudo import pseudo_scenarios
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
-from nni_hyperfd.evidence.runs import Laboratory, Line
+from nni_hyperfd.evidence.runs import ByTrials, Laboratory, Line
 from nni_hyperfd.evidence.scenario import PAPER, POOLED, Measure
 from nni_hyperfd.spaces.standard import standard_space
 
@@ -171,7 +170,7 @@ class Bench:
     asked_prices: tuple[int, ...] = PRICES
     highest: int = PRICES[-1]
     """Price of a method that trains."""
-    priced: dict[tuple[str, str], PriceLaboratory | str] = field(default_factory=dict)
+    priced: dict[tuple[str, str], Laboratory | str] = field(default_factory=dict)
 
     @cached_property
     def spaces(self) -> list[str]:
@@ -192,7 +191,7 @@ class Bench:
     def _in(self, scenario: Scenario, space: str, label: str) -> Laboratory:
         folder = self.folder / ("quick" if self.quick else "paper")
         kind = standard_space(space)  # type: ignore[arg-type]
-        return Laboratory(scenario, kind, folder, label, self.measure, self.deadline)
+        return Laboratory(ByTrials(scenario), kind, folder, label, self.measure, self.deadline)
 
     def pseudo(self, space: str) -> list[Laboratory]:
         """Scenarios of pseudo-customers; empty if there are too few offline sets."""
@@ -233,18 +232,18 @@ class Bench:
         laboratory = self.at(space, measure)
         return page.comparison(space, found, lambda name: laboratory.absent(self.methods[name]), ndcg)
 
-    def by_price(self, space: str, measure: Measure) -> PriceLaboratory | str:
+    def by_price(self, space: str, measure: Measure) -> Laboratory | str:
         """Both kinds of methods on the rows with curves, or why nothing can be played by price."""
         if (space, measure.name) not in self.priced:
             folder = self.folder / ("quick" if self.quick else "paper")
             kind = standard_space(space)  # type: ignore[arg-type]
             label = f"{space}-price-{measure.judge.removesuffix('_ap')}"
             try:
-                player = Player(Priced.of(self.inputs, space, measure), kind)
+                player = ByPrice(Priced.of(self.inputs, space, measure), kind)
             except DataError as error:
                 self.priced[space, measure.name] = str(error)
             else:
-                self.priced[space, measure.name] = PriceLaboratory(
+                self.priced[space, measure.name] = Laboratory(
                     player, kind, folder, label, self.measure, self.deadline
                 )
         return self.priced[space, measure.name]

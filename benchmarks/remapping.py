@@ -9,11 +9,11 @@ train with the default hyper-parameters and the same seed. Finished trainings ar
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
+from rows import Rows
 
 from nni_hyperfd.data.dataset import load_dataset
 from nni_hyperfd.data.pixels import open_pixels
@@ -40,14 +40,14 @@ def main() -> None:
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"remapping_{options.budget}.json"
-    rows = json.loads(path.read_text()) if path.exists() else {}
+    rows = Rows(path)
     for folder in options.data:
         for name, architecture in networks().items():
             for start in STARTS:
                 key = f"{folder.name}/{name}/{start}"
                 if key not in rows:
                     rows[key] = measure(folder, architecture, start, options.budget)
-                    path.write_text(json.dumps(rows, indent=1))
+                    rows.save()
                     print(key, rows[key], flush=True)
     table = markdown(rows)
     path.with_suffix(".md").write_text(table)

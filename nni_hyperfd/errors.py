@@ -23,6 +23,10 @@ class PlatformError(HyperFDError):
     """A platform state or request that is refused; the state is left as it was."""
 
 
+class RankerError(PlatformError):
+    """Settings, a state, results or a step that do not fit the ranker, wherever it runs."""
+
+
 class UpdateLostError(PlatformError):
     """An update whose turn is over: it was taken over, or a newer version came first; begin it again."""
 

@@ -5,12 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import math
 import os
-import signal
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,13 +26,15 @@ from nni_hyperfd.detection.evaluation.picture import draw_detections
 from nni_hyperfd.detection.network.export import export_onnx
 from nni_hyperfd.detection.network.retinaface import RetinaFace
 from nni_hyperfd.detection.network.weights import BEST, base_detector, load_detector, save_detector
-from nni_hyperfd.detection.training.budgets import Budget, get_budget
-from nni_hyperfd.detection.training.checkpoint import Stopped, name_of
+from nni_hyperfd.detection.training.budgets import Budget, get_budget, shortened, stage_of
+from nni_hyperfd.detection.training.checkpoint import Checkpoints, name_of
 from nni_hyperfd.detection.training.drawn_back import draw_back
 from nni_hyperfd.detection.training.fine_tuning import (
+    WHOLE,
     Candidate,
     CPUEngine,
     Engine,
+    Leg,
     TrialOutcome,
     Validation,
     better,
@@ -44,14 +42,18 @@ from nni_hyperfd.detection.training.fine_tuning import (
     heldout_truth,
     measured,
 )
-from nni_hyperfd.errors import DataError, HyperFDError, TrainingError
+from nni_hyperfd.errors import TrainingError
 from nni_hyperfd.files import write_file
 from nni_hyperfd.scalars import ScalarLog, show_on_page
+from nni_hyperfd.script import Reporter, as_script, writing_into
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.configuration import Configuration
-from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS, FIRST_CHOICE, HyperParameters
-from nni_hyperfd.spaces.stages import TRIAL_CHECKPOINTS, TRIAL_EPOCHS, Stage
+from nni_hyperfd.spaces.hyperparameters import DEFAULT_HYPERPARAMETERS, HyperParameters
+from nni_hyperfd.spaces.stages import TRIAL_CHECKPOINTS, Stage
 from nni_hyperfd.spaces.unread import TRIAL_BUDGET, configuration_of, refuse_unread
+
+# Copies of finetune.py that an earlier release made (`hyperfd init`) look for `as_script` here, too.
+__all__ = ["Trial", "as_script", "run_trial"]
 
 logger = logging.getLogger(__name__)
 
@@ -76,58 +78,6 @@ class Trial:
     compare: Path | None = None
 
 
-class Reporter:
-    """Hands results to NNI inside an experiment, and prints them outside."""
-
-    def __init__(self) -> None:
-        self.inside = "NNI_TRIAL_JOB_ID" in os.environ and os.environ.get("NNI_PLATFORM") != "unittest"
-
-    def parameters(self) -> dict[str, Any]:
-        """The configuration NNI hands over; the first choice outside."""
-        if not self.inside:
-            return dict(FIRST_CHOICE.parameters())
-        import nni
-
-        return dict(nni.get_next_parameter())
-
-    def output_folder(self) -> Path:
-        """NNI's folder for this trial, or ``out`` outside."""
-        return Path(os.environ["NNI_OUTPUT_DIR"]) if self.inside else Path("out")
-
-    def intermediate(self, ap: float) -> None:
-        if self.inside:
-            import nni
-
-            nni.report_intermediate_result(ap)
-
-    def final(self, result: Mapping[str, Any]) -> None:
-        numbers = {key: result[key] for key in ("test_ap", "heldout_ap", "seconds")}
-        if self.inside:
-            import nni
-
-            nni.report_final_result({"default": result["val_ap"], **numbers})
-        beside = {key: result[key] for key in ("base", "compared", "kept", "handed_out") if key in result}
-        print(json.dumps({"val_ap": result["val_ap"], **numbers, **beside}))
-
-
-def as_script(run: Callable[[], object]) -> int:
-    """What surrounds the work of a trial's script: its log, NNI's stop, and one sentence in place of a traceback.
-
-    Python ends in order when NNI stops a trial, so that logs are complete and no partial file is left behind.
-
-    Returns:
-        The exit status.
-    """
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        run()
-    except HyperFDError as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 def run_trial(trial: Trial) -> TrialOutcome:
     """Runs one trial; raises an error of this package with one clear sentence when it cannot go on.
 
@@ -144,23 +94,6 @@ def run_trial(trial: Trial) -> TrialOutcome:
     out = trial.out or reporter.output_folder()
     with writing_into(out):
         return _run(trial, reporter, out)
-
-
-@contextmanager
-def writing_into(out: Path) -> Iterator[None]:
-    """The output folder, made where it is missing.
-
-    Raises:
-        DataError: The disk refuses.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise DataError(
-            f"cannot write to the output folder {out} ({error.strerror or error}): free some disk space or name "
-            "another one"
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -261,8 +194,8 @@ def _train(
         show_on_page(out / "tensorboard")
         engine = make_engine(model, store, asked.hyperparameters, budget, trial.device, bar)
         start = measured(engine, store, budget)
-        checkpoints = Checkpoints.of(asked.parameters, trial, budget, dataset)
-        begun = None if stage is None else checkpoints.before(stage)
+        leg = WHOLE if stage is None else leg_of(stage, checkpoints_of(trial, asked, dataset))
+        begun = leg.begun
 
         def keep(state: dict[str, Tensor], ap: float) -> None:
             notes = {"val_ap": f"{ap:.4f}", "evaluation_size": str(budget.evaluation_size)}
@@ -284,20 +217,31 @@ def _train(
             bar.set_postfix(ap50=f"{point.ap:.3f}", refresh=False)
             bar.update(point.epoch * budget.steps_per_epoch(len(store.splits["train"])) - bar.n)
 
-        outcome = fine_tune(
-            engine,
-            store,
-            asked.hyperparameters,
-            budget,
-            trial.seed,
-            on_validation,
-            begun,
-            None if stage is None else stage.stop,
-            None if stage is None or stage.stop == stage.full else checkpoints.leave,
-        )
+        outcome = fine_tune(engine, store, asked.hyperparameters, budget, trial.seed, on_validation, leg)
         chosen = better(start, draw_back(engine, start.state, outcome, store, budget))
     keep(chosen.state, chosen.val_ap)
     return Trained(start, outcome, chosen, begun.epoch if begun else 0, engine.faces_without)
+
+
+def leg_of(stage: Stage, checkpoints: Checkpoints) -> Leg:
+    """From where the trial before stopped; the last of them leaves nothing behind."""
+    leave = checkpoints.leave if stage.stop < stage.full else None
+    return Leg(checkpoints.before(stage), stage.stop, leave)
+
+
+def checkpoints_of(trial: Trial, asked: Asked, dataset: FaceDataset) -> Checkpoints:
+    """Those of the training that a trial is a part of."""
+    folder = asked.parameters.get(TRIAL_CHECKPOINTS)
+    images = [(str(image.path.relative_to(dataset.root)), len(image.boxes)) for image in dataset.images]
+    training = name_of(
+        configuration=configuration_of(asked.parameters),
+        seed=trial.seed,
+        budget=asked.budget,
+        base=str(trial.base or ""),
+        images=images,
+        splits={name: list(rows) for name, rows in dataset.splits.items()},
+    )
+    return Checkpoints(Path(folder) if folder else None, training)
 
 
 def _result(trial: Trial, asked: Asked, trained: Trained, store: PixelStore) -> dict[str, Any]:
@@ -322,91 +266,6 @@ def _result(trial: Trial, asked: Asked, trained: Trained, store: PixelStore) -> 
     if asked.hyperparameters.counts is not None:
         result["faces_without_candidates"] = trained.faces_without
     return result
-
-
-def stage_of(parameters: Mapping[str, Any], budget: Budget) -> Stage | None:
-    """The part of a training that a trial is to run; None for one of full length.
-
-    Raises:
-        SpaceError: What the parameters say is no part of a training.
-        TrainingError: It is no part of one of this budget.
-    """
-    stage = Stage.of(parameters)
-    if stage is None:
-        return None
-    if stage.full != budget.epochs:
-        raise TrainingError(
-            f"{TRIAL_EPOCHS} is {stage}, and a training with --budget {budget.name} has {budget.epochs} epochs: name the budget that the "
-            "experiment began with"
-        )
-    if stage.begun % budget.validate_every or stage.stop % budget.validate_every:
-        raise TrainingError(
-            f"{TRIAL_EPOCHS} is {stage}, and --budget {budget.name} stops at every {budget.validate_every}th epoch only"
-        )
-    return stage
-
-
-@dataclass(frozen=True)
-class Checkpoints:
-    """What the trials of one training leave for each other, a file for each epoch at which one of them stopped.
-
-    Args:
-        folder: None where none was named.
-        training: Its name: of configuration, seed, budget, base and data.
-    """
-
-    folder: Path | None
-    training: str
-
-    @classmethod
-    def of(
-        cls, parameters: Mapping[str, Any], trial: Trial, budget: Budget, dataset: FaceDataset
-    ) -> Checkpoints:
-        """Those of a trial."""
-        folder = parameters.get(TRIAL_CHECKPOINTS)
-        images = [(str(image.path.relative_to(dataset.root)), len(image.boxes)) for image in dataset.images]
-        training = name_of(
-            configuration=configuration_of(parameters),
-            seed=trial.seed,
-            budget=budget,
-            base=str(trial.base or ""),
-            images=images,
-            splits={name: list(rows) for name, rows in dataset.splits.items()},
-        )
-        return cls(Path(folder) if folder else None, training)
-
-    def before(self, stage: Stage) -> Stopped | None:
-        """Where the training stopped before ``stage``; None, with a sentence in the log, if that is not to be had."""
-        if stage.begun == 0:
-            return None
-        try:
-            if self.folder is None:
-                raise DataError("no folder of checkpoints is named")
-            found = Stopped.load(self._path(stage.begun), self.training)
-        except DataError as error:
-            logger.warning(
-                "This trial trains anew from its first epoch, and its price is that of %d epochs: %s.",
-                stage.stop,
-                error,
-            )
-            return None
-        for epoch in range(1, stage.begun):  # nobody goes back behind a checkpoint that was read
-            with suppress(OSError):  # one that cannot be removed is in nobody's way
-                self._path(epoch).unlink()
-        return found
-
-    def leave(self, stopped: Stopped) -> None:
-        """Keep a training for the next trial; where that is not possible, that one trains anew."""
-        if self.folder is None:
-            return
-        try:
-            stopped.save(self._path(stopped.epoch), self.training)
-        except DataError as error:
-            logger.warning("The next trial of this configuration will train anew: %s.", error)
-
-    def _path(self, epoch: int) -> Path:
-        assert self.folder is not None
-        return self.folder / f"{self.training}-{epoch}.safetensors"
 
 
 def what_was_found(
@@ -452,18 +311,6 @@ def summary(result: Mapping[str, Any]) -> str:
 
 def _pair(aps: Mapping[str, float]) -> str:
     return f"{aps['val_ap']:.3f} / {aps['test_ap']:.3f}"
-
-
-def shortened(budget: Budget, epochs: float) -> Budget:
-    """``budget`` cut to ``epochs``, rounded up to the next validation; never longer than it was.
-
-    Raises:
-        TrainingError: ``epochs`` is not a positive number.
-    """
-    if isinstance(epochs, bool) or not isinstance(epochs, (int, float)) or not epochs > 0:
-        raise TrainingError(f"{TRIAL_BUDGET} is {epochs!r}: give the number of epochs, above 0")
-    validations = math.ceil(min(epochs, budget.epochs) / budget.validate_every)
-    return dataclasses.replace(budget, epochs=min(budget.epochs, validations * budget.validate_every))
 
 
 def make_engine(

@@ -33,10 +33,9 @@ from nni_hyperfd.detection.training.augment import CropPlan
 from nni_hyperfd.detection.training.budgets import BUDGETS, Budget, get_budget
 from nni_hyperfd.detection.training.fine_tuning import CPUEngine
 from nni_hyperfd.detection.training.losses import Losses
-from nni_hyperfd.errors import TrainingError
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.hyperparameters import FIRST_CHOICE
-from nni_hyperfd.trial import Trial, run_trial, shortened
+from nni_hyperfd.trial import Trial, run_trial
 
 SCRIPT = Path(__file__).parents[1] / "trial_code" / "finetune.py"
 TINY = Budget("tiny", 64, 96, 2, 8, 1, 1, 2, batch_size=4)
@@ -426,23 +425,6 @@ def test_a_training_by_hand_without_a_configuration_takes_the_first_choice(
 ) -> None:
     run_trial(Trial(drawn_faces, "tiny", cache=cache, out=tmp_path))
     assert json.loads((tmp_path / "result.json").read_text())["parameters"] == FIRST_CHOICE.parameters()
-
-
-def test_a_shortened_budget_ends_with_a_validation_and_is_never_longer() -> None:
-    budget = Budget("any", 64, 96, 9, None, 2, 1, 1)
-    assert [shortened(budget, epochs).epochs for epochs in (0.5, 1, 2, 3, 7.5, 8, 9, 27)] == [
-        2,
-        2,
-        2,
-        4,
-        8,
-        8,
-        9,
-        9,
-    ]
-    for wrong in (0, -1, float("nan"), "3", True, None):
-        with pytest.raises(TrainingError, match="number of epochs"):
-            shortened(budget, wrong)
 
 
 def test_a_trial_reads_the_folder_as_it_is_told(drawn_faces: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The walls of the house (ARCHITECTURE): which room may import what, followed through every module of ours.
+"""The walls of the house (docs/architecture.md): which room may import what, followed through every module of ours.
 
 Imports are read from the source, not executed, so that a lazy import inside a function counts as well.
 """
@@ -83,6 +83,11 @@ def test_the_plugin_holds_no_mathematics() -> None:
     for name in HOUSE.room(f"{PACKAGE}.plugin"):
         found = {target.split(".")[0] for target in HOUSE.imports[name]} & mathematics
         assert not found, f"{name} imports {sorted(found)}"
+
+
+def test_the_ranker_has_an_error_of_its_own() -> None:
+    for name in HOUSE.room(f"{PACKAGE}.ranker"):
+        assert f"{PACKAGE}.errors.PlatformError" not in HOUSE.imports[name], name
 
 
 def test_the_package_of_metafeature_imports_nothing_eagerly() -> None:

@@ -27,8 +27,9 @@ from nni_hyperfd.detection.autohas.search import Search, SearchState
 from nni_hyperfd.detection.network.weights import base_detector
 from nni_hyperfd.detection.training.budgets import get_budget
 from nni_hyperfd.files import write_file
+from nni_hyperfd.script import Reporter, as_script, writing_into
 from nni_hyperfd.spaces.architecture import largest
-from nni_hyperfd.trial import Reporter, Trial, as_script, run_trial, writing_into
+from nni_hyperfd.trial import Trial, run_trial
 
 REPORTS = 20
 """Points of the search on NNI's page."""

@@ -18,7 +18,8 @@ from typing import Any
 
 from nni_hyperfd import strict_json
 from nni_hyperfd.data.reading import Reading, add_reading_options
-from nni_hyperfd.trial import Trial, as_script, run_trial
+from nni_hyperfd.script import as_script
+from nni_hyperfd.trial import Trial, run_trial
 
 
 def main() -> int:

@@ -35,7 +35,7 @@ from nni_hyperfd.detection.training.inheritance import inherit_backbone, inherit
 from nni_hyperfd.detection.training.pretraining import Layout, Pretraining, Schedule, make_batch
 from nni_hyperfd.errors import TrainingError
 from nni_hyperfd.files import write_file
-from nni_hyperfd.trial import as_script
+from nni_hyperfd.script import as_script
 
 MAX_SIDE = 1024
 FIRST_LOOK = Layout(192, 64, False, 1.0)

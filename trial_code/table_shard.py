@@ -20,7 +20,7 @@ import torch
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.job import add_arguments, job_of, load_tables
 from nni_hyperfd.evidence.table import LookupTable, Row
-from nni_hyperfd.trial import Reporter, as_script
+from nni_hyperfd.script import Reporter, as_script
 
 FILE = "table.jsonl"
 

@@ -228,7 +228,7 @@ def _judge_by_price(inputs: Inputs, space: str, names: list[str], most: int, see
     from nni_hyperfd.evidence.curves import by_price
     from nni_hyperfd.evidence.judge import said_of
     from nni_hyperfd.evidence.methods import methods
-    from nni_hyperfd.evidence.price import BY_PRICE, Player, Priced, stopping_methods
+    from nni_hyperfd.evidence.price import BY_PRICE, ByPrice, Priced, stopping_methods
     from nni_hyperfd.spaces.standard import standard_space
 
     kind = standard_space(space)  # type: ignore[arg-type]
@@ -243,7 +243,7 @@ def _judge_by_price(inputs: Inputs, space: str, names: list[str], most: int, see
         print(f"\nNot judged by price: the rows of {', '.join(inputs.newcomers)} have no learning curves.")
         return
     print(f"\n{priced.scenario.name}, by price (full trainings): {said_of(priced.scenario, there)}\n")
-    player, prices = Player(priced, kind), range(1, most + 1)
+    player, prices = ByPrice(priced, kind), range(1, most + 1)
     found = _said(lambda name: lambda: player.play(known[name].make(kind), prices, seeds), names, there)
     if found:
         print(by_price(found, prices, most), flush=True)

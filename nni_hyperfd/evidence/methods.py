@@ -88,10 +88,6 @@ def server_alone(experience: Known) -> Known:
     )
 
 
-def _plain(kind: type[Rival]) -> Callable[[Space], Rival]:
-    return lambda space: kind()
-
-
 def methods(quick: bool = False) -> Mapping[str, Contender]:
     """All methods by name.
 
@@ -100,61 +96,70 @@ def methods(quick: bool = False) -> Mapping[str, Contender]:
     """
     base = RankerSettings(batches=2, warmup_epochs=2) if quick else RankerSettings()
     star = HyperSTARSettings(warmup_steps=5, task_steps=1) if quick else HyperSTARSettings()
-    found = [Contender(kind.name, _plain(kind), kind.name) for kind in _SIMPLE]
-    found += [Contender(kind.name, _plain(kind), kind.name, 8, trains=True) for kind in _SLOW]
-    found.append(Contender("hyperstar", lambda space: HyperSTAR(star), repr(star), trains=True))
-
-    def add(name: str, count: int = VARIANT_SEEDS, kind: type[HyperFD] = HyperFD, **changes: Any) -> None:
-        options: dict[str, Any] = {
-            key: changes.pop(key) for key in ("variant", "exploration", "oracle") if key in changes
-        }
-        settings = replace(base, **changes)
-
-        def make(space: Space) -> Rival:
-            return kind(space, settings, name=name, warm_ups=WARM_UPS, **options)
-
-        found.append(Contender(name, make, f"{settings} {options} {WARM_UPS} {kind.__name__}", count, True))
-
-    add("hyperfd", SEEDS)
-    add("hyperfd (resnet)", variant="resnet")
-    add("hyperfd (mobilenet)", variant="mobilenet")
-    add("hyperfd (statistics)", variant="statistics")
-    add("hyperfd (mse)", loss="mse")
-    add("hyperfd, no exploration", SEEDS, exploration=0.0)
-    add("latest data only", mode="latest_only")
-    add("frozen extractor", mode="freeze_extractor")
-    add("frozen ranker", SEEDS, mode="freeze_all")
-    add("no transformation", transform="none")
-    add("the paper's iteration", transform="iterative")
-    add("oracle", oracle=True)
-    add("no triplet loss", triplet_weight=0.0)
-    add("no synaptic intelligence", synaptic_weight=0.0)
-    add("no labels", variant="no_labels")
-    add("no gwap", variant="no_gwap")
-    add("no pyramid", variant="last_level")
-    add("no statistics", variant="no_statistics")
-    add("no attention", variant="no_attention")
-    add("no warm-up", warmup_epochs=0)
-    add("no augmentation", kind=_OnServerAlone)
-
-    def add_gp(name: str, seeds: int, at_once: int = 1, **changes: Any) -> None:
-        settings = replace(base, **changes)
-
-        def make(space: Space) -> Rival:
-            return HyperFDGP(space, settings, name, WARM_UPS, at_once)
-
-        found.append(Contender(name, make, f"{settings} {WARM_UPS} {at_once} shipped", seeds, True))
-
-    add_gp("hyperfd-gp", VARIANT_SEEDS)
-    add_gp("hyperfd-gp, frozen ranker", VARIANT_SEEDS, mode="freeze_all")
-    add_gp("hyperfd-gp, two at a time", VARIANT_SEEDS, at_once=2)
-    for name, step in STEPS.items():
-
-        def of_rankers(space: Space, name: str = name, step: Step = step) -> Rival:
-            return step(space, lambda count: Ensemble.of(space, base, count), name)
-
-        found.append(Contender(name, of_rankers, f"{base} {RANKERS} {name}"))
+    found = [
+        *(Contender(kind.name, _plain(kind), kind.name) for kind in SIMPLE),
+        *(Contender(kind.name, _plain(kind), kind.name, 8, trains=True) for kind in SLOW),
+        Contender("hyperstar", lambda space: HyperSTAR(star), repr(star), trains=True),
+        _hyperfd("hyperfd", base, SEEDS),
+        _hyperfd("hyperfd (resnet)", base, variant="resnet"),
+        _hyperfd("hyperfd (mobilenet)", base, variant="mobilenet"),
+        _hyperfd("hyperfd (statistics)", base, variant="statistics"),
+        _hyperfd("hyperfd (mse)", replace(base, loss="mse")),
+        _hyperfd("hyperfd, no exploration", base, SEEDS, exploration=0.0),
+        _hyperfd("latest data only", replace(base, mode="latest_only")),
+        _hyperfd("frozen extractor", replace(base, mode="freeze_extractor")),
+        _hyperfd("frozen ranker", replace(base, mode="freeze_all"), SEEDS),
+        _hyperfd("no transformation", replace(base, transform="none")),
+        _hyperfd("the paper's iteration", replace(base, transform="iterative")),
+        _hyperfd("oracle", base, oracle=True),
+        _hyperfd("no triplet loss", replace(base, triplet_weight=0.0)),
+        _hyperfd("no synaptic intelligence", replace(base, synaptic_weight=0.0)),
+        _hyperfd("no labels", base, variant="no_labels"),
+        _hyperfd("no gwap", base, variant="no_gwap"),
+        _hyperfd("no pyramid", base, variant="last_level"),
+        _hyperfd("no statistics", base, variant="no_statistics"),
+        _hyperfd("no attention", base, variant="no_attention"),
+        _hyperfd("no warm-up", replace(base, warmup_epochs=0)),
+        _hyperfd("no augmentation", base, kind=_OnServerAlone),
+        _shipped_gp("hyperfd-gp", base),
+        _shipped_gp("hyperfd-gp, frozen ranker", replace(base, mode="freeze_all")),
+        _shipped_gp("hyperfd-gp, two at a time", base, at_once=2),
+        *(_of_warm_ups(name, base) for name in STEPS),
+    ]
     return {method.name: method for method in found}
+
+
+def _plain(kind: type[Rival]) -> Callable[[Space], Rival]:
+    return lambda space: kind()
+
+
+def _hyperfd(
+    name: str,
+    settings: RankerSettings,
+    seeds: int = VARIANT_SEEDS,
+    kind: type[HyperFD] = HyperFD,
+    **options: Any,
+) -> Contender:
+    """HyperFD or a variant of it; ``options`` are those of :class:`HyperFD`."""
+
+    def make(space: Space) -> Rival:
+        return kind(space, settings, name=name, warm_ups=WARM_UPS, **options)
+
+    return Contender(name, make, f"{settings} {options} {WARM_UPS} {kind.__name__}", seeds, True)
+
+
+def _shipped_gp(name: str, settings: RankerSettings, at_once: int = 1) -> Contender:
+    def make(space: Space) -> Rival:
+        return HyperFDGP(space, settings, name, WARM_UPS, at_once)
+
+    return Contender(name, make, f"{settings} {WARM_UPS} {at_once} shipped", VARIANT_SEEDS, True)
+
+
+def _of_warm_ups(name: str, settings: RankerSettings) -> Contender:
+    def make(space: Space) -> Rival:
+        return STEPS[name](space, lambda count: Ensemble.of(space, settings, count), name)
+
+    return Contender(name, make, f"{settings} {RANKERS} {name}")
 
 
 Step = Callable[[Space, Callable[[int], Ensemble], str], Rival]
@@ -170,7 +175,7 @@ STEPS: Mapping[str, Step] = {
 platform has."""
 
 
-_SIMPLE: tuple[type[Rival], ...] = (
+SIMPLE: tuple[type[Rival], ...] = (
     RandomSearch,
     BestOnServer,
     MeanRank,
@@ -185,5 +190,5 @@ _SIMPLE: tuple[type[Rival], ...] = (
     SyneTuneZeroShot,
     SyneTuneBoundingBox,
 )
-_SLOW: tuple[type[Rival], ...] = (MultiTaskGP, RGPE)
+SLOW: tuple[type[Rival], ...] = (MultiTaskGP, RGPE)
 """These fit Gaussian processes for some seconds a task."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +33,7 @@ from nni_hyperfd.evidence.rivals.ensemble import describe_texts
 from nni_hyperfd.evidence.rivals.hyperfd_mf import HyperFDMF
 from nni_hyperfd.evidence.rivals.task_aware import TaskAwareHalving, TaskAwareHyperband
 from nni_hyperfd.evidence.rivals.with_ranker import WithRanker
-from nni_hyperfd.evidence.runs import Laboratory
+from nni_hyperfd.evidence.runs import fingerprint
 from nni_hyperfd.evidence.scenario import Measure
 from nni_hyperfd.evidence.table import LookupTable
 from nni_hyperfd.ranker.settings import RankerSettings
@@ -141,8 +139,8 @@ def _with_ranker(kind: type[WithRanker], settings: RankerSettings) -> Callable[[
     return lambda space: kind(space, settings, WARM_UPS)
 
 
-class Player:
-    """Plays methods of both kinds.
+class ByPrice:
+    """Plays methods of both kinds; a budget is a price.
 
     Args:
         priced: Where.
@@ -150,39 +148,18 @@ class Player:
     """
 
     def __init__(self, priced: Priced, space: Space) -> None:
-        self.priced = priced
+        self.priced, self.scenario = priced, priced.scenario
         self._played = priced.played(space)
 
-    def play(self, rival: Rival | CurveMethod, prices: Sequence[int], seeds: Sequence[int]) -> Outcome:
+    @property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(fingerprint(self.scenario).encode())
+        for array in (self.priced.curves, self.priced.offline):
+            digest.update((np.round(array, 6) + 0.0).tobytes())
+        return digest.hexdigest()[:16]
+
+    def play(self, rival: Rival | CurveMethod, budgets: Sequence[int], seeds: Sequence[int]) -> Outcome:
         """One method at each price, with each seed."""
         if isinstance(rival, Rival):
-            return run_rival(rival, self.priced.scenario, prices, seeds)
-        return play(rival, self._played, prices, seeds)
-
-
-class PriceLaboratory(Laboratory):
-    """Plays both kinds of methods and remembers; budgets are prices.
-
-    Args:
-        player: On what.
-        space, folder, label, measure, deadline: As of :class:`~nni_hyperfd.evidence.runs.Laboratory`.
-    """
-
-    def __init__(
-        self,
-        player: Player,
-        space: Space,
-        folder: Path,
-        label: str,
-        measure: bool = True,
-        deadline: float = float("inf"),
-    ) -> None:
-        super().__init__(player.priced.scenario, space, folder, label, measure, deadline)
-        self._player = player
-        digest = hashlib.sha256(self.fingerprint.encode())
-        for array in (player.priced.curves, player.priced.offline):
-            digest.update((np.round(array, 6) + 0.0).tobytes())
-        self.fingerprint = digest.hexdigest()[:16]
-
-    def _play(self, rival: Any, budget: int, seed: int) -> Outcome:
-        return self._player.play(rival, (budget,), (seed,))
+            return run_rival(rival, self.scenario, budgets, seeds)
+        return play(rival, self._played, budgets, seeds)

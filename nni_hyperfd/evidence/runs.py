@@ -123,11 +123,42 @@ class StoredRuns:
         return sum(found.seconds for found in self._runs.values())
 
 
+class Player(Protocol):
+    """Plays methods on one scenario, each at a budget and with a seed."""
+
+    @property
+    def scenario(self) -> Scenario: ...
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of all that a play's results depend on, beside the method."""
+
+    def play(self, rival: Any, budgets: Sequence[int], seeds: Sequence[int]) -> Outcome:
+        """One method at each budget, with each seed."""
+
+
+class ByTrials:
+    """Plays methods whose trainings all go to their end; a budget is a number of trials.
+
+    Args:
+        scenario: Where.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.scenario)
+
+    def play(self, rival: Any, budgets: Sequence[int], seeds: Sequence[int]) -> Outcome:
+        return run_rival(rival, self.scenario, budgets, seeds)
+
+
 class Laboratory:
     """Methods on one scenario, each run once and remembered.
 
     Args:
-        scenario: Where.
+        player: Of what is played, and where.
         space: The search space of its configurations.
         folder: Of the stored runs.
         label: Of the scenario in file names.
@@ -137,16 +168,17 @@ class Laboratory:
 
     def __init__(
         self,
-        scenario: Scenario,
+        player: Player,
         space: object,
         folder: Path,
         label: str,
         measure: bool = True,
         deadline: float = float("inf"),
     ) -> None:
-        self.scenario, self.space, self.folder, self.label = scenario, space, folder, label
+        self.player, self.scenario = player, player.scenario
+        self.space, self.folder, self.label = space, folder, label
         self.measure, self.deadline = measure, deadline
-        self.fingerprint = fingerprint(scenario)
+        self.fingerprint = player.fingerprint
         self._rivals: dict[str, Any] = {}
         self._stored: dict[str, StoredRuns] = {}
         self._failed: set[str] = set()
@@ -218,7 +250,7 @@ class Laboratory:
             if method.name not in self._rivals:
                 self._rivals[method.name] = method.make(self.space)
             rival = self._rivals[method.name]
-            found = self._play(rival, budget, seed)
+            found = self.player.play(rival, (budget,), (seed,))
         except DataError as error:
             self._failed.add(method.name)
             self.stored(method).put_absent(str(error))
@@ -235,6 +267,3 @@ class Laboratory:
             # Runs of milliseconds are kept together, those of minutes one by one.
             self.stored(method).save()
         return True
-
-    def _play(self, rival: Any, budget: int, seed: int) -> Outcome:
-        return run_rival(rival, self.scenario, (budget,), (seed,))

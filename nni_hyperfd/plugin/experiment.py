@@ -59,7 +59,6 @@ class Experiment:
     ) -> None:
         # Imported late: NNI waits ten seconds for the constructor of a tuner, and torch may take longer than that.
         from nni_hyperfd.customer.customer import Customer
-        from nni_hyperfd.customer.steady import Provisional
         from nni_hyperfd.plugin.opening import platform_of
 
         self.records = Records(folder)
@@ -77,31 +76,8 @@ class Experiment:
         self._customer = Customer(settings, search_space, platform_of(settings, folder))
         self._task = self._customer.open(self.records.experiment_id)
         if memo is None or (memo.provisional and not self.records.outcomes()):
-            # A share of 0 leaves nothing to recommend but what replaces failed trials.
-            if validations is None:
-                recommendation = self._customer.recommend(self._task, max(1, count))
-            else:
-                recommendation = self._customer.next_epochs(
-                    self._task, count, self._customer.progress(validations, count * validations)
-                )
-            best = [dict(ranked.parameters) for ranked in recommendation.configurations[:count]]
-            others = self._customer.draw(drawn, best)
-            spares = [ranked for ranked in recommendation.spares if dict(ranked.parameters) not in others]
-            foretold = [ranked.score for ranked in recommendation.configurations[:count]]
-            memo = Memo(
-                settings,
-                search_space,
-                (*best, *others, *(dict(ranked.parameters) for ranked in spares)),
-                provisional=recommendation.reason if isinstance(recommendation, Provisional) else None,
-                scores=(*foretold, *(None for _ in others), *(ranked.score for ranked in spares)),
-                version=recommendation.version,
-            )
+            memo = self._recommended(settings, search_space, count, drawn, validations)
             memo.write(folder)
-            by = "here, with the ranker of platform version" if memo.provisional else "by platform version"
-            logger.info("Recommended %s %d:", by, recommendation.version)
-            for number, ranked in enumerate(recommendation.configurations[:count], start=1):
-                configuration = self._customer.space.parse(ranked.parameters)
-                logger.info("  %d. %s (score %.4f)", number, configuration, ranked.score)
         elif memo.provisional:
             logger.warning("The list of this experiment is not the platform's own: %s.", memo.provisional)
         Presence(folder).announce()
@@ -111,6 +87,47 @@ class Experiment:
         self._ended = self._task.status == "done"
         if self._ended:
             logger.info("This experiment has updated the platform already; it will not do so again.")
+
+    def _recommended(
+        self,
+        settings: Settings,
+        search_space: Mapping[str, Any],
+        count: int,
+        drawn: int,
+        validations: int | None,
+    ) -> Memo:
+        """The notes of an experiment that begins: the recommended configurations, those drawn, and the spares behind both."""
+        from nni_hyperfd.customer.steady import Provisional
+
+        # A share of 0 leaves nothing to recommend but what replaces failed trials.
+        if validations is None:
+            recommendation = self._customer.recommend(self._task, max(1, count))
+        else:
+            recommendation = self._customer.next_epochs(
+                self._task, count, self._customer.progress(validations, count * validations)
+            )
+        chosen = recommendation.configurations[:count]
+        best = [dict(ranked.parameters) for ranked in chosen]
+        others = self._customer.draw(drawn, best)
+        spares = [ranked for ranked in recommendation.spares if dict(ranked.parameters) not in others]
+        reason = recommendation.reason if isinstance(recommendation, Provisional) else None
+        by = "by platform version" if reason is None else "here, with the ranker of platform version"
+        logger.info("Recommended %s %d:", by, recommendation.version)
+        for number, ranked in enumerate(chosen, start=1):
+            configuration = self._customer.space.parse(ranked.parameters)
+            logger.info("  %d. %s (score %.4f)", number, configuration, ranked.score)
+        return Memo(
+            settings,
+            search_space,
+            (*best, *others, *(dict(ranked.parameters) for ranked in spares)),
+            provisional=reason,
+            scores=(
+                *(ranked.score for ranked in chosen),
+                *(None for _ in others),
+                *(ranked.score for ranked in spares),
+            ),
+            version=recommendation.version,
+        )
 
     @property
     def search_space(self) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 import torch
 from scipy.special import stdtrit
 
-from nni_hyperfd.errors import PlatformError
+from nni_hyperfd.errors import RankerError
 from nni_hyperfd.metafeature.extractor import image_inputs
 from nni_hyperfd.ranker.held_out import SHARE, held_out_ndcg, hold_out
 from nni_hyperfd.ranker.offline import OfflineData
@@ -43,7 +43,7 @@ class GuardSettings:
         confidence: How sure the guard must be that a loss is larger than that.
 
     Raises:
-        PlatformError: A value out of range.
+        RankerError: A value out of range.
     """
 
     share: float = SHARE
@@ -52,7 +52,7 @@ class GuardSettings:
 
     def __post_init__(self) -> None:
         if not (0 < self.share < 1 and 0 < self.confidence < 1 and self.tolerance >= 0):
-            raise PlatformError(
+            raise RankerError(
                 f"The guard's share {self.share} and confidence {self.confidence} must be between 0 and 1, and its tolerance "
                 f"{self.tolerance} not negative."
             )

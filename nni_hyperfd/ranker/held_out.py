@@ -7,7 +7,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from nni_hyperfd.errors import PlatformError
+from nni_hyperfd.errors import RankerError
 from nni_hyperfd.ranker.batch import score_lists
 from nni_hyperfd.ranker.losses import ndcg, pad
 from nni_hyperfd.ranker.offline import OfflineData
@@ -23,11 +23,11 @@ def hold_out(offline: OfflineData, generator: torch.Generator, share: float = SH
     At least one is held out and at least one is left.
 
     Raises:
-        PlatformError: Fewer than two data sets have a list.
+        RankerError: Fewer than two data sets have a list.
     """
     known = sorted({dataset for experience in offline.experience.values() for dataset, _ in experience.lists})
     if len(known) < 2:
-        raise PlatformError(
+        raise RankerError(
             "To hold some out, at least two offline data sets must have two different APs each, "
             f"but there are {len(known)}."
         )

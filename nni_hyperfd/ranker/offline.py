@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from nni_hyperfd.errors import PlatformError
+from nni_hyperfd.errors import RankerError
 from nni_hyperfd.metafeature.extractor import (
     MetaFeatureExtractor,
     dataset_statistics,
@@ -56,7 +56,7 @@ class Experience:
             no row has.
 
     Raises:
-        PlatformError: The columns differ in length, name a configuration that is not there, or an AP is not in [0, 1].
+        RankerError: The columns differ in length, name a configuration that is not there, or an AP is not in [0, 1].
     """
 
     encodings: Encodings
@@ -67,22 +67,22 @@ class Experience:
 
     def __post_init__(self) -> None:
         if not len(self.sets) == len(self.configurations) == len(self.aps):
-            raise PlatformError(
+            raise RankerError(
                 f"Offline experience: {len(self.sets)} data sets, {len(self.configurations)} configurations and "
                 f"{len(self.aps)} APs; they must be equally many."
             )
         if len(self.sets) and not 0 <= int(self.configurations.min()) <= int(self.configurations.max()) < len(
             self.encodings
         ):
-            raise PlatformError("Offline experience: a row names a configuration that is not there.")
+            raise RankerError("Offline experience: a row names a configuration that is not there.")
         if not ((self.aps >= 0) & (self.aps <= 1)).all():
-            raise PlatformError("Offline experience: an AP is outside [0, 1].")
+            raise RankerError("Offline experience: an AP is outside [0, 1].")
         if self.curves.shape[1:].numel() and len(self.curves) != len(self.sets):
-            raise PlatformError(
+            raise RankerError(
                 f"Offline experience: {len(self.sets)} rows and {len(self.curves)} curves; they must be equally many."
             )
         if not ((self.curves >= 0) & (self.curves <= 1) | self.curves.isnan()).all():
-            raise PlatformError("Offline experience: an AP of a curve is outside [0, 1].")
+            raise RankerError("Offline experience: an AP of a curve is outside [0, 1].")
 
     @cached_property
     def lists(self) -> tuple[tuple[int, Tensor], ...]:
@@ -107,7 +107,7 @@ class OfflineData:
         experience: For each space, by its key, the results on these data sets.
 
     Raises:
-        PlatformError: An empty data set, or a position or data set that does not exist.
+        RankerError: An empty data set, or a position or data set that does not exist.
     """
 
     features: ImageFeatures
@@ -116,16 +116,16 @@ class OfflineData:
 
     def __post_init__(self) -> None:
         if not self.members or any(len(member) == 0 for member in self.members):
-            raise PlatformError("Offline data: there must be data sets, each with at least one image.")
+            raise RankerError("Offline data: there must be data sets, each with at least one image.")
         images = torch.cat(list(self.members))
         if not 0 <= int(images.min()) <= int(images.max()) < len(self.features):
-            raise PlatformError(
+            raise RankerError(
                 f"Offline data: a data set names image {int(images.max())}, but there are {len(self.features)}."
             )
         for key, experience in self.experience.items():
             sets = experience.sets
             if len(sets) and not 0 <= int(sets.min()) <= int(sets.max()) < len(self.members):
-                raise PlatformError(
+                raise RankerError(
                     f"Offline data: experience in space {key} names data set {int(sets.max())}, "
                     f"but there are {len(self.members)}."
                 )
@@ -178,7 +178,7 @@ class OfflineData:
         """Inverse of :meth:`to_bytes`.
 
         Raises:
-            PlatformError: The bytes are damaged or of another kind.
+            RankerError: The bytes are damaged or of another kind.
         """
         tensors, information = from_blob("set of offline data", data)
         try:
@@ -195,7 +195,7 @@ class OfflineData:
             features = ImageFeatures.from_tensors(_under(tensors, "features/"))
             return cls(features, tensors["members"].split(tensors["sizes"].tolist()), experience)
         except KeyError as error:
-            raise PlatformError(
+            raise RankerError(
                 f"A stored set of offline data lacks {error}; restore it from a copy."
             ) from None
 

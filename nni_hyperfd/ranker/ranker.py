@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nni_hyperfd.errors import PlatformError, SpaceError
+from nni_hyperfd.errors import RankerError, SpaceError
 from nni_hyperfd.metafeature.extractor import MetaFeatureExtractor, Variant
 from nni_hyperfd.protocol.tensors import from_blob, to_blob
 from nni_hyperfd.ranker.encoders import EncoderShape
@@ -64,7 +64,7 @@ class Ranker(nn.Module):
         """Gives a space the encoder of that shape with these parameters and buffers.
 
         Raises:
-            PlatformError: They do not fit the shape.
+            RankerError: They do not fit the shape.
         """
         with seeded(0):
             encoder = shape.build()
@@ -121,7 +121,7 @@ class Ranker(nn.Module):
         """Takes over parameters and buffers from :meth:`parameters_state`.
 
         Raises:
-            PlatformError: Names are missing or unexpected, or shapes differ; all of them are listed.
+            RankerError: Names are missing or unexpected, or shapes differ; all of them are listed.
         """
         load_checked(self, state, "ranker")
 
@@ -160,7 +160,7 @@ def load_checked(module: nn.Module, state: Mapping[str, Tensor], what: str) -> N
     """Loads ``state`` into ``module`` or leaves it untouched.
 
     Raises:
-        PlatformError: Names are missing or unexpected, shapes differ, or values are not finite; every fault is listed.
+        RankerError: Names are missing or unexpected, shapes differ, or values are not finite; every fault is listed.
     """
     own = module.state_dict()
     faults = [f"missing {name}" for name in own.keys() - state.keys()]
@@ -171,5 +171,5 @@ def load_checked(module: nn.Module, state: Mapping[str, Tensor], what: str) -> N
         elif not torch.isfinite(state[name]).all():
             faults.append(f"{name} is not finite")
     if faults:
-        raise PlatformError(f"The state of the {what} does not fit: {'; '.join(sorted(faults))}.")
+        raise RankerError(f"The state of the {what} does not fit: {'; '.join(sorted(faults))}.")
     module.load_state_dict(dict(state))

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from nni_hyperfd.errors import PlatformError
+from nni_hyperfd.errors import RankerError
 
 EXPLORATION = 0.5
 NEXT_BEST = 0.2
@@ -35,12 +35,12 @@ def recommend(scores: Tensor, budget: int, exploration: float, generator: torch.
         ``[min(B, M)]`` distinct positions in ``scores``: the best first, then the drawn ones.
 
     Raises:
-        PlatformError: No candidate, or a budget or an exploration ratio out of range.
+        RankerError: No candidate, or a budget or an exploration ratio out of range.
     """
     if not len(scores):
-        raise PlatformError("There is no configuration to recommend; widen the search space.")
+        raise RankerError("There is no configuration to recommend; widen the search space.")
     if budget < 1 or not 0 <= exploration <= 1:
-        raise PlatformError(
+        raise RankerError(
             f"Budget {budget} and exploration ratio {exploration} do not fit: at least 1, and between 0 and 1."
         )
     ranking = scores.argsort(descending=True, stable=True)

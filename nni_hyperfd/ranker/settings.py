@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from nni_hyperfd.errors import PlatformError
+from nni_hyperfd.errors import RankerError
 
 RankerLoss = Literal["ranking", "mse"]
 Mode = Literal["full", "latest_only", "freeze_extractor", "freeze_all"]
@@ -39,7 +39,7 @@ class RankerSettings:
         warmup_patience: Passes without a better NDCG on held-out data sets before the warm-up ends.
 
     Raises:
-        PlatformError: A value out of range; the message names it.
+        RankerError: A value out of range; the message names it.
     """
 
     learning_rate: float = 1e-4
@@ -63,24 +63,22 @@ class RankerSettings:
     def __post_init__(self) -> None:
         for name, allowed in (("loss", RankerLoss), ("mode", Mode), ("transform", Transform)):
             if getattr(self, name) not in get_args(allowed):
-                raise PlatformError(
+                raise RankerError(
                     f"Ranker setting {name} is {getattr(self, name)!r}; use one of {', '.join(get_args(allowed))}."
                 )
         for name in ("learning_rate", "warmup_rate", "synaptic_damping"):
             if not getattr(self, name) > 0:
-                raise PlatformError(f"Ranker setting {name} is {getattr(self, name)!r}; it must be above 0.")
+                raise RankerError(f"Ranker setting {name} is {getattr(self, name)!r}; it must be above 0.")
         for name in ("triplet_weight", "triplet_margin", "synaptic_weight", "batches", "warmup_epochs"):
             if not getattr(self, name) >= 0:
-                raise PlatformError(
+                raise RankerError(
                     f"Ranker setting {name} is {getattr(self, name)!r}; it must not be negative."
                 )
         for name in ("lists", "images", "transform_iterations", "warmup_lists", "warmup_patience"):
             if not getattr(self, name) >= 1:
-                raise PlatformError(
-                    f"Ranker setting {name} is {getattr(self, name)!r}; it must be at least 1."
-                )
+                raise RankerError(f"Ranker setting {name} is {getattr(self, name)!r}; it must be at least 1.")
         if len(self.ratio) != 3 or min(self.ratio) < 0 or not self.ratio[2] > 0:
-            raise PlatformError(
+            raise RankerError(
                 f"Ranker setting ratio is {self.ratio!r}; give three numbers for offline, past and current lists, "
                 "none negative and the last above 0."
             )

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from nni_hyperfd.errors import PlatformError
+from nni_hyperfd.errors import RankerError
 from nni_hyperfd.metafeature.extractor import WIDTH, image_inputs, meta_feature
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.ranker.batch import list_loss, require_finite
@@ -135,7 +135,7 @@ class ContinualUpdate:
         held_out: Offline data sets whose experience is not learnt from, so that the result can be judged by it.
 
     Raises:
-        PlatformError: A past task whose cached meta-features do not fit the offline data sets.
+        RankerError: A past task whose cached meta-features do not fit the offline data sets.
         SpaceError: A list of a space without an encoder.
     """
 
@@ -166,14 +166,9 @@ class ContinualUpdate:
         iterative = settings.transform == "iterative" and len(past) > 0
         drawn = {i for batch in self._batches for kind, i in batch if kind == "past"}
         self._past = {i: past[i] for i in (range(len(past)) if iterative else sorted(drawn))}
-        for task in self._past.values():
-            if task.phi.shape != (WIDTH,) or task.offline_phi.shape != (len(offline), WIDTH):
-                raise PlatformError(
-                    f"Past task {task.key} has φ {list(task.phi.shape)} and offline meta-features "
-                    f"{list(task.offline_phi.shape)}; expected [{WIDTH}] and [{len(offline)}, {WIDTH}]. "
-                    "Were the offline data sets exchanged?"
-                )
-        spaces = {task.trials.space for task in self._past.values()}
+        tasks = tuple(self._past.values())
+        _require_fitting(tasks, len(offline))
+        spaces = {task.trials.space for task in tasks}
         for space in {current.trials.space} | spaces | set(offline.experience):
             ranker.encoder(space)
         self._ranker, self._offline = ranker, offline
@@ -182,15 +177,7 @@ class ContinualUpdate:
         self._reference = offline.reference(settings.images)
         self._offline_phi: Tensor | None = None
         self._factors: dict[int, ExactTransform] = {}
-        self._iterative: IterativeTransform | None = None
-        if iterative:
-            tasks = list(self._past.values())
-            self._iterative = IterativeTransform(
-                torch.stack([task.offline_phi for task in tasks]),
-                torch.stack([_identity() if task.transform is None else task.transform for task in tasks]),
-                settings.learning_rate,
-            )
-
+        self._iterative = _iteration(tasks, settings.learning_rate) if iterative else None
         self._parameters = dict(ranker.named_parameters())
         self._synaptic = SynapticIntelligence(self._parameters, importance, settings.synaptic_damping)
         self._trained = [
@@ -238,13 +225,11 @@ class ContinualUpdate:
             ∂L/∂φ and ∂L/∂φ̃, ``[64]`` each; None when the batch does not hold the current task.
 
         Raises:
-            PlatformError: Called out of turn, or a meta-feature that is missing, misshaped or not finite.
+            RankerError: Called out of turn, or a meta-feature that is missing, misshaped or not finite.
             TrainingError: The loss is not finite.
         """
         if self._gradients is not None or not self.steps_left:
-            raise PlatformError(
-                "An update step was begun out of turn; finish the step before, or the update."
-            )
+            raise RankerError("An update step was begun out of turn; finish the step before, or the update.")
         given: list[Tensor] = []
         if self.wants_current:
             given = [_checked_phi(phi).requires_grad_(), _checked_phi(phi_tilde).requires_grad_()]
@@ -268,20 +253,20 @@ class ContinualUpdate:
             extractor_gradient: ∂L/∂θ_G through φ and φ̃, by the extractor's parameter names; a missing one counts as zero.
 
         Raises:
-            PlatformError: Called out of turn, or a gradient that is unknown, misshaped or not finite.
+            RankerError: Called out of turn, or a gradient that is unknown, misshaped or not finite.
         """
         if self._gradients is None:
-            raise PlatformError("An update step was finished that was not begun.")
+            raise RankerError("An update step was finished that was not begun.")
         gradients = {name: torch.zeros_like(parameter) for name, parameter in self._parameters.items()}
         gradients |= self._gradients
         for short, gradient in extractor_gradient.items():
             name = _EXTRACTOR + short
             if name not in gradients or gradients[name].shape != gradient.shape:
-                raise PlatformError(
+                raise RankerError(
                     f"A gradient for {short} of shape {list(gradient.shape)} does not fit the extractor."
                 )
             if not torch.isfinite(gradient).all():
-                raise PlatformError(f"The gradient for {short} is not finite.")
+                raise RankerError(f"The gradient for {short} is not finite.")
             if name in self._gradients:
                 gradients[name] = gradients[name] + gradient
         before = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
@@ -302,10 +287,10 @@ class ContinualUpdate:
             phi: ``[64]`` the current task's meta-feature with the final G; what will remain of its data.
 
         Raises:
-            PlatformError: Steps are left, or φ is misshaped or not finite.
+            RankerError: Steps are left, or φ is misshaped or not finite.
         """
         if self.steps_left or self._gradients is not None:
-            raise PlatformError(f"The update has {self.steps_left} steps left; finish them first.")
+            raise RankerError(f"The update has {self.steps_left} steps left; finish them first.")
         phi = _checked_phi(phi)
         if self._left is None:
             self._ranker.eval()
@@ -428,15 +413,31 @@ class ContinualUpdate:
         return left
 
 
+def _require_fitting(tasks: Sequence[PastTask], offline: int) -> None:
+    for task in tasks:
+        if task.phi.shape != (WIDTH,) or task.offline_phi.shape != (offline, WIDTH):
+            raise RankerError(
+                f"Past task {task.key} has φ {list(task.phi.shape)} and offline meta-features "
+                f"{list(task.offline_phi.shape)}; expected [{WIDTH}] and [{offline}, {WIDTH}]. "
+                "Were the offline data sets exchanged?"
+            )
+
+
+def _iteration(tasks: Sequence[PastTask], rate: float) -> IterativeTransform:
+    """The paper's iteration, from where it was left."""
+    start = [_identity() if task.transform is None else task.transform for task in tasks]
+    return IterativeTransform(torch.stack([task.offline_phi for task in tasks]), torch.stack(start), rate)
+
+
 def _identity() -> Tensor:
     return torch.eye(WIDTH)
 
 
 def _checked_phi(phi: Tensor | None) -> Tensor:
     if phi is None:
-        raise PlatformError("This update step needs the current task's meta-feature, but none was given.")
+        raise RankerError("This update step needs the current task's meta-feature, but none was given.")
     if phi.shape != (WIDTH,) or not torch.isfinite(phi).all():
-        raise PlatformError(
+        raise RankerError(
             f"A meta-feature of shape {list(phi.shape)} was given; expected {WIDTH} finite numbers."
         )
     return phi.detach().clone().float()

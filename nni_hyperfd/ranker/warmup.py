@@ -52,7 +52,7 @@ def warm_up(
         validation: Share of the data sets with lists that is held out, in (0, 1).
 
     Raises:
-        PlatformError: No experience to learn or to validate with.
+        RankerError: No experience to learn or to validate with.
         TrainingError: The loss is not finite.
     """
     generator = torch.Generator().manual_seed(seed)

@@ -25,6 +25,7 @@ from nni_hyperfd.detection.anchors import (
     match,
     priors,
 )
+from tests.fixtures.face_boxes import faces_of
 
 
 def test_priors_lie_level_by_level_and_row_by_row() -> None:
@@ -118,13 +119,8 @@ face = st.tuples(coordinate, coordinate, coordinate, coordinate, st.booleans())
 )
 def test_matching_equals_a_plain_loop(images: list, threshold: float) -> None:
     anchors = priors(64, 64)
-    most = max(1, *map(len, images))
-    boxes = torch.zeros(len(images), most, 4)
-    valid, ignored = (torch.zeros(len(images), most, dtype=torch.bool) for _ in range(2))
-    for row, faces in enumerate(images):
-        for column, (x, y, width, height, unclear) in enumerate(faces):
-            boxes[row, column] = torch.tensor([x, y, x + width + 1, y + height + 1])
-            valid[row, column], ignored[row, column] = True, unclear
+    given = faces_of(images)
+    boxes, valid, ignored = given.boxes, given.valid, given.ignored
     found = match(boxes, valid, ignored, anchors, threshold, threshold / 2 + 0.05)
     for row, faces in enumerate(images):
         wanted = slow_match(

@@ -18,7 +18,7 @@ from nni_hyperfd.evidence.inputs import Inputs
 from nni_hyperfd.evidence.methods import methods, server_alone
 from nni_hyperfd.evidence.page import duels, noise_sentence
 from nni_hyperfd.evidence.published import PUBLISHED
-from nni_hyperfd.evidence.runs import Laboratory
+from nni_hyperfd.evidence.runs import ByTrials, Laboratory
 from nni_hyperfd.evidence.scenario import PAPER, POOLED
 from nni_hyperfd.evidence.table import LookupTable
 from nni_hyperfd.spaces.standard import standard_space
@@ -81,7 +81,7 @@ def test_runs_are_kept_and_belong_to_their_table(inputs: Path, tmp_path: Path) -
     space, method = standard_space("hpo"), methods()["mean-rank"]
 
     def laboratory(measure: bool = True) -> Laboratory:
-        return Laboratory(loaded.scenario("hpo", POOLED), space, tmp_path, "hpo-pooled", measure)
+        return Laboratory(ByTrials(loaded.scenario("hpo", POOLED)), space, tmp_path, "hpo-pooled", measure)
 
     assert laboratory(measure=False).outcome(method, (4,), 2) is None
     first = laboratory().outcome(method, (2, 4), 2)
@@ -91,9 +91,9 @@ def test_runs_are_kept_and_belong_to_their_table(inputs: Path, tmp_path: Path) -
     assert again is not None
     np.testing.assert_allclose(again.rank, first.rank, atol=1e-3)
     # Another measure is another scenario: its runs are not these.
-    other = Laboratory(loaded.scenario("hpo", PAPER), space, tmp_path, "hpo-pooled", measure=False)
+    other = Laboratory(ByTrials(loaded.scenario("hpo", PAPER)), space, tmp_path, "hpo-pooled", measure=False)
     assert other.outcome(method, (4,), 2) is None
-    late = Laboratory(loaded.scenario("hpo", POOLED), space, tmp_path / "late", "x", deadline=0.0)
+    late = Laboratory(ByTrials(loaded.scenario("hpo", POOLED)), space, tmp_path / "late", "x", deadline=0.0)
     assert late.outcome(method) is None
     (path,) = tmp_path.glob("*.json")
     path.write_text(path.read_text()[:-20])

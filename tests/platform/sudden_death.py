@@ -12,11 +12,11 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import Engine, event
 
+from benchmarks.forks import fork
 from nni_hyperfd.customer.client import TaskClient
 from nni_hyperfd.metafeature.features import ImageFeatures
 from nni_hyperfd.platform.platform import Platform
@@ -64,19 +64,6 @@ def facts(place: Path) -> list[object]:
     found = [newest, task.status, task.version_after, len(store.trials(task.id)), len(store.versions())]
     store.close()
     return found
-
-
-def fork(work: Callable[[], object]) -> int:
-    """Start ``work`` in a child; its exit status is 0 when it ends well."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return child
 
 
 def die(place: Path, death: int) -> dict[str, object]:

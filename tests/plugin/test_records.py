@@ -60,20 +60,38 @@ def test_a_job_that_was_cancelled_by_hand_has_ended(folder: Path) -> None:
     assert [o.parameters["x"] for o in Records(folder).outcomes() if not o.ended] == [9]
 
 
-def test_ids_and_numbers_that_began_anew_mean_the_job_that_was_begun_last(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("moment", "ids", "numbers", "earlier"),
+    [
+        (1, (0, 1), (50, 51), {0: {"default": 0.0, "x": 0}}),
+        (1795320500000, (1, 2), (1, 2), {1: None, 2: {"default": 0.2, "x": 2}}),
+    ],
+    ids=["parameter ids", "numbers, too"],
+)
+def test_what_began_anew_means_the_job_that_was_begun_last(
+    folder: Path,
+    moment: int,
+    ids: tuple[int, int],
+    numbers: tuple[int, int],
+    earlier: dict[int, object],
+) -> None:
     """Resumed when nothing runs, NNI begins again with parameter and number 1, be there jobs that have them already or not."""
-    execute(
-        folder,
-        """insert into TrialJobEvent values (1795320500000, 'later', 'RUNNING', '{"parameter_id": 1, "parameters": {"x": 50}}', '', 1, null, '');
-        insert into TrialJobEvent values (1795320500001, 'other', 'RUNNING', '{"parameter_id": 2, "parameters": {"x": 51}}', '', 2, null, '');
-        insert into MetricData values (1795320500002, 'later', '2', 'FINAL', 0, '"0.51"');
-        insert into MetricData values (1795320500003, 'other', '1', 'FINAL', 0, '"0.5"');""",
-    )
-    outcomes = {outcome.parameters["x"]: outcome for outcome in Records(folder).outcomes()}
-    assert outcomes[50].value == 0.5
-    assert outcomes[51].value == 0.51
-    assert outcomes[1].value is None
-    assert outcomes[2].value == {"default": 0.2, "x": 2}
+    for job, parameter, number, x in zip(("later", "other"), ids, numbers, (50, 51)):
+        form = json.dumps({"parameter_id": parameter, "parameters": {"x": x}})
+        execute(
+            folder,
+            f"insert into TrialJobEvent values ({moment}, '{job}', 'RUNNING', '{form}', '', {number}, null, '')",
+        )
+    # Each reports for the other's parameters.
+    for job, parameter, ap in zip(("later", "other"), reversed(ids), (0.51, 0.5)):
+        execute(
+            folder,
+            f"insert into MetricData values ({moment}, '{job}', '{parameter}', 'FINAL', 0, '\"{ap}\"')",
+        )
+    values = {outcome.parameters["x"]: outcome.value for outcome in Records(folder).outcomes()}
+    assert values[50] == 0.5
+    assert values[51] == 0.51
+    assert {x: values[x] for x in earlier} == earlier
 
 
 def test_a_job_that_was_begun_again_runs_what_was_handed_out_since(folder: Path) -> None:
@@ -115,20 +133,6 @@ def test_the_first_result_of_a_job_that_was_begun_again_is_for_good(folder: Path
             execute(folder, f"insert into MetricData values (2, 'a', '70', '{kind}', 0, '\"{ap}\"')")
     (outcome,) = [each for each in Records(folder).outcomes() if each.parameters["x"] == 70]
     assert (outcome.value, outcome.curve, outcome.lost) == (0.5, (0.5,), 0)
-
-
-def test_parameter_ids_that_began_anew_mean_the_newer_job(folder: Path) -> None:
-    execute(
-        folder,
-        """insert into TrialJobEvent values (1, 'later', 'RUNNING', '{"parameter_id": 0, "parameters": {"x": 50}}', '', 50, null, '');
-        insert into TrialJobEvent values (1, 'other', 'RUNNING', '{"parameter_id": 1, "parameters": {"x": 51}}', '', 51, null, '');
-        insert into MetricData values (1, 'later', '1', 'FINAL', 0, '"0.51"');
-        insert into MetricData values (1, 'other', '0', 'FINAL', 0, '"0.5"');""",
-    )
-    values = {outcome.parameters["x"]: outcome.value for outcome in Records(folder).outcomes()}
-    assert values[50] == 0.5
-    assert values[51] == 0.51
-    assert values[0] == {"default": 0.0, "x": 0}
 
 
 def test_trials_added_by_hand_are_left_out(folder: Path) -> None:

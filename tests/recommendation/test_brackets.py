@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nni_hyperfd.detection.training.budgets import BUDGETS
+from nni_hyperfd.detection.training.budgets import BUDGETS, shortened
 from nni_hyperfd.recommendation.brackets import (
     Rung,
     best_first,
@@ -19,7 +19,6 @@ from nni_hyperfd.recommendation.brackets import (
     recommended,
     rungs,
 )
-from nni_hyperfd.trial import shortened
 
 
 @pytest.mark.parametrize(

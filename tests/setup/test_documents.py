@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -44,6 +45,24 @@ def test_named_make_targets_exist(document: Path) -> None:
         re.findall(r"^([a-z]+)\b[^=\n]*:(?!=)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     )
     assert set(re.findall(r"\bmake ([a-z]+)\b", _code(document))) <= targets
+
+
+def test_the_five_trips_stop_at_what_there_is() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    trips = text.partition("## Five trips")[2].partition("## ")[0]
+    defined = {
+        node.name
+        for path in (ROOT / "nni_hyperfd").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef)
+    }
+    stops = re.findall(r"`([^`]+)`", trips)
+    assert len(stops) > 40
+    for stop in stops:
+        if stop.endswith((".py", "/")):
+            assert (ROOT / "nni_hyperfd" / stop).exists() or (ROOT / stop).exists(), stop
+        else:
+            assert stop.partition("(")[0] in defined, stop
 
 
 def _code(document: Path) -> str:

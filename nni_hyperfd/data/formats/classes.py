@@ -16,6 +16,52 @@ from nni_hyperfd.errors import DataError
 
 SAID = "as the settings say"
 
+Verdict = tuple[Role, str]
+"""A role and why."""
+
+WHATEVER_ELSE: Mapping[str, Verdict] = {
+    "unsure": (Role.IGNORED, "its name says so"),
+    "no face": (Role.OTHER, "its name says that it is no face"),
+}
+"""Kinds of names that say their role whatever the other classes are called."""
+
+BY_SIGN: Mapping[str, tuple[Mapping[str, Verdict], Verdict]] = {
+    "face": (
+        {
+            "face": (Role.FACE, "its name says so"),
+            "face mask": (Role.FACE, "its name says so"),
+            "other face": (Role.IGNORED, "a face, but of a kind that another class is not"),
+            "mask": (
+                Role.IGNORED,
+                "a masked face or a mask beside classes of faces; choose it by faces if it is one",
+            ),
+        },
+        (Role.OTHER, "another class is called a face"),
+    ),
+    "other face": (
+        {"other face": (Role.FACE, "its name says so")},
+        (Role.OTHER, "another class is called a face"),
+    ),
+    "group": (
+        {"face": (Role.FACE, "its group is called a face")},
+        (Role.OTHER, "another group is called a face"),
+    ),
+    "mask": (
+        dict.fromkeys(("mask", "mood", "face mask"), (Role.FACE, "with or without, a mask is on a face")),
+        (Role.OTHER, "faces are those with and without a mask"),
+    ),
+    "head": (
+        {"head": (Role.FACE, "a head, and no class is called a face")},
+        (Role.OTHER, "heads stand for faces"),
+    ),
+    "mood": ({}, (Role.FACE, "only a face has it")),
+    "nothing": ({}, (Role.FACE, "the only class, and its name says nothing")),
+}
+"""By what the faces of a set are told (`_sign`): what each kind of name is then, and what all others are.
+
+Where groups tell, it is the kind of a group's name.
+"""
+
 
 def decide(
     counts: Mapping[str | None, int],
@@ -36,87 +82,49 @@ def decide(
     Raises:
         DataError: A chosen name does not occur, or no name says which class is a face.
     """
-    names = [name for name in counts if name is not None]
-    kinds = {name: kind_of(name) for name in names}
-    if faces is not None or ignore is not None:
-        chosen = _chosen(counts, where, faces, ignore)
-        if faces is not None:
-            return {
-                name: ClassCount(
-                    name,
-                    count,
-                    chosen.get(name, Role.OTHER),
-                    SAID if name in chosen else "not among the classes chosen",
-                )
-                for name, count in counts.items()
-            }
-        rest = {name: count for name, count in counts.items() if name not in chosen}
-        decided = decide(rest, groups, where) if rest else {}
-        return decided | {name: ClassCount(name, counts[name], Role.IGNORED, SAID) for name in chosen}
-    if not names:
-        return (
-            {None: ClassCount(None, counts.get(None, 0), Role.FACE, "no class has a name")} if counts else {}
-        )
-    role: dict[str | None, tuple[Role, str]] = {}
-    for name in names:
-        if kinds[name] == "unsure":
-            role[name] = (Role.IGNORED, "its name says so")
-        elif kinds[name] == "no face":
-            role[name] = (Role.OTHER, "its name says that it is no face")
-    best = _best(kinds, groups)
-    if best is None and len(names) - len(role) == 0:
+    chosen = _chosen(counts, where, faces, ignore)
+    if faces is not None:
+        return {
+            name: ClassCount(
+                name,
+                count,
+                chosen.get(name, Role.OTHER),
+                SAID if name in chosen else "not among the classes chosen",
+            )
+            for name, count in counts.items()
+        }
+    rest = {name: count for name, count in counts.items() if name not in chosen}
+    ignored = {name: ClassCount(name, counts[name], Role.IGNORED, SAID) for name in chosen}
+    return _told_by_names(rest, groups, where) | ignored
+
+
+def _told_by_names(
+    counts: Mapping[str | None, int], groups: Mapping[str, str], where: str
+) -> dict[str | None, ClassCount]:
+    kinds = {name: kind_of(name) for name in counts if name is not None}
+    if not kinds:
+        return {
+            name: ClassCount(name, count, Role.FACE, "no class has a name") for name, count in counts.items()
+        }
+    sign = _sign(kinds, groups)
+    if sign is None:
         raise DataError(_question(counts, where))
-    for name in names:
-        if name in role:
-            continue
+    verdicts, otherwise = BY_SIGN[sign]
+
+    def verdict(name: str | None) -> Verdict:
+        if name is None:
+            return Role.IGNORED, "no name, while other classes have one"
         kind = kinds[name]
-        if best == "face":
-            role[name] = {
-                "face": (Role.FACE, "its name says so"),
-                "face mask": (Role.FACE, "its name says so"),
-                "other face": (Role.IGNORED, "a face, but of a kind that another class is not"),
-                "mask": (
-                    Role.IGNORED,
-                    "a masked face or a mask beside classes of faces; choose it by faces if it is one",
-                ),
-            }.get(kind, (Role.OTHER, "another class is called a face"))
-        elif best == "other face":
-            role[name] = (
-                (Role.FACE, "its name says so")
-                if kind == "other face"
-                else (Role.OTHER, "another class is called a face")
-            )
-        elif best == "group":
-            of = kind_of(groups[name]) == "face" if name in groups else False
-            role[name] = (
-                (Role.FACE, "its group is called a face")
-                if of
-                else (Role.OTHER, "another group is called a face")
-            )
-        elif best == "mask":
-            role[name] = (
-                (Role.FACE, "with or without, a mask is on a face")
-                if kind in ("mask", "mood", "face mask")
-                else (Role.OTHER, "faces are those with and without a mask")
-            )
-        elif best == "head":
-            role[name] = (
-                (Role.FACE, "a head, and no class is called a face")
-                if kind == "head"
-                else (Role.OTHER, "heads stand for faces")
-            )
-        elif best == "mood":
-            role[name] = (Role.FACE, "only a face has it")
-        elif best == "nothing":
-            role[name] = (Role.FACE, "the only class, and its name says nothing")
-        else:
-            raise DataError(_question(counts, where))
-    if None in counts:
-        role[None] = (Role.IGNORED, "no name, while other classes have one")
-    return {name: ClassCount(name, count, *role[name]) for name, count in counts.items()}
+        if kind in WHATEVER_ELSE:
+            return WHATEVER_ELSE[kind]
+        if sign == "group":
+            kind = kind_of(groups[name]) if name in groups else "something else"
+        return verdicts.get(kind, otherwise)
+
+    return {name: ClassCount(name, count, *verdict(name)) for name, count in counts.items()}
 
 
-def _best(kinds: Mapping[str, str], groups: Mapping[str, str]) -> str | None:
+def _sign(kinds: Mapping[str, str], groups: Mapping[str, str]) -> str | None:
     """By what the faces of a set are told."""
     found = Counter(kinds.values())
     if found["face"]:

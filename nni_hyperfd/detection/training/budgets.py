@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from nni_hyperfd.errors import TrainingError
+from nni_hyperfd.spaces.stages import TRIAL_EPOCHS, Stage
+from nni_hyperfd.spaces.unread import TRIAL_BUDGET
 
 
 @dataclass(frozen=True)
@@ -70,3 +75,37 @@ def get_budget(name: str) -> Budget:
     if name not in BUDGETS:
         raise TrainingError(f"unknown budget {name!r}: choose one of {', '.join(BUDGETS)}")
     return BUDGETS[name]
+
+
+def shortened(budget: Budget, epochs: float) -> Budget:
+    """``budget`` cut to ``epochs``, rounded up to the next validation; never longer than it was.
+
+    Raises:
+        TrainingError: ``epochs`` is not a positive number.
+    """
+    if isinstance(epochs, bool) or not isinstance(epochs, (int, float)) or not epochs > 0:
+        raise TrainingError(f"{TRIAL_BUDGET} is {epochs!r}: give the number of epochs, above 0")
+    validations = math.ceil(min(epochs, budget.epochs) / budget.validate_every)
+    return replace(budget, epochs=min(budget.epochs, validations * budget.validate_every))
+
+
+def stage_of(parameters: Mapping[str, Any], budget: Budget) -> Stage | None:
+    """The part of a training that a trial is to run; None for one of full length.
+
+    Raises:
+        SpaceError: What the parameters say is no part of a training.
+        TrainingError: It is no part of one of this budget.
+    """
+    stage = Stage.of(parameters)
+    if stage is None:
+        return None
+    if stage.full != budget.epochs:
+        raise TrainingError(
+            f"{TRIAL_EPOCHS} is {stage}, and a training with --budget {budget.name} has {budget.epochs} epochs: name the budget that the "
+            "experiment began with"
+        )
+    if stage.begun % budget.validate_every or stage.stop % budget.validate_every:
+        raise TrainingError(
+            f"{TRIAL_EPOCHS} is {stage}, and --budget {budget.name} stops at every {budget.validate_every}th epoch only"
+        )
+    return stage

@@ -7,7 +7,9 @@ header, as JSON, the state of the generator that plans the crops, the rate, and 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +23,9 @@ from torch import Tensor
 
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.files import replacing
+from nni_hyperfd.spaces.stages import Stage
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "1"
 
@@ -107,6 +112,52 @@ class Stopped:
             )
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"the checkpoint {path} cannot be read ({error})") from error
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """What the trials of one training leave for each other, a file for each epoch at which one of them stopped.
+
+    Args:
+        folder: None where none was named.
+        training: Its name: of configuration, seed, budget, base and data.
+    """
+
+    folder: Path | None
+    training: str
+
+    def before(self, stage: Stage) -> Stopped | None:
+        """Where the training stopped before ``stage``; None, with a sentence in the log, if that is not to be had."""
+        if stage.begun == 0:
+            return None
+        try:
+            if self.folder is None:
+                raise DataError("no folder of checkpoints is named")
+            found = Stopped.load(self._path(stage.begun), self.training)
+        except DataError as error:
+            logger.warning(
+                "This trial trains anew from its first epoch, and its price is that of %d epochs: %s.",
+                stage.stop,
+                error,
+            )
+            return None
+        for epoch in range(1, stage.begun):  # nobody goes back behind a checkpoint that was read
+            with suppress(OSError):  # one that cannot be removed is in nobody's way
+                self._path(epoch).unlink()
+        return found
+
+    def leave(self, stopped: Stopped) -> None:
+        """Keep a training for the next trial; where that is not possible, that one trains anew."""
+        if self.folder is None:
+            return
+        try:
+            stopped.save(self._path(stopped.epoch), self.training)
+        except DataError as error:
+            logger.warning("The next trial of this configuration will train anew: %s.", error)
+
+    def _path(self, epoch: int) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{self.training}-{epoch}.safetensors"
 
 
 def name_of(**facts: Any) -> str:

@@ -182,6 +182,24 @@ class NonFiniteLoss(TrainingError):
         )
 
 
+@dataclass(frozen=True)
+class Leg:
+    """A part of a training that several trials do one after the other.
+
+    Args:
+        begun: Where the trial before stopped; the curve begins with its. None for the first.
+        stop: The epoch to stop at, at a validation; None for the budget's end.
+        on_stop: Is handed what the next trial needs to go on.
+    """
+
+    begun: Stopped | None = None
+    stop: int | None = None
+    on_stop: Callable[[Stopped], None] | None = None
+
+
+WHOLE = Leg()
+
+
 def fine_tune(
     engine: Engine,
     store: PixelStore,
@@ -189,9 +207,7 @@ def fine_tune(
     budget: Budget,
     seed: int,
     on_validation: Callable[[Validation, Engine], None] | None = None,
-    begun: Stopped | None = None,
-    stop: int | None = None,
-    on_stop: Callable[[Stopped], None] | None = None,
+    leg: Leg = WHOLE,
 ) -> TrialOutcome:
     """Trains until the budget's end, keeps the weights that are best on val, and evaluates those on test.
 
@@ -206,16 +222,15 @@ def fine_tune(
         budget: How long, on which sizes.
         seed: Of the order of the images and their crops.
         on_validation: Called after every validation, while the engine holds the validated weights.
-        begun: Where an earlier trial stopped; the curve begins with its.
-        stop: The epoch to stop at, at a validation; None for the budget's end.
-        on_stop: Is handed what another trial needs to go on.
+        leg: Which part of the training.
 
     Raises:
-        DataError: The val or test split has no face that counts, so that its AP@50 would be 0 whatever is trained; or ``begun`` is not of
-            such a training.
+        DataError: The val or test split has no face that counts, so that its AP@50 would be 0 whatever is trained; or ``leg`` begins with
+            another training.
         NonFiniteLoss: If a loss is not finite.
     """
     started = time.monotonic()
+    begun, stop = leg.begun, leg.stop or budget.epochs
     rng = np.random.default_rng(seed)
     train, rate = store.splits["train"], hyperparameters.learning_rate
     samples = budget.steps_per_epoch(len(train)) * budget.batch_size
@@ -229,7 +244,7 @@ def fine_tune(
         curve = [Validation(e, ap, up, _losses(parts)) for e, ap, up, parts in begun.curve]
     state = engine.state() if begun is None else dict(begun.kept)
     since: list[Losses] = []
-    while epoch < (stop or budget.epochs) and stale < budget.stop_after:
+    while epoch < stop and stale < budget.stop_after:
         epoch += 1
         plan = plan_crops(store, train, samples, hyperparameters.min_crop_ratio, rng)
         since.append(engine.train(plan, rate * budget.rate_factor(epoch)))
@@ -250,8 +265,8 @@ def fine_tune(
             on_validation(curve[-1], engine)
         if stale and stale % budget.patience == 0:
             rate *= RATE_DECAY
-    if on_stop:
-        on_stop(
+    if leg.on_stop:
+        leg.on_stop(
             Stopped(
                 epoch,
                 rate,

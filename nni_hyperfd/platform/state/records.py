@@ -46,28 +46,6 @@ class CustomerInfo:
 
 
 @dataclass(frozen=True)
-class TaskRecord:
-    """A task; ``status`` is open, done (it made a version) or closed (it had no usable result)."""
-
-    id: str
-    customer: str
-    experiment_id: str
-    space_key: str
-    space: Mapping[str, Any]
-    flops_limit: float
-    extractor_version: int
-    phi: tuple[float, ...]
-    status: str
-    created: datetime
-    finished: datetime | None
-    version_before: int | None
-    version_after: int | None
-    final_phi: tuple[float, ...] | None
-    trials_used: int | None
-    trials_failed: int | None
-
-
-@dataclass(frozen=True)
 class NewTask:
     """A task to be opened by ``customer``."""
 
@@ -78,6 +56,21 @@ class NewTask:
     flops_limit: float
     extractor_version: int
     phi: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TaskRecord(NewTask):
+    """A task that was opened; ``status`` is open, done (it made a version) or closed (it had no usable result)."""
+
+    id: str
+    status: str
+    created: datetime
+    finished: datetime | None
+    version_before: int | None
+    version_after: int | None
+    final_phi: tuple[float, ...] | None
+    trials_used: int | None
+    trials_failed: int | None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nni_hyperfd.data.pixels import Faces
 from nni_hyperfd.detection.anchors import (
     IGNORED,
     NEGATIVE,
@@ -25,22 +24,11 @@ from nni_hyperfd.detection.anchors import (
 from nni_hyperfd.detection.network.retinaface import Predictions
 from nni_hyperfd.detection.training import assignment
 from nni_hyperfd.detection.training.assignment import Candidates, assign, combined_losses, find_candidates
+from tests.fixtures.face_boxes import Box, faces_of
 
 SIZE, NEGATIVE_IOU = 64, 0.3
 ANCHORS, LEVELS = priors(SIZE, SIZE), anchors_per_level(SIZE, SIZE)
 SQUARES = corners(ANCHORS)
-Box = tuple[float, float, float, float, bool]
-
-
-def faces_of(images: list[list[Box]]) -> Faces:
-    most = max(1, *map(len, images))
-    boxes = torch.zeros(len(images), most, 4)
-    valid, ignored = (torch.zeros(len(images), most, dtype=torch.bool) for _ in range(2))
-    for row, faces in enumerate(images):
-        for column, (x, y, width, height, unclear) in enumerate(faces):
-            boxes[row, column] = torch.tensor([x, y, x + width + 1, y + height + 1])
-            valid[row, column], ignored[row, column] = True, unclear
-    return Faces(boxes, valid, ignored, torch.full((len(images), most, 10), torch.nan))
 
 
 def slow_candidates(image: list[Box], boxes: Tensor, counts: list[int]) -> dict[int, tuple[int, list[int]]]:

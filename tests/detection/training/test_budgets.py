@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from nni_hyperfd.detection.training.budgets import BUDGETS, get_budget
+from nni_hyperfd.detection.training.budgets import BUDGETS, Budget, get_budget, shortened
 from nni_hyperfd.errors import TrainingError
 
 
@@ -44,3 +44,20 @@ def test_every_budget_can_be_trained(budget) -> None:
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(TrainingError, match=r"'long'.*paper, short, smoke, table"):
         get_budget("long")
+
+
+def test_a_shortened_budget_ends_with_a_validation_and_is_never_longer() -> None:
+    budget = Budget("any", 64, 96, 9, None, 2, 1, 1)
+    assert [shortened(budget, epochs).epochs for epochs in (0.5, 1, 2, 3, 7.5, 8, 9, 27)] == [
+        2,
+        2,
+        2,
+        4,
+        8,
+        8,
+        9,
+        9,
+    ]
+    for wrong in (0, -1, float("nan"), "3", True, None):
+        with pytest.raises(TrainingError, match="number of epochs"):
+            shortened(budget, wrong)

@@ -15,13 +15,12 @@ from nni_hyperfd.data.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection.network.weights import base_detector
 from nni_hyperfd.detection.training.accelerator import CUDAEngine, Residents
 from nni_hyperfd.detection.training.budgets import Budget
-from nni_hyperfd.detection.training.checkpoint import Stopped, name_of
-from nni_hyperfd.detection.training.fine_tuning import CPUEngine, Engine, fine_tune
+from nni_hyperfd.detection.training.checkpoint import Checkpoints, Stopped, name_of
+from nni_hyperfd.detection.training.fine_tuning import CPUEngine, Engine, Leg, fine_tune
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.hyperparameters import HyperParameters
 from nni_hyperfd.spaces.stages import Stage
-from nni_hyperfd.trial import Checkpoints
 
 SIX = Budget("six", 64, 96, 6, 16, 1, 1, 6, batch_size=8, anneal=True)
 """The rate falls by plan over the second half, and tenfold after each validation without gain: both have to go on."""
@@ -48,7 +47,12 @@ def test_two_epochs_and_four_are_six(store: PixelStore, tmp_path: Path, optimize
     path, name = tmp_path / "new" / "a.safetensors", name_of(optimizer=optimizer)
     ended: list[Stopped] = []
     whole = fine_tune(
-        engine_for(kind, store, hyperparameters), store, hyperparameters, SIX, 5, on_stop=ended.append
+        engine_for(kind, store, hyperparameters),
+        store,
+        hyperparameters,
+        SIX,
+        5,
+        leg=Leg(on_stop=ended.append),
     )
 
     first = fine_tune(
@@ -57,8 +61,7 @@ def test_two_epochs_and_four_are_six(store: PixelStore, tmp_path: Path, optimize
         hyperparameters,
         SIX,
         5,
-        stop=2,
-        on_stop=lambda stopped: stopped.save(path, name),
+        leg=Leg(stop=2, on_stop=lambda stopped: stopped.save(path, name)),
     )
     assert [point.epoch for point in first.curve] == [1, 2]
     rest: list[Stopped] = []
@@ -70,8 +73,7 @@ def test_two_epochs_and_four_are_six(store: PixelStore, tmp_path: Path, optimize
         SIX,
         5,
         lambda point, engine: seen.append(point.epoch),
-        begun=Stopped.load(path, name),
-        on_stop=rest.append,
+        leg=Leg(Stopped.load(path, name), on_stop=rest.append),
     )
     assert seen == [3, 4, 5, 6], "only what is new is validated"
     assert again.curve == whole.curve
@@ -95,8 +97,7 @@ def test_what_is_no_checkpoint_of_this_training_is_refused(store: PixelStore, tm
         hyperparameters,
         SIX,
         0,
-        stop=2,
-        on_stop=lambda stopped: stopped.save(path, "mine"),
+        leg=Leg(stop=2, on_stop=lambda stopped: stopped.save(path, "mine")),
     )
     shutil.copy(path, tmp_path / "mine-2.safetensors")
     (tmp_path / "mine-1.safetensors").mkdir()  # cannot be removed as a file can

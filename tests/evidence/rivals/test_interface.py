@@ -13,18 +13,17 @@ from _pytest.mark import ParameterSet
 
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.comparison import Scenario, expected_rank_at_random, run_rival
+from nni_hyperfd.evidence.methods import SIMPLE
 from nni_hyperfd.evidence.rivals.base import Rival, Study
 from nni_hyperfd.evidence.rivals.best_on_server import BestOnServer
-from nni_hyperfd.evidence.rivals.dycors import DYCORSSearch
 from nni_hyperfd.evidence.rivals.gp_prior import GPPrior
 from nni_hyperfd.evidence.rivals.hyperstar import HyperSTAR, HyperSTARSettings
 from nni_hyperfd.evidence.rivals.mean_rank import MeanRank
 from nni_hyperfd.evidence.rivals.optuna_tpe import OptunaTPE
-from nni_hyperfd.evidence.rivals.portfolio import Portfolio, RankPortfolio
+from nni_hyperfd.evidence.rivals.portfolio import Portfolio
 from nni_hyperfd.evidence.rivals.random_search import RandomSearch
 from nni_hyperfd.evidence.rivals.scot import SCoT
 from nni_hyperfd.evidence.rivals.syne_tune_transfer import SyneTuneBoundingBox, SyneTuneZeroShot
-from nni_hyperfd.evidence.rivals.tpe import TPE
 from nni_hyperfd.evidence.rivals.tr_automl import TrAutoML
 
 
@@ -32,36 +31,16 @@ def quick_hyperstar() -> HyperSTAR:
     return HyperSTAR(HyperSTARSettings(warmup_steps=40, task_steps=2, images=8, batches=2))
 
 
-RIVALS: list[Callable[[], Rival]] = [
-    RandomSearch,
-    BestOnServer,
-    MeanRank,
-    Portfolio,
-    RankPortfolio,
-    GPPrior,
-    TrAutoML,
-    SCoT,
-    TPE,
-    DYCORSSearch,
-    quick_hyperstar,
-]
+NEEDS = {OptunaTPE: "optuna", SyneTuneZeroShot: "syne_tune", SyneTuneBoundingBox: "syne_tune"}
 
 
-def if_installed(module: str, make: Callable[[], Rival]) -> ParameterSet:
-    return pytest.param(
-        make, marks=pytest.mark.skipif(find_spec(module) is None, reason=f"{module} is not installed")
-    )
+def if_installed(kind: type[Rival]) -> ParameterSet:
+    missing = kind in NEEDS and find_spec(NEEDS[kind]) is None
+    return pytest.param(kind, marks=pytest.mark.skipif(missing, reason=f"{NEEDS.get(kind)} is not installed"))
 
 
 every_rival = pytest.mark.parametrize(
-    "make",
-    [
-        *RIVALS,
-        if_installed("optuna", OptunaTPE),
-        if_installed("syne_tune", SyneTuneZeroShot),
-        if_installed("syne_tune", SyneTuneBoundingBox),
-    ],
-    ids=lambda make: make.__name__,
+    "make", [*map(if_installed, SIMPLE), quick_hyperstar], ids=lambda make: make.__name__
 )
 
 
