@@ -166,13 +166,30 @@ FAULTS = (
     ),
     Fault(
         "A curve is counted twice when a job is begun again",
-        (("plugin/records.py", "if sequence == 0:", "if False:"),),
+        (
+            (
+                "plugin/records.py",
+                'if (self.over and not report.over) or (report.kind == "PERIODICAL" and report.sequence == 0):',
+                "if False:",
+            ),
+        ),
         PARTS,
     ),
     Fault(
         "What a stop cut off is not paid",
-        (("plugin/continued.py", "self.paid += min(outcome.lost, most)", "pass"),),
+        (
+            (
+                "plugin/continued.py",
+                "self.paid += sum(min(validations, most) for validations in outcome.cut_off)",
+                "pass",
+            ),
+        ),
         PARTS,
+    ),
+    Fault(
+        "What a stop cut off is paid when its job validates again, and a trial between takes over the price",
+        (("plugin/records.py", "over = (at or 0) < jobs[job_id].resumed", "over = False"),),
+        _threads("test_what_a_stop_cut_off_is_paid_before_anything_is_handed_out_again"),
     ),
     Fault(
         "An id that began anew means the job that had it first",
@@ -195,8 +212,8 @@ FAULTS = (
         (
             (
                 "plugin/records.py",
-                'if self.value is not None:\n            return\n        if kind == "FINAL":',
-                'if kind == "FINAL":',
+                "if self.value is not None:\n            return\n        if (self.over",
+                "if (self.over",
             ),
         ),
         ("tests/plugin/test_records.py", *PARTS),

@@ -91,7 +91,7 @@ class Training:
         expected, most = (stage.stop - stage.begun) // length.step, stage.stop // length.step
         # What is reported more often than at validations, as in each batch, has not cost more than the validations.
         price = max(1, min(len(outcome.curve), most))
-        self.paid += min(outcome.lost, most)
+        self.paid += sum(min(validations, most) for validations in outcome.cut_off)
         try:
             curve = [read_metric(value).ap for value in outcome.curve]
             result = None if outcome.value is None else read_metric(outcome.value)

@@ -38,8 +38,8 @@ class Attempt:
         ended: Its trial job has stopped.
         value: Its final metric as the trial that ran it reported it; None where there is none.
         reported: The trial job that is listed with it brought a final metric, be it of another configuration.
-        curve: Its intermediate metrics, in order.
-        lost: How many more there were of runs that the experiment's stop cut off; a resumed one begins such a job again.
+        curve: Its intermediate metrics, in order; those of its last run where a resumed experiment began the job again.
+        cut_off: How many there were of each run before that one.
     """
 
     parameter_id: int
@@ -48,7 +48,7 @@ class Attempt:
     value: Any | None
     reported: bool
     curve: tuple[Any, ...] = ()
-    lost: int = 0
+    cut_off: tuple[int, ...] = ()
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -93,7 +93,20 @@ class _Job:
     parameter_id: int
     parameters: dict[str, Any]
     begun: list[int] = field(default_factory=list)
+    resumed: int = 0
     ended: bool = False
+
+
+@dataclass(frozen=True)
+class _Report:
+    """Job, job whose configuration it ran, kind, number within its kind, value, and whether the job was begun again since."""
+
+    job_id: str
+    owner: str
+    kind: str
+    sequence: int | None
+    value: Any
+    over: bool
 
 
 @dataclass
@@ -105,18 +118,27 @@ class _Reports:
     """
 
     value: Any | None = None
-    curve: list[Any] = field(default_factory=list)
-    lost: int = 0
+    runs: list[list[Any]] = field(default_factory=lambda: [[]])
+    over: bool = False
 
-    def take(self, kind: str, sequence: int | None, value: Any) -> None:
+    def take(self, report: _Report) -> None:
         if self.value is not None:
             return
-        if kind == "FINAL":
-            self.value = value
-        elif kind == "PERIODICAL":
-            if sequence == 0:
-                self.lost, self.curve = self.lost + len(self.curve), []
-            self.curve.append(value)
+        if (self.over and not report.over) or (report.kind == "PERIODICAL" and report.sequence == 0):
+            self.runs.append([])
+        self.over = report.over
+        if report.kind == "FINAL":
+            self.value, self.over = report.value, False
+        elif report.kind == "PERIODICAL":
+            self.runs[-1].append(report.value)
+
+    @property
+    def curve(self) -> tuple[Any, ...]:
+        return () if self.over else tuple(self.runs[-1])
+
+    @property
+    def cut_off(self) -> tuple[int, ...]:
+        return tuple(len(run) for run in (self.runs if self.over else self.runs[:-1]) if run)
 
 
 def find_experiment(experiment_id: str, experiments: Path | None = None) -> Path:
@@ -216,10 +238,10 @@ class Records:
         jobs = self._jobs()
         reports: dict[str, _Reports] = {}
         reporters = set()
-        for job_id, owner, kind, sequence, value in self._metrics(jobs):
-            reports.setdefault(owner, _Reports()).take(kind, sequence, value)
-            if kind == "FINAL":
-                reporters.add(job_id)
+        for report in self._metrics(jobs):
+            reports.setdefault(report.owner, _Reports()).take(report)
+            if report.kind == "FINAL":
+                reporters.add(report.job_id)
         return [
             Attempt(
                 job.parameter_id,
@@ -227,8 +249,8 @@ class Records:
                 job.ended,
                 found.value,
                 job_id in reporters,
-                tuple(found.curve),
-                found.lost,
+                found.curve,
+                found.cut_off,
             )
             for job_id, job in jobs.items()
             for found in (reports.get(job_id, _Reports()),)
@@ -243,23 +265,24 @@ class Records:
         jobs = self._jobs()
         ran: dict[str, dict[str, Any]] = {}
         reports: dict[str, _Reports] = {}
-        for job_id, owner, kind, sequence, value in self._metrics(jobs):
-            ran[job_id] = jobs[owner].parameters
-            reports.setdefault(job_id, _Reports()).take(kind, sequence, value)
+        for report in self._metrics(jobs):
+            ran[report.job_id] = jobs[report.owner].parameters
+            reports.setdefault(report.job_id, _Reports()).take(report)
         return [
-            TrialJob(job_id, ran.get(job_id, job.parameters), job.ended, found.value, tuple(found.curve))
+            TrialJob(job_id, ran.get(job_id, job.parameters), job.ended, found.value, found.curve)
             for job_id, job in jobs.items()
             for found in (reports.get(job_id, _Reports()),)
         ]
 
-    def _metrics(self, jobs: Mapping[str, _Job]) -> Iterator[tuple[str, str, str, int | None, Any]]:
-        """Job, job whose configuration it ran, kind, number within its kind, and value of all that trials reported, in order."""
+    def _metrics(self, jobs: Mapping[str, _Job]) -> Iterator[_Report]:
+        """All that trials reported, in order."""
         for job_id, reported_id, kind, sequence, text, at in self._query(
             "select trialJobId, parameterId, type, sequence, data, timestamp from MetricData order by rowid"
         ):
             owner = _owner(jobs, job_id, reported_id, at or 0)
             if owner is not None:
-                yield job_id, owner, kind, sequence, json.loads(json.loads(text))
+                over = (at or 0) < jobs[job_id].resumed
+                yield _Report(job_id, owner, kind, sequence, json.loads(json.loads(text)), over)
 
     def trial_folder(self, job_id: str) -> Path | None:
         """The output folder of a trial job, where it is on this machine."""
@@ -297,6 +320,8 @@ class Records:
                 jobs[job_id] = _Job(form["parameter_id"], form["parameters"])
             if event in _START_EVENTS and text:
                 jobs[job_id].begun.append(at or 0)
+            if event == "ADD_RESUMED":
+                jobs[job_id].resumed = at or 0
             # A resumed experiment starts jobs again that had not ended.
             if event in _END_EVENTS or event in _START_EVENTS:
                 jobs[job_id].ended = event in _END_EVENTS

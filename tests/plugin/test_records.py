@@ -109,7 +109,7 @@ def test_a_job_that_was_begun_again_runs_what_was_handed_out_since(folder: Path)
         insert into MetricData values (9, 'a', '71', 'FINAL', 0, '"0.2"');""",
     )
     outcomes = {outcome.parameters["x"]: outcome for outcome in Records(folder).outcomes()}
-    assert (outcomes[71].value, outcomes[71].curve) == (None, (0.1,))
+    assert (outcomes[71].value, outcomes[71].curve, outcomes[71].cut_off) == (None, (), (1,))
     assert (outcomes[72].value, outcomes[72].curve) == (0.2, (0.2,))
 
 
@@ -120,9 +120,33 @@ def test_the_curve_of_a_job_that_was_begun_again_is_that_of_its_last_run(folder:
     for sequence, ap in runs:
         execute(folder, f"insert into MetricData values (2, 'a', '70', 'PERIODICAL', {sequence}, '\"{ap}\"')")
     (outcome,) = [each for each in Records(folder).outcomes() if each.parameters["x"] == 70]
-    assert (outcome.curve, outcome.lost) == ((0.1, 0.2, 0.3), 2)
+    assert (outcome.curve, outcome.cut_off) == ((0.1, 0.2, 0.3), (2,))
     (job,) = [each for each in Records(folder).trial_jobs() if each.job_id == "a"]
     assert job.curve == (0.1, 0.2, 0.3)
+
+
+def test_what_a_stop_cut_off_is_over_when_the_job_is_begun_again_and_not_when_it_reports_again(
+    folder: Path,
+) -> None:
+    form = '{"parameter_id": 70, "parameters": {"x": 70}}'
+    execute(folder, f"insert into TrialJobEvent values (1, 'a', 'WAITING', '{form}', '', 70, null, '')")
+    seen = []
+    for begun in (2, 4, 6):
+        for sequence in (0, 1):
+            execute(
+                folder,
+                f"insert into MetricData values ({begun}, 'a', '70', 'PERIODICAL', {sequence}, '\"0.{sequence}\"')",
+            )
+        execute(
+            folder,
+            f"insert into TrialJobEvent values ({begun + 1}, 'a', 'ADD_RESUMED', '', null, null, null, null)",
+        )
+        (outcome,) = [each for each in Records(folder).outcomes() if each.parameters["x"] == 70]
+        seen.append((outcome.curve, outcome.cut_off))
+    assert seen == [((), (2,)), ((), (2, 2)), ((), (2, 2, 2))]
+    execute(folder, "insert into MetricData values (8, 'a', '70', 'FINAL', 0, '\"0.7\"')")
+    (outcome,) = [each for each in Records(folder).outcomes() if each.parameters["x"] == 70]
+    assert (outcome.value, outcome.curve, outcome.cut_off) == (0.7, (), (2, 2, 2))
 
 
 def test_the_first_result_of_a_job_that_was_begun_again_is_for_good(folder: Path) -> None:
@@ -132,7 +156,7 @@ def test_the_first_result_of_a_job_that_was_begun_again_is_for_good(folder: Path
         for kind in ("PERIODICAL", "FINAL"):
             execute(folder, f"insert into MetricData values (2, 'a', '70', '{kind}', 0, '\"{ap}\"')")
     (outcome,) = [each for each in Records(folder).outcomes() if each.parameters["x"] == 70]
-    assert (outcome.value, outcome.curve, outcome.lost) == (0.5, (0.5,), 0)
+    assert (outcome.value, outcome.curve, outcome.cut_off) == (0.5, (0.5,), ())
 
 
 def test_trials_added_by_hand_are_left_out(folder: Path) -> None:

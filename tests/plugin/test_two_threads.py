@@ -13,7 +13,6 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -124,7 +123,6 @@ class Manager(Nni):
         self.brought: list[tuple[dict[str, Any], float]] = []
         self._before = 0
         self.validations = 0
-        self._clock = count(1)
         self.told: dict[str, list[tuple[CommandType, Any]]] = {"default": [], "ends": []}
         self._done = threading.Semaphore(0)
         self._under_way = 0
@@ -251,7 +249,7 @@ class Manager(Nni):
     def metric(self, job: Job, kind: str, number: int, ap: float) -> None:
         self.execute(
             "insert into MetricData (timestamp, trialJobId, parameterId, type, sequence, data) values (?, ?, ?, ?, ?, ?)",
-            next(self._clock),
+            next(self.clock),
             job.id,
             str(job.ran["parameter_id"]),
             kind,
@@ -262,7 +260,7 @@ class Manager(Nni):
     def event(self, job: Job, event: str, data: str | None) -> None:
         self.execute(
             "insert into TrialJobEvent (timestamp, trialJobId, event, data, sequenceId) values (?, ?, ?, ?, ?)",
-            next(self._clock),
+            next(self.clock),
             job.id,
             event,
             data,
@@ -525,6 +523,9 @@ class TwoThreads(RuleBasedStateMachine):
 class TwoThreadsAndParts(TwoThreads):
     """Trials are parts of trainings of four epochs, which go on with each other's; the experiment is stopped and resumed at any time."""
 
+    handed_out = 0
+    """By the process of now, when it was last looked at."""
+
     @precondition(lambda self: any(map(self.manager.validations_to_come, self.manager.running())))
     @rule(which=st.integers(0, 2))
     def a_job_validates(self, which: int) -> None:
@@ -552,6 +553,12 @@ class TwoThreadsAndParts(TwoThreads):
         assert sum(map(epochs, [*asked, *to_ask, *self.manager.waiting])) <= 4 * self.budget, (
             "more than the price"
         )
+        if (handed_out := len(self.manager.proposals())) != self.handed_out:
+            # What a stop cuts off later may cost more than is left; nothing is handed out for it then.
+            self.handed_out = handed_out
+            under_way = sum(map(self.manager.validations_to_come, self.manager.running()))
+            to_come = under_way + sum(map(epochs, [*to_ask, *self.manager.waiting]))
+            assert self.manager.validations + to_come <= 4 * self.budget, "more than the price is trained"
         assert self.manager.errors() == []
 
     def check_the_update(self) -> None:
@@ -781,6 +788,29 @@ def test_what_a_stop_cut_off_is_one_curve_and_paid_twice(
     machine.teardown()
     # The price of three, of which 3 were cut off.
     assert machine.manager.validations <= 3 * 4
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_what_a_stop_cut_off_is_paid_before_anything_is_handed_out_again(
+    killed: bool, world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job that was cut off trains, and has not validated again when others are asked for."""
+    machine = TwoThreadsAndParts(world(begin_tuner("hyperfd-mf")), monkeypatch)
+    machine.begin(concurrency=2, budget=2, limit=None)
+    machine.all_is_heard()
+    machine.a_job_runs()
+    for _ in range(3):
+        machine.a_job_validates(0)
+    machine.end_the_process(killed)
+    machine.all_is_heard()
+    machine.a_job_runs()
+    while machine.manager.may_start():
+        machine.a_job_runs()
+        machine.a_job_reports(1)
+        machine.a_job_ends(0)
+        machine.all_is_heard()
+    assert machine.manager.validations <= 2 * 4 - 4, "the first is still to be trained"
+    machine.teardown()
 
 
 def test_the_tuner_goes_on_with_trainings(
