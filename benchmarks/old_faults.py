@@ -101,7 +101,7 @@ FAULTS = (
     ),
     Fault(
         "The end of a job that was begun again is never heard of, and at the limit of trials nobody updates",
-        (("plugin/tuner.py", "dispatcher.handle_trial_end = tell_all", "pass"),),
+        (("plugin/every_end.py", "dispatcher.handle_trial_end = tell_all", "pass"),),
         _threads("test_the_last_job_is_one_that_was_begun_again_and_fails"),
     ),
     Fault(

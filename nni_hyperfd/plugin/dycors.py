@@ -12,6 +12,7 @@ from nni.tuner import Tuner
 
 from nni_hyperfd.customer.settings import whole_number
 from nni_hyperfd.errors import PluginError
+from nni_hyperfd.plugin.every_end import hear_of_every_end
 from nni_hyperfd.recommendation.numeric_search import NumericSearch
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,8 @@ class DYCORSTuner(Tuner):
     """Searches a flat space of numbers by a radial basis function (:mod:`nni_hyperfd.recommendation.dycors`).
 
     In an experiment's config ``className: nni_hyperfd.DYCORSTuner``. NNI calls back from two threads; every call holds one lock.
-    After ``nnictl resume`` the results so far are handed over by NNI and taken as known.
+    After ``nnictl resume`` the results so far are handed over by NNI and taken as known, and a trial that was begun again and
+    failed is not tried a third time.
 
     Args:
         budget: Trials that the search is planned for, best the experiment's ``maxTrialNumber``.
@@ -52,6 +54,7 @@ class DYCORSTuner(Tuner):
         self._sign = -1.0 if optimize_mode == "maximize" else 1.0
         self._lock = threading.Lock()
         self._search: NumericSearch | None = None
+        self._hears_of_every_end = False
 
     def update_search_space(self, search_space: Mapping[str, Any]) -> None:
         """Begin in ``search_space``; a running search keeps the one that it began with.
@@ -67,6 +70,20 @@ class DYCORSTuner(Tuner):
                     "The search space was changed, and this experiment goes on with the one that it began with; to search the "
                     "new one, start a new experiment with `nnictl create`."
                 )
+
+    def generate_multiple_parameters(
+        self, parameter_id_list: list[int], **kwargs: Any
+    ) -> list[dict[str, Any]]:
+        """The next configurations; only here does a tuner meet NNI's dispatcher, as the owner of a callback.
+
+        Raises:
+            PluginError: NNI has not named a search space yet.
+        """
+        dispatcher = getattr(kwargs.get("st_callback"), "__self__", None)
+        if dispatcher is not None and not self._hears_of_every_end:
+            self._hears_of_every_end = True
+            hear_of_every_end(dispatcher, self)
+        return [self.generate_parameters(parameter_id) for parameter_id in parameter_id_list]
 
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:
         """The next configuration.
@@ -87,15 +104,23 @@ class DYCORSTuner(Tuner):
             metric = _number(value)
             self._running().tell(parameter_id, None if metric is None else self._sign * metric)
 
-    def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
+    def trial_end(
+        self, parameter_id: int, success: bool, parameters: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         """A trial that failed is not waited for any more; the end of one that did not may come before its result.
+
+        ``parameters`` are those of a trial that an earlier process asked for.
 
         Raises:
             PluginError: NNI has not named a search space yet.
         """
-        if not success:
-            with self._lock:
+        if success:
+            return
+        with self._lock:
+            if parameters is None:
                 self._running().tell(parameter_id, None)
+            else:
+                self._running().learn(parameters, None)
 
     def import_data(self, data: Sequence[Mapping[str, Any]]) -> None:
         """Results that are known already, of this experiment before a resume or of another one.

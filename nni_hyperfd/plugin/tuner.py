@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import nni
 from nni.tuner import Tuner
 
 from nni_hyperfd.customer.result import Result
 from nni_hyperfd.customer.settings import Settings
 from nni_hyperfd.errors import HyperFDError
 from nni_hyperfd.plugin.continued import ContinuedTrials, Length, Training
+from nni_hyperfd.plugin.every_end import hear_of_every_end
 from nni_hyperfd.plugin.experiment import Experiment, complain, experiment_folder, say_that_the_space_stays
 from nni_hyperfd.plugin.records import Records
 from nni_hyperfd.plugin.trials import News, Trials
@@ -134,7 +134,8 @@ class HyperFDTuner(Tuner):
         """
         if self._send is None:
             self._send = kwargs.get("st_callback")
-            self._hear_of_every_end(self._dispatcher())
+            if (dispatcher := self._dispatcher()) is not None:
+                hear_of_every_end(dispatcher, self)
         proposed: list[dict[str, Any]] = []
         if self._failure is None:
             self._propose(parameter_id_list, proposed)
@@ -190,20 +191,6 @@ class HyperFDTuner(Tuner):
                 self._experiment.leave_report()
 
     # -------------------------------------------------------------------------------------------- in between
-
-    def _hear_of_every_end(self, dispatcher: Any) -> None:
-        """NNI 3.0 keeps it from the tuner that a trial has ended which a resumed experiment began again, and it may be the last one."""
-        if dispatcher is None:
-            return
-        tell = dispatcher.handle_trial_end
-
-        def tell_all(data: dict[str, Any]) -> None:
-            tell(data)
-            parameter_id = nni.load(data["hyper_params"])["parameter_id"]
-            if dispatcher.is_created_in_previous_exp(parameter_id):
-                self.trial_end(parameter_id, data["event"] == "SUCCEEDED")
-
-        dispatcher.handle_trial_end = tell_all
 
     def _look(self, experiment: Experiment | None) -> None:
         """See what became of the trials, and do what follows: tell the platform, replace, plan anew, or end."""

@@ -232,26 +232,40 @@ class DYCORS:
         return point
 
     def tell(self, point: FloatArray, value: float | None) -> None:
-        """What came of a point ``[d]``: ``value``, or None where the trial failed.
-
-        Points that were not asked for are welcome, and take their own place in a design that is still to be tried, or its last one.
-        """
-        number = next((n for n, pending in self._pending if np.array_equal(pending, point)), None)
+        """What came of a point ``[d]`` that was asked for: ``value``, or None where the trial failed, which a later value corrects."""
+        number = self._number(point)
         self._pending = [(n, pending) for n, pending in self._pending if n != number]
         if value is None:
             return
         before = min(self._values[self._first :], default=math.inf)
-        if number is None and self._design:
-            # An earlier process had the same design, began at its first point and may have left trials under way: go on from its end.
-            self._next = -1
-            same = (i for i, planned in enumerate(self._design) if np.allclose(planned, point))
-            self._design.pop(next(same, self._next))
-            self._adaptive_from -= 1
-            self._fresh -= 1
         self._points.append(point)
         self._values.append(value)
         if number is not None and number >= self._fresh:
             self._adjust(value, before)
+
+    def learn(self, point: FloatArray, value: float | None) -> None:
+        """What came of a point ``[d]`` that an earlier process or somebody else asked for, as :meth:`tell`.
+
+        It takes its own place in a design that is still to be tried, or, with a value, its last one.
+        """
+        if self._number(point) is not None:
+            self.tell(point, value)
+            return
+        if self._design:
+            # An earlier process had the same design, began at its first point and may have left trials under way: go on from its end.
+            self._next = -1
+            same = next((i for i, planned in enumerate(self._design) if np.allclose(planned, point)), None)
+            if same is not None or value is not None:
+                self._design.pop(self._next if same is None else same)
+                self._adaptive_from -= 1
+                self._fresh -= 1
+        if value is not None:
+            self._points.append(point)
+            self._values.append(value)
+
+    def _number(self, point: FloatArray) -> int | None:
+        """Of the proposal under way that is ``point``."""
+        return next((n for n, pending in self._pending if np.array_equal(pending, point)), None)
 
     def _begin(self, first: int) -> None:
         """A new design; what was tried before ``first`` is not looked at any more."""

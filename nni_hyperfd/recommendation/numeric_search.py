@@ -47,8 +47,8 @@ class NumericSearch:
             if value is not None:
                 del self._asked[parameter_id]
 
-    def learn(self, parameters: Mapping[str, Any], value: float) -> None:
-        """A result of a configuration that was not asked for here.
+    def learn(self, parameters: Mapping[str, Any], value: float | None) -> None:
+        """What came of a configuration that was not asked for here; None if it failed.
 
         Raises:
             SpaceError: It is not one of this space.
@@ -58,7 +58,7 @@ class NumericSearch:
             raise SpaceError(f"a known result has no {missing[0]}; leave it out, or give all keys.")
         numbers = [domain.coordinate(parameters[domain.key]) for domain in self._domains]
         point = np.array([d.to_unit(np.array([x]))[0] for d, x in zip(self._domains, numbers)])
-        self._dycors.tell(point, value)
+        self._dycors.learn(point, value)
 
     def _snap(self, points: FloatArray) -> FloatArray:
         return np.column_stack([d.to_unit(d.from_unit(points[:, i])) for i, d in enumerate(self._domains)])

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nni.runtime import msg_dispatcher
+from nni.runtime.tuner_command_channel import CommandType
 
 from nni_hyperfd import DYCORSTuner
 from nni_hyperfd.errors import PluginError, SpaceError
 from nni_hyperfd.spaces.standard import standard_search_space
+from tests.fixtures.nni_dispatcher import Nni
 
 SPACE = {"x": {"_type": "uniform", "_value": [-1, 1]}, "n": {"_type": "randint", "_value": [0, 10]}}
 
@@ -66,6 +71,32 @@ def test_a_resumed_search_goes_on_with_its_design(space: dict[str, Any]) -> None
     asked = [second.generate_parameters(number) for number in range(points - 4)]
     second.import_data([{"parameter": each, "value": 0.5} for each in design[2:4]])
     assert asked == design[:3:-1]
+
+
+def test_what_was_begun_again_and_failed_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NNI's own dispatcher keeps the end of such a trial from its tuner."""
+    monkeypatch.setattr(msg_dispatcher, "_next_parameter_id", 0)
+    nni = Nni(tmp_path, {})
+    nni.begin(DYCORSTuner(budget=20), SPACE)
+    running = nni.request(4)
+    design = [nni.forms[each]["parameters"] for each in running]
+    for each in running[:2]:
+        nni.report(each, 0.5)
+        nni.end(each)
+    nni.begin(DYCORSTuner(budget=20), SPACE)
+    finished = [{"parameter": each, "value": "0.5", "trialJobId": "any"} for each in design[:2]]
+    nni.do(CommandType.ImportData, finished)
+    nni.do(CommandType.AddCustomizedTrialJob, [json.dumps(nni.forms[each]) for each in running[2:]])
+    later = nni.request(1)
+    nni.end(running[2], "FAILED")
+    nni.report(running[3], 0.5)
+    nni.end(running[3])
+    later += nni.request(3)
+    assert running[-1] < later[0]
+    asked = [nni.forms[each]["parameters"] for each in later]
+    assert not any(each in design for each in asked)
 
 
 def test_two_threads_lose_nothing() -> None:

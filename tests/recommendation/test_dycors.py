@@ -336,3 +336,27 @@ def test_a_result_after_a_failure_counts_and_a_second_one_does_not() -> None:
     search.tell(0, 3.0)
     search.tell(0, 1.0)
     assert search._dycors.best[1] == 3.0
+
+
+def test_a_result_after_a_failure_leaves_the_design_as_it_is() -> None:
+    space = {"x": {"_type": "uniform", "_value": [0, 1]}}
+    once, twice = (NumericSearch(space, 10, 0) for _ in range(2))
+    for search in (once, twice):
+        search.ask(0)
+    twice.tell(0, None)
+    for search in (once, twice):
+        search.tell(0, 3.0)
+    assert [once.ask(number) for number in (1, 2, 3)] == [twice.ask(number) for number in (1, 2, 3)]
+
+
+def test_a_failure_elsewhere_takes_its_own_place_in_the_design_and_no_other() -> None:
+    search = DYCORS(np.zeros(2), 60, rng())
+    design = list(search._design)
+    search.learn(np.full(2, 0.123), None)
+    assert len(search._design) == 6
+    search.learn(design[3], None)
+    asked = [search.ask() for _ in range(5)]
+    np.testing.assert_array_equal(asked, [design[i] for i in (5, 4, 2, 1, 0)])
+    search.learn(asked[-1], None)
+    assert len(search._pending) == 4
+    assert not search._values
