@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, get_args
@@ -27,7 +27,7 @@ from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.protocol.calls import CALLS, PROTOCOL, Call, PlatformAPI
 from nni_hyperfd.protocol.messages import Question, RecommendRequest, parse, parse_words
 from nni_hyperfd.server.customer_view import CustomerView
-from nni_hyperfd.server.limits import Limits, Rates, check_work, read_body
+from nni_hyperfd.server.limits import Limits, Rates, UnderWay, check_work, read_body
 from nni_hyperfd.server.metrics import Metrics
 from nni_hyperfd.server.observer import Observer
 from nni_hyperfd.server.refusals import Refusal, RefusalBody, refusal_of
@@ -66,6 +66,7 @@ class _Desk:
     platform: Platform
     limits: Limits
     rates: Rates
+    under_way: UnderWay
     metrics: Metrics
     patient: CapacityLimiter
     planning: CapacityLimiter
@@ -81,7 +82,7 @@ def make_app(store: Store, platform: Platform, limits: Limits | None = None) -> 
     """
     limits = limits or Limits()
     threads = CapacityLimiter(_PATIENT_THREADS), CapacityLimiter(_PLANNING_THREADS)
-    desk = _Desk(store, platform, limits, Rates(limits), Metrics(store), *threads)
+    desk = _Desk(store, platform, limits, Rates(limits), UnderWay(limits), Metrics(store), *threads)
     app = FastAPI(title="HyperFD platform", version=PROTOCOL, redoc_url=None)
     app.state.desk = desk
     app.openapi = functools.partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
@@ -97,8 +98,8 @@ async def _customer(
     request: Request,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
     protocol: Annotated[str, Header(alias="X-HyperFD-Protocol")] = PROTOCOL,
-) -> PlatformAPI:
-    """The platform as whoever shows a good token may use it; anybody else is refused before his body is read."""
+) -> AsyncIterator[PlatformAPI]:
+    """The platform as whoever shows a good token may use it until he is answered; anybody else is refused before his body is read."""
     desk: _Desk = request.app.state.desk
     token = "" if credentials is None else credentials.credentials
     name = await to_thread.run_sync(customer_of, desk.store, token)
@@ -110,7 +111,8 @@ async def _customer(
         raise Refusal(
             HTTPStatus.UNPROCESSABLE_ENTITY, "refused", f"this platform speaks protocol {PROTOCOL} only"
         )
-    return CustomerView(desk.platform, desk.store, name)
+    with desk.under_way.one_more(name):
+        yield CustomerView(desk.platform, desk.store, name)
 
 
 _View = Annotated[PlatformAPI, Depends(_customer)]
@@ -121,12 +123,17 @@ def _add_call(app: FastAPI, call: Call) -> None:
 
     async def answer(request: Request, view: _View) -> Response:
         desk: _Desk = request.app.state.desk
-        question = await _question(request, call, desk.limits)
-        threads = None if call.quick else desk.patient
+        question = await _question(request, call, desk)
+        plans = False
         if isinstance(question, RecommendRequest):
             check_work(question, desk.limits)
-            threads = desk.planning if question.method != "hyperfd" else threads
-        found = await to_thread.run_sync(view.ask, question, limiter=threads)
+            plans = question.method != "hyperfd"
+        if call.quick:
+            found = await to_thread.run_sync(view.ask, question)
+        else:
+            async with desk.under_way.turn(request.state.customer, plans):
+                threads = desk.planning if plans else desk.patient
+                found = await to_thread.run_sync(view.ask, question, limiter=threads)
         if found is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "no_task", "this experiment has no task at this platform")
         return Response(found.model_dump_json(), media_type="application/json")
@@ -143,15 +150,16 @@ def _add_call(app: FastAPI, call: Call) -> None:
     )
 
 
-async def _question(request: Request, call: Call, limits: Limits) -> Question[Any]:
+async def _question(request: Request, call: Call, desk: _Desk) -> Question[Any]:
     """What was asked: the body, or for a GET what its address says of the message's fields.
 
     Raises:
         PlatformError: It is no such message.
-        Refusal: The body is too large, too slow, or not what its header says.
+        Refusal: The body is too large, too slow, more than the customer may send now, or not what its header says.
     """
     if call.method == "POST":
-        return parse(call.question, await read_body(request, limits))
+        pay = functools.partial(desk.rates.pay, request.state.customer)
+        return parse(call.question, await read_body(request, desk.limits, pay))
     said = {**request.query_params, **request.path_params}
     return parse_words(
         call.question, {name: said[name] for name in call.question.model_fields if name in said}

@@ -73,6 +73,7 @@ class Service:
     def __init__(self, platform: Platform, folder: Path, limits: Limits) -> None:
         self.platform, self.store, self._path = platform, platform._store, folder / FILE_NAME
         self._server = make_server(self.store, platform, ServerSettings(port=0, limits=limits))
+        self.app = self._server.config.app
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()
         while not self._server.started:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import threading
+import time
 import tracemalloc
 import zlib
 from contextlib import contextmanager
@@ -16,8 +18,10 @@ import requests
 import torch
 from sqlalchemy import event
 
+from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.state.schema import TrialRow
 from nni_hyperfd.protocol import tensors
+from nni_hyperfd.protocol.messages import RecommendRequest
 from nni_hyperfd.server.customer_view import TRIALS
 from nni_hyperfd.server.limits import Limits, Rates
 from nni_hyperfd.server.refusals import Refusal
@@ -373,6 +377,59 @@ def test_a_bucket_fills_up_again_at_its_rate() -> None:
         return count
 
     assert [taken(0.0), taken(0.25), taken(0.25), taken(1.0), taken(1000.0)] == [3, 0, 1, 2, 3]
+
+
+def test_large_bodies_count_as_many_requests(serve: Serve) -> None:
+    """Each is read while all others wait, so that fifty a second of them would leave nothing to anybody else."""
+    service = serve(rate=0.01, burst=100)
+    ada, bob, eve = (service.customer(name) for name in ("ada", "bob", "eve"))
+    large = b" " * 2**22
+    check(ada.post("record", large), 422, "refused")
+    refused = ada.post("record", large)
+    check(refused, 429, "too_many", "pieces of 64 KiB")
+    # What came is counted, and the largest body has room when that has passed.
+    assert 6400 <= int(refused.headers["Retry-After"]) <= 12_800
+    check(ada.get("tasks/none"), 429, "too_many")
+    assert bob.get("tasks/none").status_code == 404
+    packed = gzip.compress(large)
+    check(eve.post("record", packed, Content_Encoding="gzip"), 422, "refused")
+    check(eve.post("record", packed, Content_Encoding="gzip"), 429, "too_many")
+
+
+def test_whoever_asks_for_many_rankings_has_one_thread_at_a_time(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or one customer would take all threads that may wait for the ranker, and all others would wait for his."""
+    ada, bob = service.customer("ada"), service.customer("bob")
+    go_on, ranked, ask = threading.Event(), [], Platform.ask
+
+    def slow(platform: Platform, question: Any, *customer: str) -> Any:
+        if isinstance(question, RecommendRequest) and question.budget == 1:
+            ranked.append(question)
+            assert go_on.wait(300)
+        return ask(platform, question, *customer)
+
+    monkeypatch.setattr(Platform, "ask", slow)
+    asking = [
+        threading.Thread(target=lambda: ada.post("recommend", subject() | {"budget": 1})) for _ in range(80)
+    ]
+    for each in asking:
+        each.start()
+    try:
+        under_way = service.app.state.desk.under_way
+        while under_way._count["ada"] < 64 or not ranked:
+            assert any(each.is_alive() for each in asking)
+            time.sleep(0.01)
+        check(ada.get("tasks/none"), 429, "too_many", "64 of your requests")
+        assert bob.post("recommend", subject()).status_code == 200
+        assert bob.get("tasks/none").status_code == 404
+        assert len(ranked) == 1
+    finally:
+        go_on.set()
+        for each in asking:
+            each.join()
+    assert len(ranked) == 64
+    assert not under_way._count["ada"]
 
 
 # ------------------------------------------------------------------------------------------- a server in trouble
