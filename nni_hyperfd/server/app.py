@@ -27,7 +27,7 @@ from nni_hyperfd.platform.state.store import Store
 from nni_hyperfd.protocol.calls import CALLS, PROTOCOL, Call, PlatformAPI
 from nni_hyperfd.protocol.messages import Question, RecommendRequest, parse, parse_words
 from nni_hyperfd.server.customer_view import CustomerView
-from nni_hyperfd.server.limits import Limits, Rates, UnderWay, check_work, read_body
+from nni_hyperfd.server.limits import Limits, Rates, UnderWay, read_body, work_of
 from nni_hyperfd.server.metrics import Metrics
 from nni_hyperfd.server.observer import Observer
 from nni_hyperfd.server.refusals import Refusal, RefusalBody, refusal_of
@@ -126,7 +126,7 @@ def _add_call(app: FastAPI, call: Call) -> None:
         question = await _question(request, call, desk)
         plans = False
         if isinstance(question, RecommendRequest):
-            check_work(question, desk.limits)
+            desk.rates.owe(request.state.customer, work_of(question, desk.limits))
             plans = question.method != "hyperfd"
         if call.quick:
             found = await to_thread.run_sync(view.ask, question)

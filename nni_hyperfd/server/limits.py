@@ -19,6 +19,9 @@ from nni_hyperfd.server.refusals import Refusal
 
 _NEIGHBORS = 1500
 """About how many candidates a generation adds: the best 50, each changed in every place."""
+_RANKED = 50
+"""Candidates that count as one more request: whoever asks for 20 000 of a space of networks, which takes about two seconds, has a quarter of
+the ranker's time and not all of it."""
 _PIECE = 2**16
 """Bytes of a body that count as one more request: reading a body of 4 MiB keeps all customers waiting for a tenth of a second."""
 
@@ -73,14 +76,18 @@ class Rates:
         Raises:
             Refusal: They are more than there was room for; in the time that it names there is room for the largest body.
         """
-        tokens, moment = self._tokens(customer)
-        left = tokens - pieces
-        self._buckets[customer] = (left, moment)
+        left = self.owe(customer, pieces)
         if left < 0.0:
             raise _too_many(
                 f"these are more bytes than {self._rate:g} pieces of {_PIECE // 1024} KiB a second",
                 (self._largest - left) / self._rate,
             )
+
+    def owe(self, customer: str, requests: int) -> float:
+        """Count what a request that was taken is worth; what there are no tokens for the next ones wait for. Tokens that are left."""
+        tokens, moment = self._tokens(customer)
+        self._buckets[customer] = (tokens - requests, moment)
+        return tokens - requests
 
     def _tokens(self, customer: str) -> tuple[float, float]:
         """Those of now, and when that is."""
@@ -166,17 +173,19 @@ async def read_body(request: Request, limits: Limits, pay: Callable[[int], None]
     return bytes(body)
 
 
-def check_work(message: RecommendRequest, limits: Limits) -> None:
-    """Refuse a recommendation that would keep the server busy for long.
+def work_of(message: RecommendRequest, limits: Limits) -> int:
+    """As how many further requests a recommendation counts; one that would keep the server busy for long is refused.
 
     Raises:
         Refusal: It would.
     """
-    if message.candidates + _NEIGHBORS * message.generations > limits.ranked:
+    ranked = message.candidates + _NEIGHBORS * message.generations
+    if ranked > limits.ranked:
         raise _malformed(
             f"{message.candidates} candidates and {message.generations} generations are more than this platform ranks at "
             f"once ({limits.ranked}, where a generation counts as {_NEIGHBORS}); ask for fewer"
         )
+    return ranked // _RANKED
 
 
 class _Inflater:

@@ -396,6 +396,17 @@ def test_large_bodies_count_as_many_requests(serve: Serve) -> None:
     check(eve.post("record", packed, Content_Encoding="gzip"), 429, "too_many")
 
 
+def test_a_large_ranking_counts_as_many_requests(serve: Serve) -> None:
+    service = serve(rate=0.01, burst=100)
+    ada, bob = service.customer("ada"), service.customer("bob")
+    assert ada.post("recommend", subject() | {"candidates": 20_000}).status_code == 200
+    refused = ada.get("tasks/none")
+    check(refused, 429, "too_many")
+    # 100, less the request and 20 000 / 50, and one for the next request.
+    assert 30_000 <= int(refused.headers["Retry-After"]) <= 30_200
+    assert [bob.post("recommend", subject()).status_code for _ in range(5)] == [200] * 5, "of the usual size"
+
+
 def test_whoever_asks_for_many_rankings_has_one_thread_at_a_time(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
