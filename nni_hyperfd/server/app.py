@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, get_args
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, sleep, to_thread
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -36,6 +36,8 @@ from nni_hyperfd.server.tokens import customer_of
 _PATIENT_THREADS = 24
 _PLANNING_THREADS = 4
 """Plans of hyperfd-gp are made one after the other; those that wait for each other shall not take the threads of the others."""
+_REFUSED_SECONDS = 0.5
+"""How late whoever asks too often is told so: who asks again at once would keep the server busy with refusals."""
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     int(status): {"model": RefusalBody, "description": status.phrase}
     for status in (
@@ -205,6 +207,8 @@ async def _metrics(request: Request) -> Response:
 def _add_refusals(app: FastAPI) -> None:
     @app.exception_handler(Refusal)
     async def refused(_: Request, refusal: Refusal) -> Response:
+        if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
+            await sleep(_REFUSED_SECONDS)
         return refusal.response()
 
     @app.exception_handler(HyperFDError)

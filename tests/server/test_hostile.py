@@ -356,6 +356,21 @@ def test_one_customer_in_a_hurry_does_not_slow_the_others(serve: Serve) -> None:
     assert bob.get("tasks/none").status_code == 404
 
 
+def test_who_asks_too_often_is_told_so_after_a_while(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refusals cost the server something, too: asked for without a pause, they slow all others down."""
+    slept = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("nni_hyperfd.server.app.sleep", sleep)
+    ada = serve(rate=0.1, burst=1).customer("ada")
+    assert ada.get("tasks/none").status_code == 404
+    assert slept == []
+    check(ada.get("tasks/none"), 429, "too_many")
+    assert slept == [0.5]
+
+
 def test_a_bucket_fills_up_again_at_its_rate() -> None:
     moment = 0.0
     rates = Rates(Limits(rate=2.0, burst=3), clock=lambda: moment)
