@@ -28,14 +28,19 @@ class Turns(Transactions):
         """Try to get the turn to update; returns 0, or after how many seconds to ask again.
 
         Turns are given in the order in which customers asked. A customer has one place in the queue, and loses it when he does not
-        ask for :data:`QUEUE_SECONDS`; ``takeover`` is for the experiment whose turn it is already.
+        ask for :data:`QUEUE_SECONDS`; while it is his turn he has none, or he who lets turns lapse would be before all others again.
+        ``takeover`` is for the experiment whose turn it is already.
         """
         moment = time.time()
         with self.writing() as session:
             lease = session.execute(select(LeaseRow).with_for_update()).scalar_one()
             held = lease.session_id is not None and lease.expires > moment
             if not (held and takeover and lease.task_id == task_id):
-                place = _queue_up(session, task_row(session, task_id), moment, held)
+                task = task_row(session, task_id)
+                holder = session.get(TaskRow, lease.task_id) if held else None
+                if holder is not None and holder.customer == task.customer:
+                    return NEXT_SECONDS
+                place = _queue_up(session, task, moment, held)
                 if held or place > 0:
                     left = max(lease.expires - moment, NEXT_SECONDS) if held else NEXT_SECONDS
                     return left if place > 0 else min(left, NEXT_SECONDS)

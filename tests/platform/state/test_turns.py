@@ -104,19 +104,37 @@ def test_who_does_not_ask_any_more_loses_his_place(store: Store, clock: Clock) -
 def test_a_customer_has_one_place_whatever_he_wants_to_finish(store: Store, clock: Clock) -> None:
     many = [open_task(store, "ada", f"exp{i}") for i in range(3)]
     other = open_task(store, "bob")
-    store.take_lease("many0", many[0], LEASE_SECONDS)
+    holder = open_task(store, "cleo")
+    store.take_lease("holder", holder, LEASE_SECONDS)
     for i in (1, 2):
         assert store.take_lease(f"many{i}", many[i], LEASE_SECONDS) > 0
     clock.now += 1
     assert store.take_lease("other", other, LEASE_SECONDS) > 0
     assert len(store.turn().waiting) == 2
     clock.now += 1
-    store.release_lease("many0")
+    store.release_lease("holder")
     assert store.take_lease("many1", many[1], LEASE_SECONDS) == 0
     assert store.take_lease("many2", many[2], LEASE_SECONDS) > 0
     store.release_lease("many1")
     assert store.take_lease("many2", many[2], LEASE_SECONDS) > 0
     assert store.take_lease("other", other, LEASE_SECONDS) == 0
+
+
+def test_who_lets_his_turn_lapse_is_not_the_next_one_again(store: Store, clock: Clock) -> None:
+    """He has more experiments, and asks for them before anybody else does."""
+    first, second = (open_task(store, "mallory", name) for name in ("one", "two"))
+    bob = open_task(store, "bob")
+    assert store.take_lease("a", first, LEASE_SECONDS) == 0
+    assert store.take_lease("b", second, LEASE_SECONDS) > 0
+    for _ in range(3):
+        clock.now += LEASE_SECONDS / 4
+        assert store.take_lease("c", bob, LEASE_SECONDS) > 0
+    clock.now += LEASE_SECONDS / 4
+    assert store.take_lease("b", second, LEASE_SECONDS) > 0, "bob waits already"
+    assert store.take_lease("c", bob, LEASE_SECONDS) == 0
+    assert store.take_lease("b", second, LEASE_SECONDS) > 0
+    store.release_lease("c")
+    assert store.take_lease("b", second, LEASE_SECONDS) == 0
 
 
 def test_the_queue_is_to_be_seen(store: Store, clock: Clock) -> None:
