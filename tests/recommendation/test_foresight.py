@@ -95,11 +95,7 @@ def test_a_platform_without_curves_says_so(offline: OfflineData, platform: Platf
         platform.ask(RecommendRequest(subject=subject, budget=4, method="hyperfd-mf", progress=progress))
 
 
-def test_a_progress_goes_with_its_method() -> None:
-    progress = Progress(validations=4, left=16)
-    for fields in ({"method": "hyperfd-mf"}, {"method": "hyperfd-gp", "progress": progress}):
-        with pytest.raises(ValueError, match="goes with a progress"):
-            RecommendRequest(task_id="a", budget=4, **fields)
+def test_no_training_is_longer_than_a_full_one() -> None:
     with pytest.raises(ValueError, match="more validations than a full one"):
         Progress(validations=1, left=1, trainings=(BegunTraining(parameters=parameters(), aps=(0.1, 0.2)),))
     assert "progress" not in RecommendRequest(task_id="a", budget=4).model_dump()
