@@ -773,18 +773,23 @@ def test_the_last_job_is_one_that_was_begun_again_and_fails(
     machine.teardown()
 
 
-@pytest.mark.parametrize("killed", [True, False])
-def test_what_a_stop_cut_off_is_one_curve_and_paid_twice(
-    killed: bool, world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    machine = TwoThreadsAndParts(world(begin_tuner("hyperfd-mf")), monkeypatch)
-    machine.begin(concurrency=1, budget=3, limit=None)
+def cut_off_after_three_validations(machine: TwoThreadsAndParts, killed: bool) -> None:
+    """The first job trains, and the experiment is resumed."""
     machine.all_is_heard()
     machine.a_job_runs()
     for _ in range(3):
         machine.a_job_validates(0)
     machine.end_the_process(killed)
     machine.all_is_heard()
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_what_a_stop_cut_off_is_one_curve_and_paid_twice(
+    killed: bool, world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = TwoThreadsAndParts(world(begin_tuner("hyperfd-mf")), monkeypatch)
+    machine.begin(concurrency=1, budget=3, limit=None)
+    cut_off_after_three_validations(machine, killed)
     machine.teardown()
     # The price of three, of which 3 were cut off.
     assert machine.manager.validations <= 3 * 4
@@ -797,12 +802,7 @@ def test_what_a_stop_cut_off_is_paid_before_anything_is_handed_out_again(
     """The job that was cut off trains, and has not validated again when others are asked for."""
     machine = TwoThreadsAndParts(world(begin_tuner("hyperfd-mf")), monkeypatch)
     machine.begin(concurrency=2, budget=2, limit=None)
-    machine.all_is_heard()
-    machine.a_job_runs()
-    for _ in range(3):
-        machine.a_job_validates(0)
-    machine.end_the_process(killed)
-    machine.all_is_heard()
+    cut_off_after_three_validations(machine, killed)
     machine.a_job_runs()
     while machine.manager.may_start():
         machine.a_job_runs()
