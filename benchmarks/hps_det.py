@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from rows import Rows
 
-from nni_hyperfd.data.dataset import load_dataset
+from nni_hyperfd.data.dataset import FaceDataset, load_dataset
 from nni_hyperfd.data.merge import merge
 from nni_hyperfd.data.pixels import PixelStore, open_pixels
 from nni_hyperfd.detection.network.weights import BASES, base_detector
@@ -98,6 +98,11 @@ def search(
     return dict(max(tried, key=lambda result: result["val_ap"])["parameters"])
 
 
+def pixels(dataset: FaceDataset, budget: Budget) -> PixelStore:
+    """As large as trainings of this budget want them."""
+    return open_pixels(dataset, 2 * max(budget.image_size, budget.evaluation_size))
+
+
 def part_of(store: PixelStore, share: float) -> PixelStore:
     """What a search trains on: a random part of the training split, and val in the place of test."""
     train, val = store.splits["train"], store.splits["val"]
@@ -129,7 +134,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--sets", nargs="+", default=["thermal", "oldphoto"])
     parser.add_argument("--searched", nargs="+", help="sets to search on; all by default")
-    parser.add_argument("--budget", default="table")
+    parser.add_argument("--budget", default="table", help="of what is compared (default: %(default)s)")
+    parser.add_argument(
+        "--search-budget",
+        default="table",
+        help="of the searches and the table's best (default: %(default)s)",
+    )
     parser.add_argument("--trials", type=int, default=60, help="that a search is planned for")
     parser.add_argument("--stop", type=int, help="trainings after which a search ends before its plan does")
     parser.add_argument(
@@ -142,18 +152,19 @@ def main() -> None:
         "--there", nargs="+", help="sets that are trained in the other network, too; all by default"
     )
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, without their suffix")
+    parser.add_argument("--page", type=Path, help="beside the results by default")
     options = parser.parse_args()
     options.searched = options.searched or options.sets
     options.stop = options.stop or options.trials
     options.there = options.there or options.sets
     torch.set_num_threads(1)
     budget, ledger = get_budget(options.budget), Ledger(options.out.with_suffix(".json"))
-    side = 2 * max(budget.image_size, budget.evaluation_size)
-    stores = {name: open_pixels(load_dataset(options.data / name), side) for name in options.sets}
+    searching = get_budget(options.search_budget)
+    stores = {name: pixels(load_dataset(options.data / name), budget) for name in options.sets}
     if options.server:
-        stores[SERVER] = open_pixels(merge(SERVER, [load_dataset(each) for each in options.server]), side)
+        stores[SERVER] = pixels(merge(SERVER, [load_dataset(each) for each in options.server]), budget)
         options.sets = [*options.sets, SERVER]
-    best = {name: best_of_table(name, options.budget) for name in options.sets}
+    best = {name: best_of_table(name, searching.name) for name in options.sets}
     ways: dict[str, dict[str, Any] | None] = {
         DEFAULT: {},
         # Another configuration on each set.
@@ -161,8 +172,9 @@ def main() -> None:
         TENS: {"assign": "dynamic"},
     }
     for name in options.searched:
+        store = pixels(load_dataset(options.data / name), searching)
         ways[f"dynamic, found on {name}"] = search(
-            name, stores[name], budget, options.trials, options.stop, options.share, ledger
+            name, store, searching, options.trials, options.stop, options.share, ledger
         )
     for name, store in stores.items():
         for way, parameters in ways.items():
@@ -176,7 +188,7 @@ def main() -> None:
                 for seed in options.seeds:
                     key = training_key(budget.name, name, way, seed, options.backbone)
                     ledger.train(key, stores[name], parameters, budget, seed, options.backbone)
-    write_file(options.out.with_suffix(".md"), page(ledger, ways, best, options))
+    write_file(options.page or options.out.with_suffix(".md"), page(ledger, ways, best, options))
 
 
 def page(
@@ -200,7 +212,7 @@ def page(
         "",
         *results(ledger, ways, options, "standard", options.sets),
         "",
-        "Best in the lookup table (on val, seed 0): "
+        f"Best in the lookup table (on val, budget `{options.search_budget}`, seed 0): "
         + "; ".join(
             f"{name} {' '.join(f'{key}={value}' for key, value in parameters.items())}"
             for name, (parameters, _) in best.items()
@@ -224,7 +236,7 @@ def page(
     for name in options.searched:
         found = ways[f"dynamic, found on {name}"] or {}
         rows = [
-            ledger.done[trial_key(options.budget, name, options.share, number)]
+            ledger.done[trial_key(options.search_budget, name, options.share, number)]
             for number in range(options.stop)
         ]
         aps = [row["val_ap"] for row in rows]

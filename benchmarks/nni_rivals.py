@@ -1,11 +1,14 @@
-"""NNI's own Hyperband and BOHB advisors in real experiments on our trial script, beside HyperFDTuner at the same price.
+"""Rivals in real NNI experiments on our trial script, beside HyperFDTuner at the same price.
 
-    python benchmarks/nni_rivals.py [--only "Hyperband, mended" hyperfd-gp] [--out benchmarks/results/nni_rivals.md]
+    python benchmarks/nni_rivals.py [--only "Hyperband, mended" hyperfd-gp] [--out benchmarks/results/nni_rivals]
 
+NNI's own Hyperband and BOHB advisors, successive halving (one bracket of HyperFDAdvisor over a population of which nothing is recommended), and
+Syne Tune's ASHA, by which NNI stops running trials (nni_asha.py; NNI's Random tuner draws; it needs ``pip install -e .[rivals]``).
 HPO space, generated images, budget smoke (four epochs). NNI's advisors train each rung anew, so their first bracket with R = 4 and eta = 2 (four
 configurations for one epoch, two for two, one for four) costs twelve epochs: three full trainings. HyperFDTuner gets three full trainings. As NNI 3.0
 has them, its advisors end with an error at the first result (they compare a parameter's id, a word, with a number); mended ones (nni_hyperband.py,
-nni_bohb.py) are asked as well. BOHB needs ConfigSpace and statsmodels. Whether one of them is better cannot be seen from one experiment each.
+nni_bohb.py) are asked as well. BOHB needs ConfigSpace and statsmodels. An experiment with ASHA ends when three full trainings are paid for: a trial
+that is stopped costs the epochs that it was validated after. Whether one of them is better cannot be seen from one experiment each.
 """
 
 from __future__ import annotations
@@ -19,16 +22,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from rows import Rows
 
 from nni_hyperfd.customer.result import read_metric
 from nni_hyperfd.detection.training.budgets import BUDGETS
 from nni_hyperfd.evidence.page import markdown_table
+from nni_hyperfd.files import write_file
 from nni_hyperfd.spaces.standard import standard_search_space
 from nni_hyperfd.spaces.unread import TRIAL_BUDGET, configuration_of
 from nni_hyperfd.synthetic import generate
@@ -40,6 +46,9 @@ PRICE = 3
 """Full trainings: what the first bracket of NNI's advisors costs."""
 JOBS = 7
 """Of that bracket."""
+ETA = 2
+HALVING, ASHA, OURS = "successive halving", "ASHA of Syne Tune", "hyperfd-gp"
+RIVALS = ("Hyperband", "Hyperband, mended", "BOHB", "BOHB, mended", HALVING, ASHA, OURS)
 LIMIT = 3600.0
 FOR_NODE = ("examples/loopback_only.cjs", "tests/end_to_end/patience.cjs")
 """Keeps the page on this machine, and gives a dispatcher more than ten seconds to start."""
@@ -48,21 +57,22 @@ FOR_NODE = ("examples/loopback_only.cjs", "tests/end_to_end/patience.cjs")
 def configuration(rival: str, data: Path, home: Path) -> dict[str, Any]:
     """Of an experiment."""
     name, _, mended = rival.partition(", ")
-    own = {"className": f"benchmarks.nni_{name.lower()}.{name}", "codeDirectory": str(ROOT)}
     length = {"R": FULL} if name == "Hyperband" else {"min_budget": 1, "max_budget": FULL}
-    arguments = {"classArgs": {"optimize_mode": "maximize", "eta": 2, **length}}
+    arguments = {"optimize_mode": "maximize", "eta": ETA, **length}
+    mender = own_class(f"benchmarks.nni_{name.lower()}.{name}", arguments)
     who: dict[str, Any] = {
-        "advisor": {**(own if mended else {"name": name}), **arguments},
+        "advisor": mender if mended else {"name": name, "classArgs": arguments},
         "maxTrialNumber": JOBS,
     }
-    if rival == "hyperfd-gp":
-        ours = {"data": str(data), "method": rival, "budget": PRICE, "platform": str(home / "platform")}
+    ours: dict[str, Any] = {"data": str(data), "budget": PRICE, "platform": str(home / "platform")}
+    if rival == OURS:
+        who = {"tuner": own_class("nni_hyperfd.HyperFDTuner", {**ours, "method": rival})}
+    elif rival == HALVING:
+        who = {"advisor": own_class("nni_hyperfd.HyperFDAdvisor", {**ours, "eta": ETA, "share": 0})}
+    elif rival == ASHA:
         who = {
-            "tuner": {
-                "className": "nni_hyperfd.HyperFDTuner",
-                "codeDirectory": str(ROOT),
-                "classArgs": ours,
-            }
+            "tuner": {"name": "Random", "classArgs": {"seed": 1}},
+            "assessor": own_class("benchmarks.nni_asha.ASHA", {"epochs": FULL}),
         }
     return {
         "experimentName": rival,
@@ -74,6 +84,11 @@ def configuration(rival: str, data: Path, home: Path) -> dict[str, Any]:
         "trainingService": {"platform": "local"},
         **who,
     }
+
+
+def own_class(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A class of this repository, as NNI's config names one."""
+    return {"className": name, "codeDirectory": str(ROOT), "classArgs": dict(arguments)}
 
 
 def environment_in(home: Path) -> dict[str, str]:
@@ -120,6 +135,15 @@ class Job:
     parameters: dict[str, Any]
     ended: bool = False
     ap: float | None = None
+    validations: int = 0
+    """Reported on the way, one an epoch."""
+
+    @property
+    def epochs(self) -> int:
+        """Paid for: what an advisor asked for, or those of a training that its result or an assessor ended."""
+        if TRIAL_BUDGET in self.parameters or self.ap is not None:
+            return int(self.parameters.get(TRIAL_BUDGET, FULL))
+        return self.validations
 
 
 def jobs_of(folder: Path) -> list[Job]:
@@ -130,16 +154,29 @@ def jobs_of(folder: Path) -> list[Job]:
         for job, event, form in records.execute(events):
             if job not in found:
                 found[job] = Job(json.loads(form)["parameters"])
-            found[job].ended |= event in ("SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED")
+            found[job].ended |= event in (
+                "SUCCEEDED",
+                "FAILED",
+                "USER_CANCELED",
+                "SYS_CANCELED",
+                "EARLY_STOPPED",
+            )
         for job, value in records.execute("select trialJobId, data from MetricData where type = 'FINAL'"):
             found[job].ap = read_metric(json.loads(json.loads(value))).ap
+        reported = "select trialJobId, count(*) from MetricData where type = 'PERIODICAL' group by trialJobId"
+        for job, count in records.execute(reported):
+            found[job].validations = count
     return list(found.values())
 
 
 def _over(folder: Path, rival: str) -> bool:
     jobs = jobs_of(folder)
-    wanted = PRICE if rival == "hyperfd-gp" else JOBS
-    if len(jobs) >= wanted and all(job.ended for job in jobs):
+    paid = sum(job.epochs for job in jobs if job.ended) >= PRICE * FULL
+    if (
+        paid
+        if rival == ASHA
+        else len(jobs) >= (PRICE if rival == OURS else JOBS) and all(job.ended for job in jobs)
+    ):
         return True
     return _trouble(folder) is not None
 
@@ -155,9 +192,8 @@ def cells(folder: Path) -> list[str]:
     """Trials with a result, price, the best AP of a full training and its configuration, of an experiment that is over."""
     jobs = jobs_of(folder)
     done = [job for job in jobs if job.ap is not None]
-    epochs = [int(job.parameters.get(TRIAL_BUDGET, FULL)) for job in jobs]
-    found = [f"{len(done)} of {len(jobs)}", f"{sum(epochs) / FULL:g}"]
-    whole = [job for job, length in zip(jobs, epochs) if length == FULL and job.ap is not None]
+    found = [f"{len(done)} of {len(jobs)}", f"{sum(job.epochs for job in jobs) / FULL:g}"]
+    whole = [job for job in done if job.epochs == FULL]
     if (trouble := _trouble(folder)) is not None or not whole:
         return [*found, "–", trouble or "no full training"]
     best = max(whole, key=lambda job: job.ap or 0.0)
@@ -173,13 +209,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    rivals = ["Hyperband", "Hyperband, mended", "BOHB", "BOHB, mended", "hyperfd-gp"]
-    parser.add_argument("--only", nargs="+", choices=rivals, default=rivals)
+    parser.add_argument("--only", nargs="+", choices=RIVALS, default=RIVALS)
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--port", type=int, default=8950)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "nni_rivals.md")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "benchmarks" / "results" / "nni_rivals",
+        help="results, without their suffix; those of rivals that are not asked now stay",
+    )
     options = parser.parse_args()
-    rows = []
+    rows = Rows(options.out.with_suffix(".json"))
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         data = home / "faces"
@@ -187,14 +227,15 @@ def main() -> None:
         for number, rival in enumerate(options.only):
             began = time.monotonic()
             found = run(rival, data, home, options.port + number)
-            rows.append([rival, *found, f"{time.monotonic() - began:.0f}"])
-            print(*rows[-1], sep=" | ", flush=True)
+            rows[rival] = [*found, f"{time.monotonic() - began:.0f}"]
+            rows.save()
+            print(rival, *rows[rival], sep=" | ", flush=True)
     head = ["who", "trials with a result", "price, full trainings", "best AP@50 on val of a full training"]
     head += ["with", "seconds by the clock, busy machine"]
-    options.out.write_text(
+    write_file(
+        options.out.with_suffix(".md"),
         f"Made by `python benchmarks/nni_rivals.py`: {options.images} generated cartoon images, HPO space, `--budget smoke`, one trial at a time.\n\n"
-        + markdown_table(head, rows),
-        encoding="utf-8",
+        + markdown_table(head, [[rival, *rows[rival]] for rival in RIVALS if rival in rows]),
     )
 
 
