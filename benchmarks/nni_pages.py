@@ -17,7 +17,10 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import yaml
 from nni_rivals import LIMIT, NNICTL, ROOT, environment_in
@@ -28,15 +31,15 @@ from nni_hyperfd.synthetic import generate
 
 EXAMPLES = {"gp": "hyperfd", "mf": "hyperfd_mf", "hyperband": "hyperfd_advisor"}
 """Name of the picture -> of the example."""
-OVER = ("DONE", "ERROR", "STOPPED")
+LAST = ("DONE", "ERROR", "STOPPED")
 
 
-def experiment(example: str, data: Path, home: Path) -> Path:
-    """The example's configuration, short and on this data."""
+def experiment(example: str, data: Path, home: Path, budget: str = "smoke", at_a_time: int = 1) -> Path:
+    """The example's configuration, on this data and for the platform in ``home``."""
     config = yaml.safe_load((ROOT / "examples" / f"{example}.yml").read_text())
-    command = f"{sys.executable} finetune.py --data {data} --budget smoke"
-    config |= {"trialCommand": command, "trialConcurrency": 1}
-    config |= {"searchSpaceFile": str(ROOT / "search_spaces" / "hpo.json")}
+    command = f"{sys.executable} finetune.py --data {data} --budget {budget}"
+    config |= {"trialCommand": command, "trialConcurrency": at_a_time}
+    config |= {"searchSpaceFile": str(ROOT / "examples" / config["searchSpaceFile"])}
     config |= {"trialCodeDirectory": str(ROOT / "trial_code")}
     config |= {"experimentWorkingDirectory": str(home / "experiments")}
     config["tuner"]["codeDirectory"] = str(ROOT)
@@ -46,8 +49,17 @@ def experiment(example: str, data: Path, home: Path) -> Path:
     return path
 
 
-def pictured(name: str, data: Path, home: Path, port: int, out: Path) -> str:
-    """Runs one example to its end and keeps its page; its last state."""
+class Over(NamedTuple):
+    """An experiment that is over and not yet stopped: its page, its folder, and its last state."""
+
+    url: str
+    folder: Path
+    state: str
+
+
+@contextmanager
+def to_its_end(config: Path, home: Path, port: int) -> Iterator[Over]:
+    """Runs an experiment by nnictl until it is over, and stops it at last."""
     (home / "experiments").mkdir(parents=True, exist_ok=True)
     environment = environment_in(home)
 
@@ -57,22 +69,29 @@ def pictured(name: str, data: Path, home: Path, port: int, out: Path) -> str:
         return re.sub(r"\x1b\[\d+m", "", told.stdout + told.stderr)
 
     url = f"http://127.0.0.1:{port}"
-    told = nnictl("create", "--config", str(experiment(EXAMPLES[name], data, home)), "--port", str(port))
+    told = nnictl("create", "--config", str(config), "--port", str(port))
     found = re.search(r"Experiment ID: (\w+)", told)
     if found is None:
-        raise SystemExit(f"{name}: nnictl began no experiment: {told}")
+        raise SystemExit(f"{config.name}: nnictl began no experiment: {told}")
     try:
         end, state = time.monotonic() + LIMIT, ""
-        while time.monotonic() < end and state not in OVER:
+        while time.monotonic() < end and state not in LAST:
             time.sleep(5.0)
             state = asked(f"{url}/api/v1/nni/check-status")["status"]
-        last = max(job["sequenceId"] for job in asked(f"{url}/api/v1/nni/trial-jobs"))
-        with tempfile.TemporaryDirectory() as pictures:
-            take_pictures(url, Path(pictures), last, 1400, 900)
-            few_colors(Path(pictures) / "trial.png", out / f"nni_{name}.png")
-        return f"{state} after {last + 1} trials"
+        yield Over(url, home / "experiments" / found.group(1), state)
     finally:
         nnictl("stop", found.group(1))
+
+
+def pictured(name: str, data: Path, home: Path, port: int, out: Path) -> str:
+    """Runs one example to its end and keeps its page; its last state."""
+    home.mkdir(parents=True, exist_ok=True)
+    with to_its_end(experiment(EXAMPLES[name], data, home), home, port) as over:
+        last = max(job["sequenceId"] for job in asked(f"{over.url}/api/v1/nni/trial-jobs"))
+        with tempfile.TemporaryDirectory() as pictures:
+            take_pictures(over.url, Path(pictures), last, 1400, 900)
+            few_colors(Path(pictures) / "trial.png", out / f"nni_{name}.png")
+        return f"{over.state} after {last + 1} trials"
 
 
 def few_colors(picture: Path, out: Path) -> None:
@@ -81,7 +100,7 @@ def few_colors(picture: Path, out: Path) -> None:
         page.convert("RGB").quantize(64).save(out, optimize=True)
 
 
-def asked(url: str) -> dict | list:  # type: ignore[type-arg]
+def asked(url: str) -> Any:
     """NNI's answer."""
     with urllib.request.urlopen(url, timeout=60) as answer:
         return json.load(answer)

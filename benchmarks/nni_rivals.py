@@ -135,6 +135,7 @@ class Job:
     parameters: dict[str, Any]
     ended: bool = False
     ap: float | None = None
+    test_ap: float | None = None
     validations: int = 0
     """Reported on the way, one an epoch."""
 
@@ -162,7 +163,8 @@ def jobs_of(folder: Path) -> list[Job]:
                 "EARLY_STOPPED",
             )
         for job, value in records.execute("select trialJobId, data from MetricData where type = 'FINAL'"):
-            found[job].ap = read_metric(json.loads(json.loads(value))).ap
+            result = read_metric(json.loads(json.loads(value)))
+            found[job].ap, found[job].test_ap = result.ap, result.test_ap
         reported = "select trialJobId, count(*) from MetricData where type = 'PERIODICAL' group by trialJobId"
         for job, count in records.execute(reported):
             found[job].validations = count
