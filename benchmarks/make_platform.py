@@ -62,8 +62,7 @@ def main() -> None:
     about |= {
         "budget": options.budget,
         "ndcg_before": round(report.ndcg[0], 4),
-        "ndcg_after": round(max(report.ndcg), 4),
-        "best_epoch": report.best_epoch,
+        "ndcg_after": round(report.ndcg[1], 4),
         "seconds": round(time.monotonic() - started, 1),
         "seed": options.seed,
     }

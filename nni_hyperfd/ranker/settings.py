@@ -31,12 +31,11 @@ class RankerSettings:
         transform: How φ of past tasks is carried to the newest G (Table 3): exact least squares, the paper's
             iteration, or not at all.
         transform_iterations: Adam steps a batch of the iterative transformation (N_trans).
-        warmup_epochs: Most passes over the offline lists.
-        warmup_rate: Of Adam in the warm-up. The paper's 1e-4 is for thousands of lists: with a hundred, patience ends the warm-up before
-            the ranker has learnt their order (``docs/evidence.md``).
+        warmup_epochs: Passes over the offline lists. The number is fixed: NDCG on a dozen held-out lists is too noisy to end the warm-up
+            by (``docs/evidence.md``).
+        warmup_rate: Of Adam in the warm-up. The paper's 1e-4 is for thousands of lists.
         warmup_lists: Lists in a batch of the warm-up. The paper's 4 lists of two configurations each are
             too few for the batch normalization of a graph network.
-        warmup_patience: Passes without a better NDCG on held-out data sets before the warm-up ends.
 
     Raises:
         RankerError: A value out of range; the message names it.
@@ -55,10 +54,9 @@ class RankerSettings:
     mode: Mode = "full"
     transform: Transform = "exact"
     transform_iterations: int = 20
-    warmup_epochs: int = 400
+    warmup_epochs: int = 80
     warmup_rate: float = 1e-3
     warmup_lists: int = 8
-    warmup_patience: int = 40
 
     def __post_init__(self) -> None:
         for name, allowed in (("loss", RankerLoss), ("mode", Mode), ("transform", Transform)):
@@ -74,7 +72,7 @@ class RankerSettings:
                 raise RankerError(
                     f"Ranker setting {name} is {getattr(self, name)!r}; it must not be negative."
                 )
-        for name in ("lists", "images", "transform_iterations", "warmup_lists", "warmup_patience"):
+        for name in ("lists", "images", "transform_iterations", "warmup_lists"):
             if not getattr(self, name) >= 1:
                 raise RankerError(f"Ranker setting {name} is {getattr(self, name)!r}; it must be at least 1.")
         if len(self.ratio) != 3 or min(self.ratio) < 0 or not self.ratio[2] > 0:

@@ -26,13 +26,11 @@ class WarmUpReport:
     """How the warm-up went.
 
     Args:
-        ndcg: Mean NDCG on the lists of held-out data sets, before the first epoch and after each one.
-        best_epoch: The epoch whose parameters were kept; 0 is the fresh ranker.
+        ndcg: Mean NDCG on the lists of held-out data sets, before the first epoch and after the last one.
         held_out: The offline data sets that were not learnt from.
     """
 
-    ndcg: tuple[float, ...]
-    best_epoch: int
+    ndcg: tuple[float, float]
     held_out: tuple[int, ...]
 
 
@@ -41,7 +39,7 @@ def warm_up(
 ) -> WarmUpReport:
     """Trains ``ranker`` in place with the ranking and triplet losses and fixes its input normalization.
 
-    Some data sets are held out with all their lists; the parameters with the best NDCG on these are kept. A batch
+    Some data sets are held out with all their lists, to say how well unseen ones are ranked; nothing is chosen by them. A batch
     holds lists of one space, as a graph network's batch normalization needs company of its own kind.
 
     Args:
@@ -71,25 +69,18 @@ def warm_up(
         return math.fsum(float(values.mean()) for values in found.values()) / len(found)
 
     optimizer = torch.optim.Adam(ranker.parameters(), lr=settings.warmup_rate)
-    history = [validate()]
-    best, best_epoch = ranker.parameters_state(), 0
+    before = validate()
+    ranker.train()
     with seeded(seed):
-        for epoch in range(1, settings.warmup_epochs + 1):
-            ranker.train()
+        for _ in range(settings.warmup_epochs):
             for batch in _batches(training, settings.warmup_lists, generator):
                 loss = _loss(ranker, offline, pool, batch, settings, generator)
                 require_finite(loss, "warm-up")
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-            history.append(validate())
-            if history[-1] > max(history[:-1]):
-                best, best_epoch = ranker.parameters_state(), epoch
-            elif epoch - best_epoch >= settings.warmup_patience:
-                break
-    ranker.load(best)
     ranker.eval()
-    return WarmUpReport(tuple(history), best_epoch, tuple(sorted(held_out)))
+    return WarmUpReport((before, validate()), tuple(sorted(held_out)))
 
 
 def _batches(entries: list[_Entry], size: int, generator: torch.Generator) -> list[list[_Entry]]:

@@ -229,7 +229,7 @@ class HyperFD(Rival):
         if key not in self._prepared.warm:
             ranker = self._fresh_ranker(seed)
             report = warm_up(ranker, self._prepared.offline, self._settings, seed)
-            self._prepared.warm[key] = WarmUp(ranker.parameters_state(), max(report.ndcg))
+            self._prepared.warm[key] = WarmUp(ranker.parameters_state(), report.ndcg[1])
         return self._prepared.warm[key]
 
     def _draw(self, purpose: int) -> int:
