@@ -112,6 +112,11 @@ OPENBOX_REQUIREMENTS = [
     "openbox==0.9.*",  # nni_hyperfd/evidence/rivals/rgpe.py; holds NumPy below 2, so it needs an environment of its own
 ]
 
+QUICKTUNE_REQUIREMENTS = [  # nni_hyperfd/evidence/rivals/quick_tune.py; an environment of its own, as for OpenBox
+    "pandas<3",  # scikit-learn 1.5.0, which it asks for, is older than pandas 3
+    "quicktunetool==0.0.4; python_version >= '3.11'",  # holds NumPy below 2, and asks for this Python
+]
+
 setup(
     name="nni-hyperfd",
     version="0.1.0",
@@ -128,6 +133,7 @@ setup(
         "openbox": OPENBOX_REQUIREMENTS,
         "pretrain": PRETRAIN_REQUIREMENTS,
         "privacy": PRIVACY_REQUIREMENTS,
+        "quicktune": QUICKTUNE_REQUIREMENTS,
         "rivals": RIVALS_REQUIREMENTS,
         "server": SERVER_REQUIREMENTS,
         "tables": TABLES_REQUIREMENTS,

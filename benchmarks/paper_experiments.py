@@ -140,7 +140,7 @@ FULL_PRICE = (
 )
 """Methods that train everything to its end."""
 PRICE_OURS = ("hyperfd-mf", "hyperfd-gp")
-PRICE_WORDS = """A price of 1 is one full training. Successive halving, hyperband, asha, bohb, probes and `hyperfd-mf` begin trainings, go on
+PRICE_WORDS = """A price of 1 is one full training. Successive halving, hyperband, asha, bohb, quick-tune, dyhpo, probes and `hyperfd-mf` begin trainings, go on
 from a checkpoint, and leave, so that a rung costs what it adds; the two *task-aware* ones are `HyperFDAdvisor`, whose longer trainings begin anew and
 are paid for in full. The others train everything to its end. What counts is the best by val of the trainings that
 were brought to their end; with none in hand the rank is 100 %. Each price is a run of its own. Ranked by val itself, the luck of choosing by a small val

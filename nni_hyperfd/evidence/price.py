@@ -31,6 +31,7 @@ from nni_hyperfd.evidence.rivals.completion import Completion
 from nni_hyperfd.evidence.rivals.early_stopping import STOPPERS
 from nni_hyperfd.evidence.rivals.ensemble import describe_texts
 from nni_hyperfd.evidence.rivals.hyperfd_mf import HyperFDMF
+from nni_hyperfd.evidence.rivals.quick_tune import QUICK
 from nni_hyperfd.evidence.rivals.task_aware import TaskAwareHalving, TaskAwareHyperband
 from nni_hyperfd.evidence.rivals.with_ranker import WithRanker
 from nni_hyperfd.evidence.runs import fingerprint
@@ -117,13 +118,14 @@ class Stopper:
 
 
 def stopping_methods(quick: bool = False) -> Mapping[str, Stopper]:
-    """By name. Those that train a ranker have fewer seeds.
+    """By name. Those that train a ranker or a predictor have fewer seeds.
 
     Args:
         quick: Hardly any training, to see whether everything runs; the figures mean nothing.
     """
     kinds: tuple[type[CurveMethod], ...] = (*STOPPERS, Probes)
     found = [Stopper(kind.name, _plain(kind), kind.name, 20) for kind in kinds]
+    found += [Stopper(kind.name, _plain(kind), kind.settings(), 20, trains=True) for kind in QUICK]
     settings = RankerSettings(batches=2, warmup_epochs=2) if quick else RankerSettings()
     for shipped in (HyperFDMF, TaskAwareHyperband, TaskAwareHalving):
         said = f"{settings} {WARM_UPS} shipped"
