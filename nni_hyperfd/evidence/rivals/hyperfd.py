@@ -178,6 +178,9 @@ class HyperFD(Rival):
         """The update at the end of a customer's search, from what was tried among the first ``candidates``."""
         prepared, settings = self._prepared, self._settings
         done = [trial for trial in tried if not np.isnan(trial.ap)]
+        if not done:
+            # As on the platform: an experiment without a result teaches nothing.
+            return
         indices = torch.tensor([trial.index for trial in done])
         encodings = prepared.encodings[:candidates][indices]
         trials = RankedList(self._space.key, encodings, torch.tensor([trial.ap for trial in done]))

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from nni_hyperfd.errors import DataError
 from nni_hyperfd.evidence.comparison import Scenario, expected_rank_at_random, run_rival
+from nni_hyperfd.evidence.rivals.base import Study
 from nni_hyperfd.evidence.rivals.hyperfd import HyperFD
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.spaces.standard import standard_space
@@ -92,3 +94,13 @@ def test_features_must_be_there(scenario: Scenario) -> None:
     bare = tuple(replace(profile, source=None) for profile in scenario.experience.profiles)
     with pytest.raises(DataError, match="image features"):
         HyperFD(standard_space("hpo"), QUICK).reset(replace(scenario.experience, profiles=bare), 0)
+
+
+def test_a_customer_without_a_result_teaches_nothing(scenario: Scenario) -> None:
+    rival = HyperFD(standard_space("hpo"), QUICK)
+    rival.reset(scenario.experience, 0)
+    before = {name: each.clone() for name, each in rival.ranker.state_dict().items()}
+    rival.search(Study(scenario.profiles[0], 4, np.full(scenario.choose.shape[0], np.nan)))
+    assert rival.past == []
+    after = rival.ranker.state_dict()
+    assert all(torch.equal(each, after[name]) for name, each in before.items())
