@@ -1,6 +1,6 @@
 """HyperFD beside DYCORS in the space of dynamic assignment's counts, at prices 4, 10 and 60: every training of every search is a real one.
 
-    python benchmarks/counts_by_price.py --data FOLDER --sets thermal lowlight
+    python benchmarks/counts_by_price.py --data FOLDER --sets thermal
 
 A training is that of the searches in ``hps_det.py``, on a random part of the training split and judged by val, and DYCORS' trainings are read
 from its file. Both methods of HyperFD are asked of a version 0 without the rows of the sets that are searched here, and do not learn
@@ -46,8 +46,11 @@ def main() -> None:
     parser.add_argument("--most", nargs=2, type=int, default=(10, 60), metavar=("RANKED", "PLANNED"))
     parser.add_argument("--searches", type=Path, default=RESULTS.with_suffix(".json"), help="of hps_det.py")
     parser.add_argument("--platform", type=Path, help="kept folder of the version 0 without these sets")
-    parser.add_argument("--out", type=Path, default=RESULTS.with_name("counts_by_price"))
+    parser.add_argument(
+        "--out", type=Path, help="results, without their suffix; named after the sets by default"
+    )
     options = parser.parse_args()
+    options.out = options.out or RESULTS.with_name(f"counts_by_price_{'_'.join(options.sets)}")
     torch.set_num_threads(1)
     budget, ledger = get_budget(options.budget), Ledger(options.out.with_suffix(".json"))
     dycors = Ledger(options.searches)
