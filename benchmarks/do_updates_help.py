@@ -124,7 +124,8 @@ def play(space: str, scenario: Scenario, variant: Variant, seed: int) -> dict[st
             # What failed cost nothing, and is no choice.
             first = next(trial.index for trial in study.trials if not np.isnan(trial.ap))
         start.append(float(ranks[first, d]))
-        best.append(float(ranks[best_found(study), d].mean()))
+        # Where every proposal is without a row, as pseudo-customers have few, nothing was found.
+        best.append(float(ranks[best_found(study), d].mean()) if study.trials else float("nan"))
     return {"start": start, "best": best, "seconds": round(time.process_time() - began, 1)}
 
 
@@ -157,7 +158,7 @@ def page(space: str, runs: Mapping[str, Mapping[str, Any]]) -> str:
             start, best = (np.array([each[key] for each in seeds.values()]) for key in ("start", "best"))
             third = max(1, int(count) // 3)
             cells = [f"{start[:, :third].mean():.1f}", f"{start[:, -third:].mean():.1f}"]
-            cells += [f"{start.mean():.1f}", f"{best.mean():.1f}"]
+            cells += [f"{start.mean():.1f}", f"{np.nanmean(best):.1f}"]
             frozen = mine.get(baseline, {})
             shared = [seed for seed in seeds if seed in frozen]
             for key in ("start", "best"):
@@ -169,7 +170,8 @@ def page(space: str, runs: Mapping[str, Mapping[str, Any]]) -> str:
                 if kind == REAL:
                     back = [np.argsort(task_order(int(count), seed)) for seed in shared]
                     gaps = [gap[each] for gap, each in zip(gaps, back)]
-                over = bootstrap(np.mean(gaps, axis=0))
+                mean = np.mean(gaps, axis=0)
+                over = bootstrap(mean[~np.isnan(mean)])
                 cells.append(f"{over.mean:+.1f} {over}")
             minutes = sum(each["seconds"] for each in seeds.values()) / 60
             rows.append([variant, *cells, str(len(seeds)), f"{minutes:.1f}"])
@@ -286,7 +288,7 @@ HEAD = """# Do updates help?
 Made by `python benchmarks/do_updates_help.py` from rows of the base `{base}`. Rank in percent of what is tried first (*start*) and of the best of four
 trials; lower is better. Pseudo-customers are of a kind that the experience has not, made of a few offline sets, some of them drawn again and again;
 real customers come in random orders. Differences are to the same method that learns of no customer; intervals are 95 % over customers, paired, and
-too narrow for pseudo-customers, who share their sets.
+too narrow for pseudo-customers, who share their sets. Of these, some have no row of what was proposed; they do not count in *best of four*.
 
 """
 
