@@ -185,7 +185,10 @@ def test_a_run_depends_on_its_seed_alone_and_leaves_no_trace(
         np.random.get_state()[1].tolist(),  # noqa: NPY002
         perf.DataLoader,
     )
-    assert steps[0] == steps[1] != steps[2]
+    assert steps[0] == steps[1]
+    if kind.STARTS:
+        # Without random beginnings two seeds may well decide alike.
+        assert steps[1] != steps[2]
     assert before == after
 
 
