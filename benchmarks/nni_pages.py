@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from nni_rivals import LIMIT, NNICTL, ROOT, environment_in
+from nni_rivals import LIMIT, ROOT, create, nnictl
 from PIL import Image
 from screenshot import take_pictures
 
@@ -60,27 +58,18 @@ class Over(NamedTuple):
 @contextmanager
 def to_its_end(config: Path, home: Path, port: int) -> Iterator[Over]:
     """Runs an experiment by nnictl until it is over, and stops it at last."""
-    (home / "experiments").mkdir(parents=True, exist_ok=True)
-    environment = environment_in(home)
-
-    def nnictl(*arguments: str) -> str:
-        command = [sys.executable, "-W", "ignore", str(NNICTL), *arguments]
-        told = subprocess.run(command, env=environment, capture_output=True, text=True)
-        return re.sub(r"\x1b\[\d+m", "", told.stdout + told.stderr)
-
     url = f"http://127.0.0.1:{port}"
-    told = nnictl("create", "--config", str(config), "--port", str(port))
-    found = re.search(r"Experiment ID: (\w+)", told)
-    if found is None:
+    begun, told = create(config, home, port)
+    if begun is None:
         raise SystemExit(f"{config.name}: nnictl began no experiment: {told}")
     try:
         end, state = time.monotonic() + LIMIT, ""
         while time.monotonic() < end and state not in LAST:
             time.sleep(5.0)
             state = asked(f"{url}/api/v1/nni/check-status")["status"]
-        yield Over(url, home / "experiments" / found.group(1), state)
+        yield Over(url, home / "experiments" / begun, state)
     finally:
-        nnictl("stop", found.group(1))
+        nnictl(home, "stop", begun)
 
 
 def pictured(name: str, data: Path, home: Path, port: int, out: Path) -> str:

@@ -103,28 +103,35 @@ def environment_in(home: Path) -> dict[str, str]:
     }
 
 
+def nnictl(home: Path, *arguments: str) -> str:
+    """What nnictl says in a home of its own, without colors."""
+    command = [sys.executable, "-W", "ignore", str(NNICTL), *arguments]
+    told = subprocess.run(command, env=environment_in(home), capture_output=True, text=True)
+    return re.sub(r"\x1b\[\d+m", "", told.stdout + told.stderr)
+
+
+def create(config: Path, home: Path, port: int) -> tuple[str | None, str]:
+    """Begins an experiment; its id, or None, and what nnictl said."""
+    (home / "experiments").mkdir(parents=True, exist_ok=True)
+    told = nnictl(home, "create", "--config", str(config), "--port", str(port))
+    found = re.search(r"Experiment ID: (\w+)", told)
+    return (found.group(1) if found else None), told
+
+
 def run(rival: str, data: Path, home: Path, port: int) -> list[str]:
     """Cells of the page: trials, price in full trainings, the best AP of a full training, with what, or why there is none."""
     config = home / "experiment.yml"
     config.write_text(yaml.safe_dump(configuration(rival, data, home)))
-    (home / "experiments").mkdir(exist_ok=True)
-    environment = environment_in(home)
-
-    def nnictl(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-W", "ignore", str(NNICTL), *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True)
-
-    created = nnictl("create", "--config", str(config), "--port", str(port))
-    found = re.search(r"Experiment ID: (\w+)", re.sub(r"\x1b\[\d+m", "", created.stdout))
-    if not found:
-        return ["–", "–", "–", _last_line(created.stdout + created.stderr)]
-    folder = home / "experiments" / found.group(1)
+    experiment, told = create(config, home, port)
+    if experiment is None:
+        return ["–", "–", "–", _last_line(told)]
+    folder = home / "experiments" / experiment
     end = time.monotonic() + LIMIT
     try:
         while time.monotonic() < end and not _over(folder, rival):
             time.sleep(2.0)
     finally:
-        nnictl("stop", found.group(1))
+        nnictl(home, "stop", experiment)
     return cells(folder)
 
 
