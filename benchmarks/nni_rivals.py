@@ -3,7 +3,8 @@
     python benchmarks/nni_rivals.py [--only "Hyperband, mended" hyperfd-gp] [--out benchmarks/results/nni_rivals]
 
 NNI's own Hyperband and BOHB advisors, successive halving (one bracket of HyperFDAdvisor over a population of which nothing is recommended), and
-Syne Tune's ASHA, by which NNI stops running trials (nni_asha.py; NNI's Random tuner draws; it needs ``pip install -e .[rivals]``).
+Syne Tune's ASHA, by which NNI stops running trials (nni_asha.py; NNI's Random tuner draws; it needs ``pip install -e .[rivals]``), and Quick-Tune-Tool
+as it is played on the tables, a trial for each epoch (nni_quick_tune.py; in an environment with ``pip install -e .[quicktune]``).
 HPO space, generated images, budget smoke (four epochs). NNI's advisors train each rung anew, so their first bracket with R = 4 and eta = 2 (four
 configurations for one epoch, two for two, one for four) costs twelve epochs: three full trainings. HyperFDTuner gets three full trainings. As NNI 3.0
 has them, its advisors end with an error at the first result (they compare a parameter's id, a word, with a number); mended ones (nni_hyperband.py,
@@ -35,6 +36,7 @@ from nni_hyperfd.customer.result import read_metric
 from nni_hyperfd.detection.training.budgets import BUDGETS
 from nni_hyperfd.evidence.page import markdown_table
 from nni_hyperfd.files import write_file
+from nni_hyperfd.spaces.stages import Stage
 from nni_hyperfd.spaces.standard import standard_search_space
 from nni_hyperfd.spaces.unread import TRIAL_BUDGET, configuration_of
 from nni_hyperfd.synthetic import generate
@@ -47,8 +49,8 @@ PRICE = 3
 JOBS = 7
 """Of that bracket."""
 ETA = 2
-HALVING, ASHA, OURS = "successive halving", "ASHA of Syne Tune", "hyperfd-gp"
-RIVALS = ("Hyperband", "Hyperband, mended", "BOHB", "BOHB, mended", HALVING, ASHA, OURS)
+HALVING, ASHA, QUICK, OURS = "successive halving", "ASHA of Syne Tune", "Quick-Tune-Tool", "hyperfd-gp"
+RIVALS = ("Hyperband", "Hyperband, mended", "BOHB", "BOHB, mended", HALVING, ASHA, QUICK, OURS)
 LIMIT = 3600.0
 FOR_NODE = ("examples/loopback_only.cjs", "tests/end_to_end/patience.cjs")
 """Keeps the page on this machine, and gives a dispatcher more than ten seconds to start."""
@@ -74,6 +76,9 @@ def configuration(rival: str, data: Path, home: Path) -> dict[str, Any]:
             "tuner": {"name": "Random", "classArgs": {"seed": 1}},
             "assessor": own_class("benchmarks.nni_asha.ASHA", {"epochs": FULL}),
         }
+    elif rival == QUICK:
+        asked = {"epochs": FULL, "price": PRICE, "checkpoints": str(home / "checkpoints")}
+        who = {"tuner": own_class("benchmarks.nni_quick_tune.QuickTune", asked)}
     return {
         "experimentName": rival,
         "searchSpace": standard_search_space("hpo"),
@@ -149,9 +154,17 @@ class Job:
     @property
     def epochs(self) -> int:
         """Paid for: what an advisor asked for, or those of a training that its result or an assessor ended."""
+        if (stage := Stage.of(self.parameters)) is not None:
+            return stage.stop - stage.begun
         if TRIAL_BUDGET in self.parameters or self.ap is not None:
             return int(self.parameters.get(TRIAL_BUDGET, FULL))
         return self.validations
+
+    @property
+    def whole(self) -> bool:
+        """It brought a training to its end."""
+        stage = Stage.of(self.parameters)
+        return self.ap is not None and (self.epochs if stage is None else stage.stop) == FULL
 
 
 def jobs_of(folder: Path) -> list[Job]:
@@ -180,21 +193,25 @@ def jobs_of(folder: Path) -> list[Job]:
 
 def _over(folder: Path, rival: str) -> bool:
     jobs = jobs_of(folder)
-    paid = sum(job.epochs for job in jobs if job.ended) >= PRICE * FULL
-    if (
-        paid
-        if rival == ASHA
-        else len(jobs) >= (PRICE if rival == OURS else JOBS) and all(job.ended for job in jobs)
-    ):
-        return True
-    return _trouble(folder) is not None
+    if rival == QUICK:
+        over = "to: TUNER_NO_MORE_TRIAL" in _logs(folder)
+    elif rival == ASHA:
+        over = sum(job.epochs for job in jobs if job.ended) >= PRICE * FULL
+    else:
+        over = len(jobs) >= (PRICE if rival == OURS else JOBS) and all(job.ended for job in jobs)
+    return over or _trouble(folder) is not None
 
 
 def _trouble(folder: Path) -> str | None:
     """The last error in NNI's logs after which no trial comes."""
-    logs = [folder / "log" / name for name in ("dispatcher.log", "nnimanager.log")]
-    told = "".join(log.read_text() for log in logs if log.exists())
+    told = _logs(folder)
     return _last_line(told) if "Traceback" in told or "to: ERROR" in told else None
+
+
+def _logs(folder: Path) -> str:
+    """What NNI and the tuner or advisor wrote."""
+    logs = [folder / "log" / name for name in ("dispatcher.log", "nnimanager.log")]
+    return "".join(log.read_text() for log in logs if log.exists())
 
 
 def cells(folder: Path) -> list[str]:
@@ -202,7 +219,7 @@ def cells(folder: Path) -> list[str]:
     jobs = jobs_of(folder)
     done = [job for job in jobs if job.ap is not None]
     found = [f"{len(done)} of {len(jobs)}", f"{sum(job.epochs for job in jobs) / FULL:g}"]
-    whole = [job for job in done if job.epochs == FULL]
+    whole = [job for job in done if job.whole]
     if (trouble := _trouble(folder)) is not None or not whole:
         return [*found, "–", trouble or "no full training"]
     best = max(whole, key=lambda job: job.ap or 0.0)
