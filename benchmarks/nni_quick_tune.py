@@ -1,4 +1,4 @@
-"""Quick-Tune-Tool as a tuner of NNI, the same method that is played by price on the tables (benchmarks/nni_rivals.py)."""
+"""Quick-Tune and DyHPO by Quick-Tune-Tool as tuners of NNI, the same methods that are played by price on the tables (benchmarks/nni_rivals.py)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from nni.tuner import Tuner
 from nni_hyperfd.customer.result import read_metric
 from nni_hyperfd.evidence.curves import CurveMethod, CurveTable, CurveTask, FloatArray, curves_of
 from nni_hyperfd.evidence.rivals.ensemble import describe_texts
-from nni_hyperfd.evidence.rivals.quick_tune import QuickTuneForFew
+from nni_hyperfd.evidence.rivals.quick_tune import DyHPO, QuickTuneForFew
 from nni_hyperfd.evidence.table import SERVER, LookupTable, canonical, parameters_of
 from nni_hyperfd.spaces.space import Space
 from nni_hyperfd.spaces.stages import TRIAL_CHECKPOINTS, TRIAL_EPOCHS, Stage
 
 TABLES = Path(__file__).parent / "tables"
+METHODS = {kind.name: kind for kind in (QuickTuneForFew, DyHPO)}
+"""Of Quick-Tune-Tool those that need no images of the data sets whose curves are known."""
 
 
 class Wanted(Exception):
@@ -85,17 +87,21 @@ class Playing:
 
 
 class QuickTune(Tuner):
-    """:class:`.QuickTuneForFew` with a trial for each epoch, which goes on from the checkpoint of the one before; one trial at a time.
+    """One of :data:`METHODS` with a trial for each epoch, which goes on from the checkpoint of the one before; one trial at a time.
 
-    Its predictor learned from the curves in ``benchmarks/tables``. It is told what a trial reports, the best AP so far.
+    Who learns from curves beforehand learns from those in ``benchmarks/tables``. It is told what a trial reports, the best AP so far.
 
     Args:
+        method: Its name on the tables.
         epochs: Of a full training, with a validation after each.
         price: To be spent, in full trainings.
         checkpoints: Folder where one trial finds what another left.
     """
 
-    def __init__(self, epochs: int, price: int, checkpoints: str, optimize_mode: str = "maximize") -> None:
+    def __init__(
+        self, method: str, epochs: int, price: int, checkpoints: str, optimize_mode: str = "maximize"
+    ) -> None:
+        self._method = METHODS[method]()
         self._epochs, self._price, self._checkpoints = epochs, price, checkpoints
         self._texts: list[str] = []
         self._asked: dict[int, Wanted] = {}
@@ -105,7 +111,7 @@ class QuickTune(Tuner):
         space = Space.from_search_space(search_space)
         self._texts = [canonical(space.parameters(each)) for each in space.enumerate()]
         offline = known_curves(space, self._texts, self._epochs)
-        self._playing = Playing(QuickTuneForFew(), offline, self._epochs, self._price * self._epochs, seed=1)
+        self._playing = Playing(self._method, offline, self._epochs, self._price * self._epochs, seed=1)
 
     def generate_parameters(self, parameter_id: int, **rest: Any) -> dict[str, Any]:
         """A configuration and the epoch of it that is to be trained.

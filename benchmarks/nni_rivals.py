@@ -3,8 +3,9 @@
     python benchmarks/nni_rivals.py [--only "Hyperband, mended" hyperfd-gp] [--out benchmarks/results/nni_rivals]
 
 NNI's own Hyperband and BOHB advisors, successive halving (one bracket of HyperFDAdvisor over a population of which nothing is recommended), and
-Syne Tune's ASHA, by which NNI stops running trials (nni_asha.py; NNI's Random tuner draws; it needs ``pip install -e .[rivals]``), and Quick-Tune-Tool
-as it is played on the tables, a trial for each epoch (nni_quick_tune.py; in an environment with ``pip install -e .[quicktune]``).
+Syne Tune's ASHA, by which NNI stops running trials (nni_asha.py; NNI's Random tuner draws; it needs ``pip install -e .[rivals]``), and Quick-Tune
+and DyHPO by Quick-Tune-Tool, as they are played on the tables, a trial for each epoch (nni_quick_tune.py; in an environment with
+``pip install -e .[quicktune]``).
 HPO space, generated images, budget smoke (four epochs). NNI's advisors train each rung anew, so their first bracket with R = 4 and eta = 2 (four
 configurations for one epoch, two for two, one for four) costs twelve epochs: three full trainings. HyperFDTuner gets three full trainings. As NNI 3.0
 has them, its advisors end with an error at the first result (they compare a parameter's id, a word, with a number); mended ones (nni_hyperband.py,
@@ -49,8 +50,10 @@ PRICE = 3
 JOBS = 7
 """Of that bracket."""
 ETA = 2
-HALVING, ASHA, QUICK, OURS = "successive halving", "ASHA of Syne Tune", "Quick-Tune-Tool", "hyperfd-gp"
-RIVALS = ("Hyperband", "Hyperband, mended", "BOHB", "BOHB, mended", HALVING, ASHA, QUICK, OURS)
+HALVING, ASHA, OURS = "successive halving", "ASHA of Syne Tune", "hyperfd-gp"
+QUICK = ("quick-tune, for few curves", "dyhpo")
+"""Of Quick-Tune-Tool."""
+RIVALS = ("Hyperband", "Hyperband, mended", "BOHB", "BOHB, mended", HALVING, ASHA, *QUICK, OURS)
 LIMIT = 3600.0
 FOR_NODE = ("examples/loopback_only.cjs", "tests/end_to_end/patience.cjs")
 """Keeps the page on this machine, and gives a dispatcher more than ten seconds to start."""
@@ -76,8 +79,8 @@ def configuration(rival: str, data: Path, home: Path) -> dict[str, Any]:
             "tuner": {"name": "Random", "classArgs": {"seed": 1}},
             "assessor": own_class("benchmarks.nni_asha.ASHA", {"epochs": FULL}),
         }
-    elif rival == QUICK:
-        asked = {"epochs": FULL, "price": PRICE, "checkpoints": str(home / "checkpoints")}
+    elif rival in QUICK:
+        asked = {"method": rival, "epochs": FULL, "price": PRICE, "checkpoints": str(home / "checkpoints")}
         who = {"tuner": own_class("benchmarks.nni_quick_tune.QuickTune", asked)}
     return {
         "experimentName": rival,
@@ -193,7 +196,7 @@ def jobs_of(folder: Path) -> list[Job]:
 
 def _over(folder: Path, rival: str) -> bool:
     jobs = jobs_of(folder)
-    if rival == QUICK:
+    if rival in QUICK:
         over = "to: TUNER_NO_MORE_TRIAL" in _logs(folder)
     elif rival == ASHA:
         over = sum(job.epochs for job in jobs if job.ended) >= PRICE * FULL

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nni import NoMoreTrialError
 
-from benchmarks.nni_quick_tune import Playing, QuickTune, known_curves
+from benchmarks.nni_quick_tune import METHODS, Playing, QuickTune, known_curves
 from nni_hyperfd.evidence.curves import CurveMethod, CurveTable, CurveTask
 from nni_hyperfd.evidence.rivals.early_stopping import ASHA, BOHB, Hyperband, SuccessiveHalving
 from nni_hyperfd.evidence.table import canonical
@@ -44,6 +44,16 @@ class Watched(CurveTask):
 def test_step_by_step_it_is_what_is_played_on_a_table(
     kind: type[CurveMethod], seed: int, price: int, fails: list[bool]
 ) -> None:
+    same_steps(kind, seed, price, fails)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_so_are_those_of_quick_tune_tool(method: str) -> None:
+    pytest.importorskip("qtt")
+    same_steps(METHODS[method], 0, 2, [False, True] + [False] * (COUNT - 2))
+
+
+def same_steps(kind: type[CurveMethod], seed: int, price: int, fails: list[bool]) -> None:
     rng = np.random.default_rng(seed)
     curves = np.where(np.array(fails)[:, None], np.nan, rng.random((COUNT, LENGTH)))
     offline = CurveTable(
@@ -73,11 +83,12 @@ def test_offline_curves_are_read_off_at_the_epochs_of_the_experiment() -> None:
     assert np.isnan(four[~measured]).all()
 
 
-def test_a_trial_trains_one_epoch_and_goes_on_from_the_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_a_trial_trains_one_epoch_and_goes_on_from_the_checkpoint(method: str, tmp_path: Path) -> None:
     pytest.importorskip("qtt")
     search_space = standard_search_space("hpo")
     space = Space.from_search_space(search_space)
-    tuner = QuickTune(LENGTH, 2, str(tmp_path))
+    tuner = QuickTune(method, LENGTH, 2, str(tmp_path))
     tuner.update_search_space(search_space)
     rng = np.random.default_rng(0)
     trained: dict[str, list[str]] = {}
