@@ -208,7 +208,7 @@ def _train(
         board.add({"val/ap50": start.val_ap}, 0)
 
         def on_validation(point: Validation, engine: Engine) -> None:
-            if point.improved and point.ap > start.val_ap:
+            if point.best and point.ap > start.val_ap:
                 # First of all: NNI may stop a trial as soon as it hears of its result.
                 keep(engine.state(), point.ap)
             reporter.intermediate(point.ap)

@@ -43,13 +43,13 @@ RATE_DECAY = 0.1
 class Validation:
     """One point of the learning curve.
 
-    It says epochs trained, AP@50 on the val split, whether it is the best so far, and the mean training losses since the last
-    point.
+    It says epochs trained, AP@50 on the val split, whether it is the best so far (of equally good ones the newest), and the mean
+    training losses since the last point.
     """
 
     epoch: int
     ap: float
-    improved: bool
+    best: bool
     losses: Losses
 
 
@@ -67,7 +67,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class TrialOutcome(Candidate):
-    """What a fine-tuning gives: of all weights on its way those that are best on val; the curve; wall-clock seconds."""
+    """What a fine-tuning gives: of all weights on its way those that are best on val, the newest of equals; the curve; wall-clock seconds."""
 
     curve: tuple[Validation, ...]
     seconds: float
@@ -209,9 +209,9 @@ def fine_tune(
     on_validation: Callable[[Validation, Engine], None] | None = None,
     leg: Leg = WHOLE,
 ) -> TrialOutcome:
-    """Trains until the budget's end, keeps the weights that are best on val, and evaluates those on test.
+    """Trains until the budget's end, keeps the weights that are best on val, of equally good ones the newest, and evaluates those on test.
 
-    The learning rate falls tenfold after ``budget.patience`` validations without gain; training ends after
+    An equal AP is no gain. The learning rate falls tenfold after ``budget.patience`` validations without gain; training ends after
     ``budget.stop_after`` of them (HyperFD supplement B.1). The same seed on the same machine gives the same AP, whether or not the
     training stopped on its way: the plan of rates is that of the whole training.
 
@@ -256,11 +256,11 @@ def fine_tune(
         ap = ap50(found, truth["val"])
         losses = Losses(*(torch.stack(part).mean() for part in zip(*since)))
         since.clear()
-        curve.append(Validation(epoch, ap, ap > best, losses))
-        if ap > best:
-            best, state, val_detections, stale = ap, engine.state(), found, 0
-        else:
-            stale += 1
+        stale = 0 if ap > best else stale + 1
+        curve.append(Validation(epoch, ap, ap >= best, losses))
+        if ap >= best:
+            # A small val split is soon at 1. What it cannot tell apart, longer training and a lower rate do.
+            best, state, val_detections = ap, engine.state(), found
         if on_validation:
             on_validation(curve[-1], engine)
         if stale and stale % budget.patience == 0:
@@ -272,7 +272,7 @@ def fine_tune(
                 rate,
                 stale,
                 best,
-                tuple((each.epoch, each.ap, each.improved, _numbers(each.losses)) for each in curve),
+                tuple((each.epoch, each.ap, each.best, _numbers(each.losses)) for each in curve),
                 draws_of(rng),
                 engine.faces_without,
                 engine.state(),

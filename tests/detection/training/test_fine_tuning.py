@@ -100,7 +100,7 @@ def test_training_runs_to_the_end_while_it_gains(ten_faces: PixelStore) -> None:
     assert engine.rates == [1e-3] * 15
     assert [point.epoch for point in outcome.curve] == [3, 6, 9, 12, 15]
     assert [point.ap for point in outcome.curve] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
-    assert all(point.improved for point in outcome.curve)
+    assert all(point.best for point in outcome.curve)
     assert outcome.curve[0].losses == Losses(torch.tensor(1.0), torch.tensor(0.5), torch.tensor(0.25))
     assert engine.samples == [32] * 15
 
@@ -109,7 +109,13 @@ def test_the_rate_falls_tenfold_after_patience_and_training_stops_later(ten_face
     engine, outcome = play(ten_faces, [5, 4, 5, 3, 2, 9, 9], LONG)
     # An equal AP is no gain. After the 2nd stale validation the rate falls; after the 4th, training ends.
     assert engine.rates == pytest.approx([1e-3] * 9 + [1e-4] * 6)
-    assert [point.improved for point in outcome.curve] == [True, False, False, False, False]
+    assert [point.best for point in outcome.curve] == [True, False, True, False, False]
+
+
+def test_of_equally_good_weights_the_newest_are_kept(ten_faces: PixelStore) -> None:
+    _, outcome = play(ten_faces, [5, 4, 5, 3], replace(LONG, epochs=12))
+    assert outcome.val_ap == pytest.approx(0.5)
+    assert outcome.state["weight"].item() == 9, "those of the third validation, after nine epochs"
 
 
 def test_the_losses_of_a_point_are_the_mean_since_the_last_one(ten_faces: PixelStore) -> None:
@@ -151,7 +157,7 @@ def test_the_best_weights_come_back_and_are_the_ones_tested(ten_faces: PixelStor
 def test_a_detector_that_never_finds_a_face_has_an_ap_of_zero(ten_faces: PixelStore) -> None:
     _, outcome = play(ten_faces, [0, 0, 0], replace(LONG, epochs=9))
     assert (outcome.val_ap, outcome.test_ap, outcome.heldout_ap) == (0, 0, 0)
-    assert float(outcome.state["weight"]) == 3
+    assert float(outcome.state["weight"]) == 9, "the newest"
 
 
 def test_the_start_is_a_candidate_that_only_a_gain_replaces(ten_faces: PixelStore) -> None:
