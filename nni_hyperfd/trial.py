@@ -306,6 +306,10 @@ def summary(result: Mapping[str, Any]) -> str:
         )
     if result["kept"] == "base":
         parts.append(f"training did not beat the base on val, so {BEST} is the base as it was")
+    if result["val_ap"] == 1.0:
+        parts.append(
+            "val was found without an error, so it tells no better training apart: put more images into it"
+        )
     return "; ".join(parts)
 
 

@@ -35,7 +35,7 @@ from nni_hyperfd.detection.training.fine_tuning import CPUEngine
 from nni_hyperfd.detection.training.losses import Losses
 from nni_hyperfd.spaces.architecture import mobilenet_v2
 from nni_hyperfd.spaces.hyperparameters import FIRST_CHOICE
-from nni_hyperfd.trial import Trial, run_trial
+from nni_hyperfd.trial import Trial, run_trial, summary
 
 SCRIPT = Path(__file__).parents[1] / "trial_code" / "finetune.py"
 TINY = Budget("tiny", 64, 96, 2, 8, 1, 1, 2, batch_size=4)
@@ -193,6 +193,13 @@ def test_training_that_makes_a_good_start_worse_hands_out_the_start(
     assert float(read_notes(tmp_path / "out" / "best.safetensors")["val_ap"]) == pytest.approx(
         result["base"]["val_ap"], abs=1e-4
     )
+
+
+@pytest.mark.parametrize(("val", "said"), [(1.0, True), (0.9999, False)])
+def test_a_val_split_without_an_error_is_told_to_be_too_small(val: float, said: bool) -> None:
+    found = {"val_ap": val, "test_ap": 0.9}
+    line = summary({**found, "base": found, "handed_out": found, "kept": "trained"})
+    assert ("put more images into it" in line) == said
 
 
 def test_another_detector_stands_beside_the_result(

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
     for each in facts.measured:
         low, high = each.interval
         print(f"AP@50 on {each.name}: {each.ap:.3f} (95 % interval over images: {low:.3f} to {high:.3f})")
-    for note in facts.missing():
+    for note in facts.notes():
         print(note)
     if handed:
         print(f"\nThe detector and its card are in {handed.folder}. {handed.onnx}\n\n  {handed.command}")

@@ -15,6 +15,7 @@ from nni_hyperfd.detection.network.weights import BEST
 from nni_hyperfd.errors import DataError, SpaceError
 from nni_hyperfd.spaces.architecture import backbone_flops
 from nni_hyperfd.spaces.configuration import Configuration
+from nni_hyperfd.spaces.unread import configuration_of
 
 
 @dataclass(frozen=True)
@@ -225,9 +226,18 @@ class ReportFacts:
             for name, split in splits.items()
         )
 
-    def missing(self) -> list[str]:
-        """What cannot be shown, a sentence each."""
+    def notes(self) -> list[str]:
+        """What cannot be shown or known, a sentence each."""
         said = []
+        top = max((trial.ap or 0.0 for trial in self.finished), default=0.0)
+        # Parts of one training are one.
+        configurations = (configuration_of(trial.parameters) for trial in self.finished if trial.ap == top)
+        tied = {tuple(sorted(each.items())) for each in configurations}
+        if len(tied) > 1:
+            said.append(
+                f"{len(tied)} configurations reached the same AP@50 on val, {top:.3f}, so val does not say which of them is best: put more "
+                "images into it."
+            )
         if self.best and self.best.training is None:
             said.append(
                 "The best trial left no detector of this package in its folder (the trial is your own, or its folder is gone), so there "

@@ -43,7 +43,7 @@ def report_page(facts: ReportFacts, handed: HandedOut | None = None) -> str:
         f"What experiment {facts.experiment_id} brought",
         element("p", f"{facts.data or facts.folder} · {facts.state}", _class="soft"),
         _cards(facts),
-        *(element("p", note, _class="warning") for note in facts.missing()),
+        *(element("p", note, _class="warning") for note in facts.notes()),
         section("The detector", *_detector(facts, handed)),
         section("What was recommended, and what came of it", *_recommended(facts)),
         *((section("What a network costs", *_costs(facts)),) if facts.front else ()),

@@ -82,6 +82,15 @@ def test_trials_of_the_users_own_are_reported_and_escaped(tmp_path: Path) -> Non
     assert "polyline" in page.tags, "reports are curves, too"
 
 
+def test_what_val_cannot_tell_apart_is_said(tmp_path: Path) -> None:
+    parts = trial(1, 1.0, lr=0.001, TRIAL_EPOCHS="1-1/2"), trial(2, 1.0, lr=0.001, TRIAL_EPOCHS="2-2/2")
+    others = trial(3, 0.9, lr=0.003), trial(4, None, lr=0.0003)
+    said = "2 configurations reached the same AP@50 on val, 1.000"
+    assert "reached the same AP@50" not in Reader(report_page(facts(tmp_path, *parts, *others))).words
+    assert said in Reader(report_page(facts(tmp_path, *parts, *others, trial(5, 1.0, lr=0.01)))).words
+    assert facts(tmp_path, trial(1, None, lr=0.1)).notes() == []
+
+
 def test_what_left_is_summed(tmp_path: Path) -> None:
     sent = (Sent("open_task", 1, 1000), Sent("record", 4, 2_000_000))
     page = Reader(report_page(facts(tmp_path, trial(1, 0.5, x=1), sent=sent)))

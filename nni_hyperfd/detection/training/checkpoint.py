@@ -96,8 +96,7 @@ class Stopped:
                 raise DataError(f"the checkpoint {path} is of another training")
             notes = json.loads(header["notes"])
             curve = tuple(
-                (int(e), float(ap), bool(best), tuple(losses))
-                for e, ap, best, losses in notes.pop("curve")
+                (int(e), float(ap), bool(best), tuple(losses)) for e, ap, best, losses in notes.pop("curve")
             )
             groups: dict[str, dict[str, Tensor]] = {"weights": {}, "kept": {}, "optimizer": {}}
             for name, value in tensors.items():
