@@ -3,7 +3,7 @@
     python benchmarks/hps_det.py --data FOLDER --sets thermal lowlight oldphoto [--searched thermal lowlight] [--server GROUPS WIDER200]
 
 Each set of ``--searched`` is searched once on a random part of its training split, for the AP@50 on val. Then the whole training split of
-every set is trained with IoU matching at its default and at the configuration that is best on val in a lookup table (whose trainings had
+every set is trained with IoU matching at its default and at the configuration that is best on val in lookup tables (whose trainings had
 seed 0: other seeds see no favour of that choice), with dynamic assignment at 10 for every count, and with the counts found on each
 searched set: on its own set that is the method, on another one its reuse (Table 7 of the paper). ``--server`` names the folders that together
 are one more set. With ``--backbone`` the sets of ``--there`` are trained in the other network too. What is done is in the JSON file, after every training; the same command
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,11 @@ from nni_hyperfd.spaces.hyperparameters import COUNT_KEYS, HyperParameters
 from nni_hyperfd.spaces.standard import standard_search_space
 
 RESULTS = Path(__file__).parent / "results" / "hps_det"
-TABLE = Path(__file__).parent / "tables" / "hpo.csv.gz"
+TABLES = (
+    Path(__file__).parent / "tables" / "hpo.csv.gz",
+    Path(__file__).parent / "results" / "hpo_216.csv.gz",
+)
+"""Some configurations on all data sets, and on five sets all others of the space."""
 SEARCH_SEED = 1000
 """Of the search and of its trainings, unlike those that are compared."""
 DEFAULT, TENS = "IoU 0.5", "dynamic, all counts 10"
@@ -119,12 +123,22 @@ def training_key(budget: str, name: str, way: str, seed: int, backbone: str = "s
     return " ".join([budget, *([backbone] if backbone != "standard" else []), name, way, str(seed)])
 
 
-def best_of_table(name: str, budget: str) -> tuple[dict[str, Any], int]:
-    """The configuration of the lookup table that is best on val of this set, and of how many; seed 0 alone."""
-    rows = list(LookupTable.load(TABLE).select("hpo", [name], budget, 0))
-    if not rows:
-        raise SystemExit(f"{TABLE} has no rows of {name} at {budget}")
-    return dict(parameters_of(max(rows, key=lambda row: row.val_ap).configuration)), len(rows)
+def best_of(table: LookupTable, names: Iterable[str], budget: str) -> tuple[dict[str, dict[str, Any]], int]:
+    """For each set the configuration that is best on val, seed 0 alone; and of how many that is, on all sets as many."""
+    best, known = {}, set()
+    for name in names:
+        rows = list(table.select("hpo", [name], budget, 0))
+        trained = [row for row in rows if not row.failure]
+        if not trained:
+            raise SystemExit(f"the tables have no rows of {name} at {budget}: name others by --tables")
+        best[name] = dict(parameters_of(max(trained, key=lambda row: row.val_ap).configuration))
+        known.add(len(rows))
+    if len(known) > 1:
+        raise SystemExit(
+            f"the tables have {min(known)} configurations of one set and {max(known)} of another: name by --tables "
+            "those that have as many of all"
+        )
+    return best, known.pop()
 
 
 def main() -> None:
@@ -151,6 +165,9 @@ def main() -> None:
     parser.add_argument(
         "--there", nargs="+", help="sets that are trained in the other network, too; all by default"
     )
+    parser.add_argument(
+        "--tables", type=Path, nargs="+", default=TABLES, help="where IoU matching is best is looked up there"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, without their suffix")
     parser.add_argument("--page", type=Path, help="beside the results by default")
     options = parser.parse_args()
@@ -164,11 +181,12 @@ def main() -> None:
     if options.server:
         stores[SERVER] = pixels(merge(SERVER, [load_dataset(each) for each in options.server]), budget)
         options.sets = [*options.sets, SERVER]
-    best = {name: best_of_table(name, searching.name) for name in options.sets}
+    table = LookupTable.merge(map(LookupTable.load, options.tables))
+    best, known = best_of(table, options.sets, searching.name)
     ways: dict[str, dict[str, Any] | None] = {
         DEFAULT: {},
         # Another configuration on each set.
-        f"IoU, best of {min(known for _, known in best.values())}": None,
+        f"IoU, best of {known}": None,
         TENS: {"assign": "dynamic"},
     }
     for name in options.searched:
@@ -180,7 +198,7 @@ def main() -> None:
         for way, parameters in ways.items():
             for seed in options.seeds:
                 key = training_key(budget.name, name, way, seed)
-                ledger.train(key, store, best[name][0] if parameters is None else parameters, budget, seed)
+                ledger.train(key, store, best[name] if parameters is None else parameters, budget, seed)
     if options.backbone:
         ways_there = {way: parameters for way, parameters in ways.items() if parameters is not None}
         for name in options.there:
@@ -188,13 +206,14 @@ def main() -> None:
                 for seed in options.seeds:
                     key = training_key(budget.name, name, way, seed, options.backbone)
                     ledger.train(key, stores[name], parameters, budget, seed, options.backbone)
-    write_file(options.page or options.out.with_suffix(".md"), page(ledger, ways, best, options))
+    write_file(options.page or options.out.with_suffix(".md"), page(ledger, ways, best, known, options))
 
 
 def page(
     ledger: Ledger,
     ways: Mapping[str, dict[str, Any] | None],
-    best: Mapping[str, tuple[dict[str, Any], int]],
+    best: Mapping[str, dict[str, Any]],
+    known: int,
     options: argparse.Namespace,
 ) -> str:
     """Tables, counts, and what it cost."""
@@ -212,10 +231,10 @@ def page(
         "",
         *results(ledger, ways, options, "standard", options.sets),
         "",
-        f"Best in the lookup table (on val, budget `{options.search_budget}`, seed 0): "
+        f"Best of {known} configurations of the HPO space (on val, budget `{options.search_budget}`, seed 0): "
         + "; ".join(
             f"{name} {' '.join(f'{key}={value}' for key, value in parameters.items())}"
-            for name, (parameters, _) in best.items()
+            for name, parameters in best.items()
         )
         + ".",
     ]
