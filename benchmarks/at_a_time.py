@@ -1,6 +1,6 @@
 """Ranks of hyperfd-gp and hyperfd-mf on the customers' tables when 1, 2 and 4 trials run at a time, as the tuner plays.
 
-    python benchmarks/at_a_time.py [--orders 4] [--out benchmarks/results/at_a_time.md]
+    python benchmarks/at_a_time.py [--orders 16] [--out benchmarks/results/at_a_time.md]
 
 Both without φ. Trials of hyperfd-gp take equally long and begin evenly spread, so that the one that began first is done first; then the next is
 planned, while the others run. It is played twice more on the APs on val alone, of which there are curves: without and with a look at
@@ -165,7 +165,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--orders", type=int, default=4, help="in which customers come")
+    parser.add_argument("--orders", type=int, default=16, help="in which customers come")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     inputs = Inputs.load(TABLES, sorted(TABLES.glob("*.csv.gz")), "table")
