@@ -59,7 +59,8 @@ def written(configuration: Mapping[str, Any]) -> str:
     if "optimizer" in configuration:
         keys = ("lr", "crop", "iou", "locw", "negp")
         return " ".join([configuration["optimizer"], *(f"{key}={configuration[key]}" for key in keys)])
-    return str(standard_space("nas").parse(configuration).architecture)
+    # A bar would end a cell of the table.
+    return str(standard_space("nas").parse(configuration).architecture).replace("|", " ")
 
 
 def main() -> None:
