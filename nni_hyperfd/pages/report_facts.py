@@ -232,7 +232,7 @@ class ReportFacts:
         top = max((trial.ap or 0.0 for trial in self.finished), default=0.0)
         # Parts of one training are one.
         configurations = (configuration_of(trial.parameters) for trial in self.finished if trial.ap == top)
-        tied = {tuple(sorted(each.items())) for each in configurations}
+        tied = {json.dumps(each, sort_keys=True) for each in configurations}
         if len(tied) > 1:
             said.append(
                 f"{len(tied)} configurations reached the same AP@50 on val, {top:.3f}, so val does not say which of them is best: put more "

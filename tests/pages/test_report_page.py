@@ -87,7 +87,8 @@ def test_what_val_cannot_tell_apart_is_said(tmp_path: Path) -> None:
     others = trial(3, 0.9, lr=0.003), trial(4, None, lr=0.0003)
     said = "2 configurations reached the same AP@50 on val, 1.000"
     assert "reached the same AP@50" not in Reader(report_page(facts(tmp_path, *parts, *others))).words
-    assert said in Reader(report_page(facts(tmp_path, *parts, *others, trial(5, 1.0, lr=0.01)))).words
+    nested = trial(5, 1.0, optimizer={"_name": "sgd", "lr": 0.01})
+    assert said in Reader(report_page(facts(tmp_path, *parts, *others, nested))).words
     assert facts(tmp_path, trial(1, None, lr=0.1)).notes() == []
 
 
