@@ -31,7 +31,10 @@ def main() -> None:
         "--tables",
         type=Path,
         nargs="+",
-        default=[ROOT / "tables" / "hpo.csv.gz", ROOT / "results" / "short_rows.csv.gz"],
+        default=[
+            ROOT / "tables" / "hpo.csv.gz",
+            *(ROOT / "results" / f"{name}.csv.gz" for name in ("short_rows", "hpo_seed1")),
+        ],
     )
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "agreement.md")
     options = parser.parse_args()
