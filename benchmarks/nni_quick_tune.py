@@ -10,6 +10,7 @@ from nni import NoMoreTrialError
 from nni.tuner import Tuner
 
 from nni_hyperfd.customer.result import read_metric
+from nni_hyperfd.errors import HyperFDError
 from nni_hyperfd.evidence.curves import CurveMethod, CurveTable, CurveTask, FloatArray, curves_of
 from nni_hyperfd.evidence.rivals.ensemble import describe_texts
 from nni_hyperfd.evidence.rivals.quick_tune import DyHPO, QuickTuneForFew
@@ -22,7 +23,7 @@ METHODS = {kind.name: kind for kind in (QuickTuneForFew, DyHPO)}
 """Of Quick-Tune-Tool those that need no images of the data sets whose curves are known."""
 
 
-class Wanted(Exception):
+class Wanted(HyperFDError):
     """A search asks for a validation that nobody has trained yet."""
 
     def __init__(self, index: int, at: int) -> None:
@@ -74,7 +75,7 @@ class Playing:
         """What is to be trained next; None at the search's end."""
         self._method.reset(self._offline, self._seed)
         try:
-            self._method.search(Replayed(self._curves.copy(), self._failed, self._validations))
+            self._method.search(Replayed(self._curves, self._failed, self._validations))
         except Wanted as wanted:
             return wanted
         return None
