@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from nni_hyperfd.errors import DataError
+
 # Folders that sort files by kind, not by content: images/a/1.jpg and labels/a/1.txt belong together.
 KIND_FOLDERS = frozenset(
     {
@@ -65,7 +67,7 @@ UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")  # Label Studio's, before the name 
 LONGER_PREFIX = re.compile(r"^[0-9a-f]{4,32}[-_]")
 
 
-class AmbiguousName(Exception):
+class AmbiguousName(DataError):
     """A name that fits several pictures equally well; ``images`` are they."""
 
     def __init__(self, name: str, images: Sequence[str] = ()) -> None:

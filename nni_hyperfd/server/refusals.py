@@ -37,7 +37,7 @@ class RefusalBody(BaseModel):
     message: str
 
 
-class Refusal(Exception):
+class Refusal(HyperFDError):
     """A request that gets no answer of its kind.
 
     Args:

@@ -127,7 +127,7 @@ class _OnceLoader(yaml.BaseLoader):
         return super().construct_mapping(node, deep)
 
 
-class RepeatedKey(Exception):
+class RepeatedKey(DataError):
     """A key of a YAML file that has two values."""
 
 
