@@ -17,11 +17,10 @@ from nni_hyperfd.data.tables import (
     corners_of,
     layout_by_evidence,
     layout_of_corners,
-    number,
     numbers,
 )
 
-__all__ = ["NO_POINT", "Annotations", "Box", "Entry", "Points", "RawFace", "Reader", "hull", "numbers"]
+__all__ = ["NO_POINT", "Annotations", "Box", "Entry", "Points", "RawFace", "Reader", "numbers"]
 
 Box = tuple[float, float, float, float]
 Points = tuple[tuple[float, float], ...]
@@ -253,38 +252,6 @@ def from_corner_and_size(x: float, y: float, width: float, height: float) -> Box
     return x, y, x + width, y + height
 
 
-def hull(points: Iterable[tuple[float, float]]) -> Box | None:
-    """The box around points; None where there are fewer than two, or one is not finite."""
-    corners = list(points)
-    if len(corners) < 2 or not all(math.isfinite(x) and math.isfinite(y) for x, y in corners):
-        return None
-    xs, ys = [x for x, _ in corners], [y for _, y in corners]
-    return min(xs), min(ys), max(xs), max(ys)
-
-
 def scores_told(file: str, count: int) -> str:
     """The sentence about boxes with a score, which a model writes and an annotator does not."""
     return f"{file}: {count} boxes have a score, which is passed over, as a model writes it: check that they are annotations and no detections"
-
-
-def turned(box: Box, rotation: object) -> Box | None:
-    """The box around ``box`` turned by ``rotation`` in degrees, CVAT's attribute of that name in other formats than its own.
-
-    None where the rotation is no number; the box itself where there is none.
-    """
-    if rotation in (None, ""):
-        return box
-    degrees = number(str(rotation))
-    if degrees is None or not math.isfinite(degrees):
-        return None
-    left, top, right, bottom = box
-    if not degrees % 360 or not (right > left and bottom > top):
-        return box
-    return turned_hull((left + right) / 2, (top + bottom) / 2, right - left, bottom - top, degrees)
-
-
-def turned_hull(x: float, y: float, width: float, height: float, degrees: float) -> Box | None:
-    """The box around a rectangle with the middle ``(x, y)`` that is turned by ``degrees``."""
-    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
-    corners = [(a * width / 2, b * height / 2) for a in (-1, 1) for b in (-1, 1)]
-    return hull((x + u * cosine - v * sine, y + u * sine + v * cosine) for u, v in corners)

@@ -17,10 +17,9 @@ from nni_hyperfd.data.formats.annotation import (
     Entry,
     Points,
     RawFace,
-    hull,
     scores_told,
-    turned,
 )
+from nni_hyperfd.data.formats.around import hull, turned
 from nni_hyperfd.data.formats.folder import SPLITS_FILE, DataFolder
 from nni_hyperfd.data.formats.shapes import reals, size
 from nni_hyperfd.data.names import split_of_path

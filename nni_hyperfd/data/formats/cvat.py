@@ -1,6 +1,6 @@
 """CVAT for images: one XML with ``image`` elements and their shapes in pixels; ``subset`` is the customer's split.
 
-Polygons, ellipses and turned boxes are taken as the boxes around them; masks by their rectangle. Points and lines have none.
+Polygons, ellipses and boxes, turned or not, are taken as the boxes around them; masks by their rectangle. Points and lines have none.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace, hull, numbers, turned_hull
+from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace, numbers
+from nni_hyperfd.data.formats.around import hull, turned_ellipse, turned_hull
 from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.data.names import split_word
 from nni_hyperfd.data.report import Problem
@@ -93,7 +94,7 @@ def _box(shape: ElementTree.Element) -> Box | None:
         )
     if shape.tag == "ellipse":
         sides = values("cx", "cy", "rx", "ry")
-        return None if sides is None else turned_hull(sides[0], sides[1], 2 * sides[2], 2 * sides[3], turn)
+        return None if sides is None else turned_ellipse(sides[0], sides[1], sides[2], sides[3], turn)
     if shape.tag == "mask":
         sides = values("left", "top", "width", "height")
         return None if sides is None else (sides[0], sides[1], sides[0] + sides[2], sides[1] + sides[3])

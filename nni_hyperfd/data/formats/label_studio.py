@@ -1,6 +1,6 @@
 """Label Studio's own json (JSON and JSON-MIN): tasks with ``annotations``, whose regions are in percent of the picture.
 
-Rectangles (turned ones: the box around them), ellipses and polygons become boxes; key points and brushes have none. A task that
+Rectangles and ellipses (turned ones: the box around them) and polygons become boxes; key points and brushes have none. A task that
 nobody has submitted says nothing of its picture, whatever a model predicted for it; one that was submitted without a region has no
 faces. Several annotators of one picture must agree, unless one annotation is marked as the ground truth.
 """
@@ -12,7 +12,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nni_hyperfd.data.formats.annotation import Annotations, Box, Entry, RawFace, hull, turned_hull
+from nni_hyperfd.data.formats.annotation import Annotations, Box, Entry, RawFace
+from nni_hyperfd.data.formats.around import hull, turned_ellipse
 from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
 from nni_hyperfd.data.formats.shapes import real, reals, size
 from nni_hyperfd.data.names import spellings, split_of_path
@@ -168,11 +169,16 @@ def _box(kind: str, region: Mapping[str, Any], frame: Size) -> Box | None:
     degrees = real(value.get("rotation", 0))
     sides = ("radiusX", "radiusY") if kind.startswith("ellipse") else ("width", "height")
     found = reals([value.get(key) for key in ("x", "y", *sides)])
-    if found is None or degrees is None or not kind.startswith(("rectangle", "ellipse")):
+    if (
+        found is None
+        or degrees is None
+        or not math.isfinite(degrees)
+        or not kind.startswith(("rectangle", "ellipse"))
+    ):
         return None
     x, y, width, height = found[0] * across, found[1] * down, found[2] * across, found[3] * down
     if kind.startswith("ellipse"):
-        return turned_hull(x, y, 2 * width, 2 * height, degrees)
+        return turned_ellipse(x, y, width, height, degrees)
     if not degrees:
         return x, y, x + width, y + height
     # Turned clockwise about the top left corner, which stays, unlike the middle.

@@ -10,7 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace, hull
+from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace
+from nni_hyperfd.data.formats.around import hull
 from nni_hyperfd.data.formats.beside import image_beside
 from nni_hyperfd.data.formats.documents import documents, with_broken
 from nni_hyperfd.data.formats.folder import DataFolder

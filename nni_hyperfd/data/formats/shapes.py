@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from nni_hyperfd.data.formats.annotation import Box, hull
+from nni_hyperfd.data.formats.annotation import Box
+from nni_hyperfd.data.formats.around import hull
 from nni_hyperfd.data.tables import Size, number
 
 

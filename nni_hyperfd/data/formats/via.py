@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nni_hyperfd import strict_json
-from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace, hull, turned_hull
+from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace
+from nni_hyperfd.data.formats.around import hull, turned_ellipse
 from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.data.formats.shapes import real, reals
 from nni_hyperfd.data.names import split_of_path
@@ -172,12 +173,12 @@ def _box(shape: Mapping[str, Any]) -> Box | None:
         return None if sides is None else (sides[0], sides[1], sides[0] + sides[2], sides[1] + sides[3])
     if kind == "circle":
         sides = values("cx", "cy", "r")
-        return None if sides is None else turned_hull(sides[0], sides[1], 2 * sides[2], 2 * sides[2], 0)
+        return None if sides is None else turned_ellipse(sides[0], sides[1], sides[2], sides[2], 0)
     if kind == "ellipse":
         sides, turn = values("cx", "cy", "rx", "ry"), real(shape.get("theta", 0))
-        if sides is None or turn is None or not math.isfinite(turn):
+        if sides is None or turn is None:
             return None
-        return turned_hull(sides[0], sides[1], 2 * sides[2], 2 * sides[3], math.degrees(turn))
+        return turned_ellipse(sides[0], sides[1], sides[2], sides[3], math.degrees(turn))
     if kind == "polygon":
         xs, ys = reals(shape.get("all_points_x")), reals(shape.get("all_points_y"))
         return hull(zip(xs, ys)) if xs is not None and ys is not None and len(xs) == len(ys) >= 3 else None

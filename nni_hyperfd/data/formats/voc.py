@@ -12,7 +12,8 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace, hull, numbers, turned, turned_hull
+from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace, numbers
+from nni_hyperfd.data.formats.around import hull, turned, turned_hull
 from nni_hyperfd.data.formats.beside import image_beside
 from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.data.tables import Size

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nni_hyperfd.data.formats import retinaface_label, wider
-from nni_hyperfd.data.formats.annotation import NO_POINT, Annotations, Points, RawFace, hull, numbers
+from nni_hyperfd.data.formats.annotation import NO_POINT, Annotations, Points, RawFace, numbers
+from nni_hyperfd.data.formats.around import hull
 from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
 from nni_hyperfd.data.formats.yolo_names import ClassNames, is_class_file
 from nni_hyperfd.data.names import split_word
