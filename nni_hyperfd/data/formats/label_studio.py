@@ -7,24 +7,18 @@ faces. Several annotators of one picture must agree, unless one annotation is ma
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nni_hyperfd.data.formats.annotation import Annotations, Box, Entry, RawFace
-from nni_hyperfd.data.formats.around import hull, turned_ellipse
+from nni_hyperfd.data.formats.annotation import Annotations
 from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
-from nni_hyperfd.data.formats.shapes import real, reals, size
+from nni_hyperfd.data.formats.label_studio_regions import add_regions, is_region
 from nni_hyperfd.data.names import spellings, split_of_path
-from nni_hyperfd.data.report import Problem
-from nni_hyperfd.data.tables import Size
 from nni_hyperfd.errors import DataError
 
 NAME = "labelstudio"
 TITLE = "Label Studio json"
-REMARKS = ("choices", "textarea", "rating", "taxonomy", "number", "datetime", "pairwise", "relation")
-"""Kinds of results that mark no place in the picture."""
 
 
 def find(folder: DataFolder) -> list[str]:
@@ -63,7 +57,7 @@ def _read_task(task: Any, place: str, file: str, annotations: Annotations) -> No
             return
         entry.split = annotations.stated_split(task.get("data", task), file) or split_of_path(file)
         if isinstance(regions, list):
-            _add(regions, entry, place, annotations)
+            add_regions(regions, entry, place, annotations)
         else:
             annotations.malformed(place, entry.image)
 
@@ -85,7 +79,7 @@ def _submitted(task: Mapping[str, Any]) -> list[Any]:
     if (
         "data" not in task
     ):  # JSON-MIN has the lists of regions beside the picture, and none where there is no region
-        lists = [value for value in task.values() if isinstance(value, list) and any(map(_is_region, value))]
+        lists = [value for value in task.values() if isinstance(value, list) and any(map(is_region, value))]
         return [[region for regions in lists for region in regions]] if lists else []
     versions = task.get("annotations", task.get("completions"))
     if not isinstance(versions, list):
@@ -93,95 +87,3 @@ def _submitted(task: Mapping[str, Any]) -> list[Any]:
     kept = [each for each in versions if not (isinstance(each, dict) and each.get("was_cancelled") is True)]
     best = [each for each in kept if isinstance(each, dict) and each.get("ground_truth") is True]
     return [each.get("result") if isinstance(each, dict) else None for each in best or kept]
-
-
-def _is_region(value: Any) -> bool:
-    return isinstance(value, dict) and (
-        "original_width" in value or any(key.endswith("labels") for key in value)
-    )
-
-
-def _add(regions: Sequence[Any], entry: Entry, place: str, annotations: Annotations) -> None:
-    # A rectangle and its label are two results of one id, where the project has a control for each.
-    labels: dict[Any, str] = {}
-    for region in regions:
-        if isinstance(region, dict) and (label := _label(region)) is not None:
-            labels.setdefault(str(region.get("id")), label)
-    for region in regions:
-        kind = _kind(region) if isinstance(region, dict) else ""
-        if kind in REMARKS or kind == "labels":
-            continue
-        label = (_label(region) or labels.get(str(region.get("id")))) if isinstance(region, dict) else None
-        frame = _frame(region, entry, annotations) if isinstance(region, dict) else None
-        if frame is None or region.get("image_rotation") not in (None, 0):
-            annotations.malformed(place, entry.image, label=label)
-        elif (box := _box(kind, region, frame)) is not None:
-            entry.faces.append(RawFace(box, label=label))
-        else:
-            foreign = not kind.startswith(("rectangle", "ellipse", "polygon"))
-            problem = Problem.UNREADABLE_SHAPE if foreign else Problem.MALFORMED_ENTRY
-            annotations.malformed(place, entry.image, problem, label)
-
-
-def _kind(region: Mapping[str, Any]) -> str:
-    """Such as "rectanglelabels"; JSON-MIN tells it by the key that holds the labels."""
-    written = region.get("type")
-    if isinstance(written, str):
-        return written.casefold()
-    return next((key for key in region if key.endswith("labels")), "rectangle")
-
-
-def _value(region: Mapping[str, Any]) -> Mapping[str, Any]:
-    value = region.get("value", region)
-    return value if isinstance(value, dict) else {}
-
-
-def _label(region: Mapping[str, Any]) -> str | None:
-    lists = (
-        value for key, value in _value(region).items() if key.endswith("labels") and isinstance(value, list)
-    )
-    return ", ".join(str(each).strip() for each in next(lists, [])) or None
-
-
-def _frame(region: Mapping[str, Any], entry: Entry, annotations: Annotations) -> Size | None:
-    """Of what the numbers are percent; None where regions of one picture disagree."""
-    stated = size(region.get("original_width"), region.get("original_height"))
-    if stated is None:
-        frame = entry.size or annotations.frame(entry.image)
-        entry.fractions = entry.fractions or entry.size is None
-        entry.size = frame
-        return frame
-    if entry.size is not None and entry.size != stated:
-        return None
-    entry.size = stated
-    return stated
-
-
-def _box(kind: str, region: Mapping[str, Any], frame: Size) -> Box | None:
-    value = _value(region)
-    across, down = frame[0] / 100, frame[1] / 100
-    if kind.startswith("polygon"):
-        points = value.get("points")
-        pairs = [reals(point, 2) for point in points] if isinstance(points, list) else []
-        if len(pairs) < 3 or any(pair is None for pair in pairs):
-            return None
-        return hull((pair[0] * across, pair[1] * down) for pair in pairs if pair is not None)
-    degrees = real(value.get("rotation", 0))
-    sides = ("radiusX", "radiusY") if kind.startswith("ellipse") else ("width", "height")
-    found = reals([value.get(key) for key in ("x", "y", *sides)])
-    if (
-        found is None
-        or degrees is None
-        or not math.isfinite(degrees)
-        or not kind.startswith(("rectangle", "ellipse"))
-    ):
-        return None
-    x, y, width, height = found[0] * across, found[1] * down, found[2] * across, found[3] * down
-    if kind.startswith("ellipse"):
-        return turned_ellipse(x, y, width, height, degrees)
-    if not degrees:
-        return x, y, x + width, y + height
-    # Turned clockwise about the top left corner, which stays, unlike the middle.
-    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
-    corners = [(u, v) for u in (0.0, width) for v in (0.0, height)]
-    return hull((x + u * cosine - v * sine, y + u * sine + v * cosine) for u, v in corners)

@@ -150,6 +150,70 @@ def test_json_min(read):
     assert "images/b.jpg" not in found.faces, "it may have been skipped as well as been found without faces"
 
 
+FRAME = {"original_width": 100, "original_height": 80}
+LEFT = {"x": 10, "y": 20, "width": 30, "height": 40, "rotation": 0}
+RIGHT = {"x": 50, "y": 20, "width": 30, "height": 40, "rotation": 0}
+
+
+def json_min(**controls):
+    """One task of JSON-MIN with the lists of its controls."""
+    lists = {name: [{**value, **FRAME} for value in values] for name, values in controls.items()}
+    return {"min.json": json.dumps([{"image": IMAGE, "id": 1, **lists, "annotator": 1}])}
+
+
+def named_boxes(found):
+    return [(face.label, face.box) for face in found.faces.get("images/a.jpg", [])]
+
+
+def test_a_label_of_its_own_control_in_json_min_belongs_to_the_region_of_its_place(read):
+    ellipse = {"x": 50, "y": 50, "radiusX": 10, "radiusY": 20, "rotation": 0}
+    polygon = {"points": [[10, 10], [30, 10], [20, 50]], "closed": True}
+    shapes = [LEFT, RIGHT, ellipse, polygon]
+    labels = [{**shape, "labels": [f"kind {number}"]} for number, shape in enumerate(shapes)]
+    found = read("labelstudio", json_min(shape=shapes, label=labels[::-1]))
+    assert named_boxes(found) == [
+        ("kind 0", (10, 16, 40, 48)),
+        ("kind 1", (50, 16, 80, 48)),
+        ("kind 2", (40, 24, 60, 56)),
+        ("kind 3", (10, 8, 30, 40)),
+    ]
+    assert not found.findings.counts
+
+
+@pytest.mark.parametrize(
+    "remark",
+    [{"rating": 3}, {"number": 7}, {"choices": ["blurred", "dark"]}, {"text": ["who?", "Mia"]}],
+)
+def test_remarks_about_single_regions_in_json_min_are_no_faces(read, remark):
+    labelled = [{**LEFT, "rectanglelabels": ["Face"]}, {**RIGHT, "rectanglelabels": ["Person"]}]
+    files = json_min(label=labelled, remark=[{**LEFT, **remark}, {**RIGHT, **remark}])
+    found = read("labelstudio", files)
+    assert named_boxes(found) == [("Face", (10, 16, 40, 48)), ("Person", (50, 16, 80, 48))]
+    assert not found.findings.counts
+
+
+@pytest.mark.parametrize(
+    "controls",
+    [
+        {"shape": [LEFT, LEFT], "label": [{**LEFT, "labels": ["Face"]}, {**LEFT, "labels": ["Person"]}]},
+        {"shape": [LEFT], "label": [{**RIGHT, "labels": ["Face"]}]},
+        {"shape": [LEFT], "label": [{"points": [[1, 1], [9, 1], [9, 9]], "labels": ["Face"]}]},
+        {"shape": [{**LEFT, "colour": "red"}]},
+        {"shape": [{"x": 1, "y": 1, "width": 1}]},
+    ],
+)
+def test_regions_in_json_min_that_cannot_be_told_leave_their_image_out(read, controls):
+    found = read("labelstudio", json_min(**controls))
+    assert {image for image, _, label in found.missed if label in (None, "Face")} == {"images/a.jpg"}
+    assert "Face" not in [label for label, _ in named_boxes(found)]
+
+
+def test_two_labels_of_one_id_are_both_of_its_region(read):
+    labels = [{"type": "labels", "id": "r1", "value": {"labels": [name]}} for name in ("Face", "frontal")]
+    found = read("labelstudio", export(task(*labels, rectangle(label=None, id="r1", type="rectangle"))))
+    assert named_boxes(found) == [("Face, frontal", (10, 16, 40, 48))]
+
+
 def test_a_file_that_is_none_is_refused(read):
     with pytest.raises(DataError, match="no valid JSON"):
         read("labelstudio", {"p.json": '[{"data": {}, "annotations": [{"result": []'})
