@@ -19,6 +19,7 @@ from nni_hyperfd.errors import DataError
 
 NAME = "labelstudio"
 TITLE = "Label Studio json"
+SKIPPED = ("was_cancelled", "skipped")  # "skipped" before version 1.0, which called annotations completions
 
 
 def find(folder: DataFolder) -> list[str]:
@@ -84,6 +85,6 @@ def _submitted(task: Mapping[str, Any]) -> list[Any]:
     versions = task.get("annotations", task.get("completions"))
     if not isinstance(versions, list):
         return [None]
-    kept = [each for each in versions if not (isinstance(each, dict) and each.get("was_cancelled") is True)]
+    kept = [each for each in versions if not (isinstance(each, dict) and any(map(each.get, SKIPPED)))]
     best = [each for each in kept if isinstance(each, dict) and each.get("ground_truth") is True]
     return [each.get("result") if isinstance(each, dict) else None for each in best or kept]

@@ -101,6 +101,15 @@ def test_what_says_nothing_of_a_picture_and_what_says_that_there_is_no_face(read
     assert not next(found.entries()).silent
 
 
+@pytest.mark.parametrize("word", ["skipped", "was_cancelled"])
+def test_a_task_that_was_skipped_before_version_1_says_nothing(read, word):
+    completed = {"data": {"image": IMAGE}, "completions": [{"result": [rectangle()], word: False}]}
+    skipped = {"data": {"image": "b.jpg"}, "completions": [{"result": [], word: True}]}
+    found = read("labelstudio", export(completed, skipped))
+    assert boxes(found) == [(10, 16, 40, 48)]
+    assert "images/b.jpg" not in found.faces
+
+
 def test_annotators_of_one_picture_are_kept_apart_unless_one_is_right(read):
     two = task() | {"annotations": [{"result": [rectangle()]}, {"result": [rectangle(50)]}]}
     assert len(list(read("labelstudio", export(two)).entries())) == 2
