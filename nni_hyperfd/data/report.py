@@ -34,6 +34,10 @@ class Problem(Enum):
         "annotations that lie beside one image and name another, with nothing that decides between them (and the images they lie beside)",
     )
     CONTRADICTION = ("left out", "images of which two annotations say different things")
+    REJECTED = (
+        "left out",
+        "images whose annotation a reviewer has rejected (annotate them again, or accept it)",
+    )
     WRONG_SIZE = (
         "left out",
         "images whose size is not the annotated one (export again, or put the annotated images there)",

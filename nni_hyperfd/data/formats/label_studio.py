@@ -2,7 +2,8 @@
 
 Rectangles and ellipses (turned ones: the box around them) and polygons become boxes; key points and brushes have none. A task that
 nobody has submitted says nothing of its picture, whatever a model predicted for it; one that was submitted without a region has no
-faces. Several annotators of one picture must agree, unless one annotation is marked as the ground truth.
+faces, unless a reviewer has rejected that. Several annotators of one picture must agree, unless one annotation is marked as the
+ground truth.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from nni_hyperfd.data.formats.annotation import Annotations
 from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
 from nni_hyperfd.data.formats.label_studio_regions import add_regions, is_region
 from nni_hyperfd.data.names import spellings, split_of_path
+from nni_hyperfd.data.report import Problem
 from nni_hyperfd.errors import DataError
 
 NAME = "labelstudio"
@@ -52,11 +54,17 @@ def _read_task(task: Any, place: str, file: str, annotations: Annotations) -> No
     if name is None:
         annotations.orphan(file, place)
         return
-    for number, regions in enumerate(_submitted(task)):
+    submitted = _submitted(task)
+    counting = _counting(submitted)
+    for number, version in enumerate(counting or submitted):
         entry = annotations.entry(name, file, f"{place} {number}")
         if entry is None:
             return
         entry.split = annotations.stated_split(task.get("data", task), file) or split_of_path(file)
+        if not counting:
+            annotations.malformed(place, entry.image, Problem.REJECTED)
+            return
+        regions = version.get("result") if isinstance(version, dict) else None
         if isinstance(regions, list):
             add_regions(regions, entry, place, annotations)
         else:
@@ -76,15 +84,21 @@ def _may_be_image(text: str) -> bool:
 
 
 def _submitted(task: Mapping[str, Any]) -> list[Any]:
-    """Regions of every annotation that counts."""
-    if (
-        "data" not in task
-    ):  # JSON-MIN has the lists of regions beside the picture, and none where there is no region
+    """Every annotation that was not skipped."""
+    if "data" not in task:
+        # JSON-MIN has the lists of regions beside the picture, and none where there is no region
         lists = [value for value in task.values() if isinstance(value, list) and any(map(is_region, value))]
-        return [[region for regions in lists for region in regions]] if lists else []
+        return [{"result": [region for regions in lists for region in regions]}] if lists else []
     versions = task.get("annotations", task.get("completions"))
     if not isinstance(versions, list):
         return [None]
-    kept = [each for each in versions if not (isinstance(each, dict) and any(map(each.get, SKIPPED)))]
+    return [each for each in versions if not (isinstance(each, dict) and any(map(each.get, SKIPPED)))]
+
+
+def _counting(submitted: Sequence[Any]) -> Sequence[Any]:
+    """Those that no reviewer has rejected; of these, the ground truth where there is one."""
+    kept = [
+        each for each in submitted if not (isinstance(each, dict) and each.get("last_action") == "rejected")
+    ]
     best = [each for each in kept if isinstance(each, dict) and each.get("ground_truth") is True]
-    return [each.get("result") if isinstance(each, dict) else None for each in best or kept]
+    return best or kept

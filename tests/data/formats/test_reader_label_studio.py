@@ -110,6 +110,22 @@ def test_a_task_that_was_skipped_before_version_1_says_nothing(read, word):
     assert "images/b.jpg" not in found.faces
 
 
+@pytest.mark.parametrize("result", [[], [rectangle()]])
+def test_an_image_whose_annotation_was_rejected_is_left_out(read, result):
+    rejected = {"result": result, "was_cancelled": False, "last_action": "rejected"}
+    found = read("labelstudio", export(task() | {"annotations": [rejected]}))
+    assert found.missed == [("images/a.jpg", Problem.REJECTED, None)]
+    assert boxes(found) == []
+
+
+def test_a_rejected_annotation_says_nothing_beside_one_that_counts(read):
+    rejected = {"result": [rectangle()], "last_action": "rejected", "ground_truth": True}
+    accepted = {"result": [rectangle(50)], "last_action": "accepted"}
+    found = read("labelstudio", export(task() | {"annotations": [rejected, accepted]}))
+    assert boxes(found) == [(50, 16, 80, 48)]
+    assert found.missed == []
+
+
 def test_annotators_of_one_picture_are_kept_apart_unless_one_is_right(read):
     two = task() | {"annotations": [{"result": [rectangle()]}, {"result": [rectangle(50)]}]}
     assert len(list(read("labelstudio", export(two)).entries())) == 2
