@@ -34,6 +34,10 @@ class Problem(Enum):
         "annotations that lie beside one image and name another, with nothing that decides between them (and the images they lie beside)",
     )
     CONTRADICTION = ("left out", "images of which two annotations say different things")
+    SEVERAL_PICTURES = (
+        "left out",
+        "tasks with several pictures, of which nothing tells in which their boxes were drawn (and those pictures: make a task of each)",
+    )
     REJECTED = (
         "left out",
         "images whose annotation a reviewer has rejected (annotate them again, or accept it)",

@@ -3,7 +3,7 @@
 Rectangles and ellipses (turned ones: the box around them) and polygons become boxes; key points and brushes have none. A task that
 nobody has submitted says nothing of its picture, whatever a model predicted for it; one that was submitted without a region has no
 faces, unless a reviewer has rejected that. Several annotators of one picture must agree, unless one annotation is marked as the
-ground truth.
+ground truth. A task may name several pictures: regions are for the one of their ``to_name``, and say nothing where that tells none.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nni_hyperfd.data.formats.annotation import Annotations
-from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
-from nni_hyperfd.data.formats.label_studio_regions import add_regions, is_region
+from nni_hyperfd.data.formats.folder import AmbiguousName, DataFolder, is_image_name
+from nni_hyperfd.data.formats.label_studio_regions import add_regions, is_region, marks_picture
 from nni_hyperfd.data.names import spellings, split_of_path
 from nni_hyperfd.data.report import Problem
 from nni_hyperfd.errors import DataError
@@ -50,12 +50,19 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
 
 
 def _read_task(task: Any, place: str, file: str, annotations: Annotations) -> None:
-    name = _name(task, annotations, file) if isinstance(task, dict) else None
-    if name is None:
+    names = _names(task, annotations, file) if isinstance(task, dict) else {}
+    if not names:
         annotations.orphan(file, place)
         return
     submitted = _submitted(task)
     counting = _counting(submitted)
+    name = _marked(names, counting or submitted)
+    if name is None and submitted:
+        annotations.findings.add(Problem.SEVERAL_PICTURES, place)
+        for image in (each for written in names.values() for each in _meant(written, annotations, file)):
+            annotations.unread(image, Problem.SEVERAL_PICTURES)
+    if name is None:
+        return
     for number, version in enumerate(counting or submitted):
         entry = annotations.entry(name, file, f"{place} {number}")
         if entry is None:
@@ -71,12 +78,44 @@ def _read_task(task: Any, place: str, file: str, annotations: Annotations) -> No
             annotations.malformed(place, entry.image)
 
 
-def _name(task: Mapping[str, Any], annotations: Annotations, file: str) -> str | None:
-    """What a task calls its picture: the value of its data that looks like an image, the first that is one before others."""
+def _names(task: Mapping[str, Any], annotations: Annotations, file: str) -> dict[str, str]:
+    """What a task calls its pictures, by the keys of its data: those in the folder, else the first that looks like one."""
     data = task.get("data")
-    values = [*(data if isinstance(data, dict) else task).values(), task.get("file_upload")]
-    names = [value for value in values if isinstance(value, str) and _may_be_image(value)]
-    return next((name for name in names if annotations.folder.fits(name)), next(iter(names), None))
+    fields = {**(data if isinstance(data, dict) else task), "file_upload": task.get("file_upload")}
+    names = {key: value for key, value in fields.items() if isinstance(value, str) and _may_be_image(value)}
+    found: dict[str, str] = {}
+    seen: set[str] = set()
+    for key, name in names.items():
+        meant = _meant(name, annotations, file)
+        if meant and meant.isdisjoint(seen):
+            found[key] = name
+        seen |= meant
+    return found or dict(list(names.items())[:1])
+
+
+def _meant(name: str, annotations: Annotations, file: str) -> set[str]:
+    """The images of the folder that ``name`` may mean."""
+    try:
+        image = annotations.folder.resolve(name, file)
+    except AmbiguousName as error:
+        return set(error.images)
+    return set() if image is None else {image}
+
+
+def _marked(names: Mapping[str, str], versions: Sequence[Any]) -> str | None:
+    """The name of the one picture in which all regions are drawn; None where nothing tells which it is."""
+    results = [result for each in versions if isinstance(each, dict) for result in _list(each.get("result"))]
+    regions = [result for result in results if marks_picture(result)]
+    targets = {str(region.get("to_name")) for region in regions}
+    if len(targets) > 1 or any(
+        "item_index" in region for region in regions
+    ):  # the latter: of a list of pictures
+        return None
+    return next(iter(names.values())) if len(names) == 1 else names.get("".join(targets))
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _may_be_image(text: str) -> bool:

@@ -45,6 +45,17 @@ def is_region(value: Any) -> bool:
     )
 
 
+def marks_picture(region: Any) -> bool:
+    """Whether a result marks a place in a picture, rather than words of a text, and is no remark."""
+    if not isinstance(region, dict) or _kind(region) in REMARKS:
+        return False
+    return _kind(region) != LABELS or _has_place(region)
+
+
+def _has_place(region: Mapping[str, Any]) -> bool:
+    return not {"x", "points"}.isdisjoint(_value(region))
+
+
 def add_regions(regions: Sequence[Any], entry: Entry, place: str, annotations: Annotations) -> None:
     """Add the faces of one annotation to ``entry``; whatever cannot be read is counted with its image, at ``place``."""
     results = [region for region in regions if isinstance(region, dict) and _kind(region) not in REMARKS]
@@ -61,8 +72,7 @@ def add_regions(regions: Sequence[Any], entry: Entry, place: str, annotations: A
             _add_shape(region, ", ".join(called) or None, entry, place, annotations)
     marked = {_identity(region) for region in shapes}
     for region in labels:
-        placed = not {"x", "points"}.isdisjoint(_value(region))  # labels of words have no place
-        if placed and _identity(region) not in marked:
+        if _has_place(region) and _identity(region) not in marked:  # those of words have none
             annotations.malformed(place, entry.image, label=_label(region))
     for _ in (region for region in regions if not isinstance(region, dict)):
         annotations.malformed(place, entry.image)

@@ -126,6 +126,69 @@ def test_a_rejected_annotation_says_nothing_beside_one_that_counts(read):
     assert found.missed == []
 
 
+PAIR = {"left": IMAGE, "right": "b.jpg"}
+
+
+def pair(*results, **data):
+    """A task whose data name both pictures of the folder, or others."""
+    return task(*results) | {"data": {**PAIR, **data}}
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        [rectangle(to_name="left"), rectangle(50, to_name="right")],
+        [rectangle(to_name="img")],
+        [rectangle(to_name="left", item_index=1)],
+        [rectangle()],
+        [],
+    ],
+)
+def test_regions_that_may_be_of_either_picture_leave_both_out(read, results):
+    found = read("labelstudio", export(pair(*results)))
+    assert found.faces == {}
+    assert set(found.findings.left_out) == {"images/a.jpg", "images/b.jpg"}
+    assert found.findings.counts == {Problem.SEVERAL_PICTURES: 1}
+
+
+def test_regions_in_a_picture_that_is_not_there_are_not_for_the_other_one(read):
+    found = read(
+        "labelstudio", export(pair(rectangle(to_name="a"), rectangle(to_name="b"), right="gone.jpg"))
+    )
+    assert found.faces == {}
+    assert found.findings.left_out == {"images/a.jpg": Problem.SEVERAL_PICTURES}
+
+
+def test_regions_of_one_of_several_pictures_are_for_the_one_that_is_called_so(read):
+    found = read("labelstudio", export(pair(rectangle(to_name="right"), rectangle(50, to_name="right"))))
+    assert boxes(found, "images/b.jpg") == [(10, 16, 40, 48), (50, 16, 80, 48)]
+    assert "images/a.jpg" not in found.faces
+
+
+def test_a_task_that_names_its_picture_twice_or_holds_words_as_well_has_one_picture(read):
+    words = {
+        "type": "labels",
+        "id": "w",
+        "to_name": "text",
+        "value": {"start": 1, "end": 3, "labels": ["Name"]},
+    }
+    found = read("labelstudio", export(pair(rectangle(to_name="img"), words, right="a.jpg", text="by Mia")))
+    assert boxes(found) == [(10, 16, 40, 48)]
+    assert not found.findings.counts
+
+
+def test_a_task_of_two_pictures_that_nobody_has_submitted_says_nothing(read):
+    found = read("labelstudio", export(pair() | {"annotations": []}))
+    assert (found.faces, found.findings.left_out, found.findings.counts) == ({}, {}, {})
+
+
+def test_two_pictures_in_json_min_do_not_tell_whose_the_regions_are(read):
+    region = {**LEFT, "rectanglelabels": ["Face"], **FRAME}
+    found = read("labelstudio", {"min.json": json.dumps([{**PAIR, "id": 1, "label": [region]}])})
+    assert found.faces == {}
+    assert set(found.findings.left_out) == {"images/a.jpg", "images/b.jpg"}
+
+
 def test_annotators_of_one_picture_are_kept_apart_unless_one_is_right(read):
     two = task() | {"annotations": [{"result": [rectangle()]}, {"result": [rectangle(50)]}]}
     assert len(list(read("labelstudio", export(two)).entries())) == 2
