@@ -21,7 +21,8 @@ from nni_hyperfd.data.formats.annotation import (
 )
 from nni_hyperfd.data.formats.around import hull, turned
 from nni_hyperfd.data.formats.folder import SPLITS_FILE, DataFolder
-from nni_hyperfd.data.formats.shapes import reals, size
+from nni_hyperfd.data.formats.label_studio_coco import drawn_upright, is_label_studio
+from nni_hyperfd.data.formats.shapes import id_text, reals, size
 from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.report import Problem
 from nni_hyperfd.data.tables import corners_of
@@ -64,7 +65,8 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
         names = _category_names(document.get("categories"), annotations)
         annotations.class_names |= {*names.values()}
         images = _read_images(parts[0], file, annotations)
-        for place, entry in enumerate(parts[1]):
+        found = drawn_upright(images, parts[1], annotations) if is_label_studio(document) else parts[1]
+        for place, entry in enumerate(found):
             _read_annotation(entry, f"{file} annotation {place}", file, images, names, annotations)
         scored = sum(isinstance(entry, dict) and "score" in entry for entry in parts[1])
         if scored:
@@ -81,14 +83,14 @@ def _read_annotation(
     names: Mapping[str, str],
     annotations: Annotations,
 ) -> None:
-    identity = _identity(entry.get("image_id")) if isinstance(entry, dict) else None
+    identity = id_text(entry.get("image_id")) if isinstance(entry, dict) else None
     if identity is None or identity not in images:
         annotations.orphan(file, place)
         return
     image = images[identity]
     if image is None:
         return
-    category = _identity(entry.get("category_id"))
+    category = id_text(entry.get("category_id"))
     label = (
         names.get(category, category if category in names.values() else None)
         if category is not None
@@ -111,19 +113,12 @@ def _read_annotation(
     )
 
 
-def _identity(value: Any) -> str | None:
-    """Ids are compared as text, since some writers give numbers in one place and strings in another."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
-
-
 def _read_images(entries: list[Any], file: str, annotations: Annotations) -> dict[str, Entry | None]:
     images: dict[str, Entry | None] = {}
     for place, entry in enumerate(entries):
         names = [entry.get(key) for key in NAME_KEYS] if isinstance(entry, dict) else []
         name = next((each for each in names if isinstance(each, str) and each.strip()), None)
-        identity = _identity(entry.get("id")) if isinstance(entry, dict) else None
+        identity = id_text(entry.get("id")) if isinstance(entry, dict) else None
         if name is None or identity is None or identity in images:
             annotations.malformed(f"{file} image {place}")
             if name is not None and identity in images:
@@ -149,7 +144,7 @@ def _category_names(categories: Any, annotations: Annotations) -> dict[str, str]
     names: dict[str, str] = {}
     known = [each for each in categories if isinstance(each, dict)] if isinstance(categories, list) else []
     for category in known:
-        identity = _identity(category.get("id"))
+        identity = id_text(category.get("id"))
         if identity is not None and isinstance(category.get("name"), str | int):
             names[identity] = str(category["name"])
     for category in known:

@@ -31,6 +31,13 @@ def reals(values: Any, count: int | None = None) -> list[float] | None:
     return None if any(value is None for value in found) else [value for value in found if value is not None]
 
 
+def id_text(value: Any) -> str | None:
+    """An id as text, by which ids are compared, since some writers give numbers in one place and strings in another."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
+
+
 def size(width: Any, height: Any) -> Size | None:
     """Width and height that a document states; None where they are absent or senseless."""
     sides = reals([width, height])
