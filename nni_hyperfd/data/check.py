@@ -13,12 +13,10 @@ from nni_hyperfd.data.faces import FaceImage, check_faces
 from nni_hyperfd.data.formats.annotation import Annotations, Entry, RawFace
 from nni_hyperfd.data.formats.classes import decide
 from nni_hyperfd.data.formats.folder import ImageHeader
-from nni_hyperfd.data.orientation import SIDEWAYS
+from nni_hyperfd.data.lying import annotated_as_stored, is_size
 from nni_hyperfd.data.report import ClassCount, Findings, Problem, Role
-from nni_hyperfd.data.tables import Size, are_fractions, are_percent, may_be_percent
+from nni_hyperfd.data.tables import are_fractions, are_percent, may_be_percent
 from nni_hyperfd.errors import DataError
-
-SIZE_TOLERANCE = 1.0  # pixels; between a stated size and the picture's
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ def check(
     classes = _classes(annotations, faces, ignore)
     merged = _one_entry_an_image(annotations)
     merged = _in_pixels(merged, annotations)
-    stored = _annotated_as_stored(merged, annotations)
+    stored = annotated_as_stored(merged, annotations)
     names: list[str] = []
     images: list[FaceImage] = []
     for name in annotations.folder.images:
@@ -58,7 +56,8 @@ def check(
             findings.leave_out(name, Problem.UNANNOTATED_IMAGE)
             continue
         entry = merged[name]
-        if not entry.fractions and entry.size and not _is_size_of(entry.size, header):
+        sizes = ((header.width, header.height), header.upright)
+        if not entry.fractions and entry.size and not any(is_size(entry.size, each) for each in sizes):
             findings.add(Problem.WRONG_SIZE, name)
             findings.leave_out(name, Problem.WRONG_SIZE)
             continue
@@ -212,63 +211,6 @@ def _scaled(entry: Entry, annotations: Annotations) -> Entry:
         for face in entry.faces
     ]
     return replace(entry, faces=faces, size=entry.size or (width, height), fractions=entry.size is None)
-
-
-def _is_size_of(size: Size, header: ImageHeader) -> bool:
-    return any(
-        abs(size[0] - width) <= SIZE_TOLERANCE and abs(size[1] - height) <= SIZE_TOLERANCE
-        for width, height in ((header.width, header.height), header.upright)
-    )
-
-
-def _annotated_as_stored(entries: Mapping[str, Entry], annotations: Annotations) -> set[str]:
-    """Images whose boxes refer to the picture as the file stores it, lying, rather than upright.
-
-    Told by the size that the annotation states, or by boxes that only one of the two pictures has room for. The others
-    are taken like those that tell, as one tool made them all; else as the settings say; else upright.
-    """
-    stored: set[str] = set()
-    upright: set[str] = set()
-    unclear: list[str] = []
-    for name, entry in entries.items():
-        header = annotations.folder.header(name)
-        if header is None or not header.turned:
-            continue
-        annotations.findings.add(Problem.TURNED, name)
-        sizes = [(header.width, header.height), header.upright]
-        fitting = [size for size in sizes if _seen_at(size, entry)]
-        if (
-            header.orientation in SIDEWAYS
-            and header.width != header.height
-            and not entry.fractions
-            and len(fitting) == 1
-        ):
-            (stored if fitting[0] == sizes[0] else upright).add(name)
-        else:
-            unclear.append(name)
-    if not unclear:
-        return stored
-    if annotations.exif is None and bool(stored) != bool(upright):
-        how = "stored" if stored else "upright"
-        annotations.findings.note(
-            f"{len(unclear)} pictures that EXIF turns are taken as {how}, like those whose annotations tell"
-        )
-    else:
-        how = annotations.exif or "upright"
-        if annotations.exif is None:
-            annotations.findings.note(
-                f"{len(unclear)} pictures that EXIF turns, such as {unclear[0]}, are taken as annotated upright, which nothing tells; "
-                "if their boxes lie beside the faces, say exif: stored in classArgs or --exif stored"
-            )
-    return stored | {*unclear} if how == "stored" else stored
-
-
-def _seen_at(size: Size, entry: Entry) -> bool:
-    if entry.size is not None:
-        return (
-            abs(entry.size[0] - size[0]) <= SIZE_TOLERANCE and abs(entry.size[1] - size[1]) <= SIZE_TOLERANCE
-        )
-    return all(face.box[2] <= size[0] + 1 and face.box[3] <= size[1] + 1 for face in entry.faces)
 
 
 def _note_kind(header: ImageHeader, name: str, findings: Findings) -> None:

@@ -46,6 +46,10 @@ class Problem(Enum):
         "left out",
         "images whose size is not the annotated one (export again, or put the annotated images there)",
     )
+    OTHER_WAY_ROUND = (
+        "left out",
+        "images that EXIF turns, whose boxes lead outside the annotated size and fit the other way round (where it is right, say so by exif)",
+    )
     NO_SPLIT = ("left out", "images that are in none of the splits")
     MALFORMED_FILE = ("left out", "annotation files that cannot be parsed")
     MALFORMED_ENTRY = ("left out", "annotation lines or entries that cannot be parsed (and their images)")
