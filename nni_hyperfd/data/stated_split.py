@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nni_hyperfd.data.flags import FALSE, TRUE
 from nni_hyperfd.data.names import SPLIT_WORDS, split_word
 from nni_hyperfd.data.tables import number, plain
 
@@ -17,8 +18,6 @@ FLAGS = {
     for word, split in SPLIT_WORDS.items()
     for prefix in ("", "is", "in", "for", "use", "isin")
 }
-_TRUE = frozenset({"true", "yes", "y", "t", "x", "ja", "wahr"})
-_FALSE = frozenset({"false", "no", "n", "f", "nein", "falsch"})
 
 
 def stated_split(fields: Mapping[str, object]) -> tuple[str | None, tuple[str, ...]]:
@@ -64,7 +63,7 @@ def stated_split(fields: Mapping[str, object]) -> tuple[str | None, tuple[str, .
 
 def _state(value: str) -> bool | None:
     word = value.casefold()
-    if word in _TRUE or word in _FALSE:
-        return word in _TRUE
+    if word in TRUE or word in FALSE:
+        return word in TRUE
     value_of = number(word)
     return bool(value_of) if value_of in (0, 1) else None

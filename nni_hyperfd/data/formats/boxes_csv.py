@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nni_hyperfd.data.flags import is_ignored
 from nni_hyperfd.data.formats.annotation import Annotations, RawFace, scores_told
 from nni_hyperfd.data.formats.boxes_table import (
     header_line,
@@ -145,24 +146,19 @@ def _row(
         return None
     sides = numbers([cell(position) for position in header.size]) if header.size else None
     used = {header.image, header.label, *header.box}
-    split = annotations.stated_split(
-        {
-            "split" if position == splits else word: cell(position)
-            for position, word in enumerate(header.names)
-            if position not in used
-        },
-        file,
-    )
+    others = {
+        "split" if position == splits else word: cell(position)
+        for position, word in enumerate(header.names)
+        if position not in used
+    }
+    split = annotations.stated_split(others, file)
     return _Row(
         place,
         name,
         tuple(values) or None,
         (sides[0], sides[1]) if sides and min(sides) > 0 else None,
         label,
-        any(
-            number(cell(position)) not in (None, 0) or plain(cell(position)) in ("true", "yes")
-            for position in header.ignored
-        ),
+        is_ignored(others),
         split,
     )
 
