@@ -1,4 +1,4 @@
-"""COCO json: ``images``, ``annotations`` with ``bbox`` (x, y, width, height), optional 5 ``keypoints``; crowds are ignored.
+"""COCO json: ``images``, ``annotations`` with ``bbox`` (x, y, width, height), optional 5 ``keypoints``; crowds are ignored (`flags`).
 
 Keypoints with visibility 0 are absent; sets with another number of keypoints than five are read without them. Where there is
 no box, the one around the polygons of ``segmentation`` is taken. Of a box that CVAT has turned (its attribute ``rotation``, in
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nni_hyperfd.data.flags import is_ignored
 from nni_hyperfd.data.formats.annotation import (
     NO_POINT,
     Annotations,
@@ -104,7 +105,7 @@ def _read_annotation(
     image.faces.append(
         RawFace(
             box,
-            ignored=any(entry.get(key) in (1, True, "1", "true") for key in ("iscrowd", "ignore")),
+            ignored=is_ignored(entry),
             landmarks=_landmarks(reals(entry.get("keypoints"))),
             label=label,
             number=category,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nni_hyperfd.data.flags import is_ignored
 from nni_hyperfd.data.formats.annotation import Annotations, Box, Entry, RawFace
 from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.data.formats.shapes import reals
@@ -70,7 +71,7 @@ def _read_image(item: Any, place: str, file: str, annotations: Annotations) -> E
         if box is None:
             annotations.malformed(place, entry.image, label=label)
         else:
-            entry.faces.append(RawFace(box, label=label))
+            entry.faces.append(RawFace(box, is_ignored(shape), label=label))
     return entry
 
 

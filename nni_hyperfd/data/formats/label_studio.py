@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nni_hyperfd.data.flags import is_ignored
 from nni_hyperfd.data.formats.annotation import Annotations, Box, Entry, RawFace, hull, turned_hull
 from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
 from nni_hyperfd.data.formats.shapes import real, reals, size
@@ -102,8 +103,11 @@ def _is_region(value: Any) -> bool:
 
 def _add(regions: Sequence[Any], entry: Entry, place: str, annotations: Annotations) -> None:
     # A rectangle and its label are two results of one id, where the project has a control for each.
-    labels: dict[Any, str] = {}
+    labels: dict[str, str] = {}
+    flags: dict[str, dict[str, Any]] = {}
     for region in regions:
+        if isinstance(region, dict) and _kind(region) == "choices":
+            flags.setdefault(str(region.get("id")), {}).update(_chosen(region))
         if isinstance(region, dict) and (label := _label(region)) is not None:
             labels.setdefault(str(region.get("id")), label)
     for region in regions:
@@ -115,7 +119,8 @@ def _add(regions: Sequence[Any], entry: Entry, place: str, annotations: Annotati
         if frame is None or region.get("image_rotation") not in (None, 0):
             annotations.malformed(place, entry.image, label=label)
         elif (box := _box(kind, region, frame)) is not None:
-            entry.faces.append(RawFace(box, label=label))
+            ignored = is_ignored(flags.get(str(region.get("id")), {}))
+            entry.faces.append(RawFace(box, ignored, label=label))
         else:
             foreign = not kind.startswith(("rectangle", "ellipse", "polygon"))
             problem = Problem.UNREADABLE_SHAPE if foreign else Problem.MALFORMED_ENTRY
@@ -140,6 +145,13 @@ def _label(region: Mapping[str, Any]) -> str | None:
         value for key, value in _value(region).items() if key.endswith("labels") and isinstance(value, list)
     )
     return ", ".join(str(each).strip() for each in next(lists, [])) or None
+
+
+def _chosen(region: Mapping[str, Any]) -> dict[str, Any]:
+    """What people have chosen for a region, as flags: ``difficult`` itself, or ``yes`` in a control of that name."""
+    choices = _value(region).get("choices")
+    words = [str(each) for each in choices] if isinstance(choices, list) else []
+    return dict.fromkeys(words, True) | {str(region.get("from_name")): word for word in words}
 
 
 def _frame(region: Mapping[str, Any], entry: Entry, annotations: Annotations) -> Size | None:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nni_hyperfd.data.flags import is_ignored
 from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace, hull
 from nni_hyperfd.data.formats.beside import image_beside
 from nni_hyperfd.data.formats.documents import documents, with_broken
@@ -62,14 +63,17 @@ def _faces(shapes: Sequence[Any], file: str, image: str, annotations: Annotation
         group = shape.get("group_id")
         key = (label, group)
         if isinstance(group, int) and shape.get("shape_type", "polygon") == "polygon" and key in grouped:
-            before = faces[grouped[key]].box
+            first = faces[grouped[key]]
+            before = first.box
             faces[grouped[key]] = RawFace(
-                hull([before[:2], before[2:], box[:2], box[2:]]) or box, label=label
+                hull([before[:2], before[2:], box[:2], box[2:]]) or box,
+                first.ignored or is_ignored(shape),
+                label=label,
             )
             continue
         if isinstance(group, int) and shape.get("shape_type", "polygon") == "polygon":
             grouped[key] = len(faces)
-        faces.append(RawFace(box, label=label))
+        faces.append(RawFace(box, is_ignored(shape), label=label))
     return faces
 
 

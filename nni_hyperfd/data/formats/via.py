@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nni_hyperfd import strict_json
+from nni_hyperfd.data.flags import is_ignored
 from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace, hull, turned_hull
 from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.data.formats.shapes import real, reals
@@ -145,7 +146,8 @@ def _add(
             place, image, Problem.UNREADABLE_SHAPE if foreign else Problem.MALFORMED_ENTRY, label
         )
     else:
-        faces.append(RawFace(box, label=label))
+        ignored = isinstance(attributes, dict) and is_ignored(attributes)
+        faces.append(RawFace(box, ignored, label=label))
 
 
 def _label(attributes: Mapping[str, Any]) -> str | None:
