@@ -38,6 +38,10 @@ class Problem(Enum):
         "left out",
         "images whose size is not the annotated one (export again, or put the annotated images there)",
     )
+    UNUSABLE = (
+        "left out",
+        "images that are marked as unusable (valid: false; a flag for the validation split is called is_valid)",
+    )
     NO_SPLIT = ("left out", "images that are in none of the splits")
     MALFORMED_FILE = ("left out", "annotation files that cannot be parsed")
     MALFORMED_ENTRY = ("left out", "annotation lines or entries that cannot be parsed (and their images)")

@@ -135,7 +135,8 @@ def _read_images(entries: list[Any], file: str, annotations: Annotations) -> dic
         images[identity] = found
         if found is not None:
             found.size, found.silent = size(entry.get("width"), entry.get("height")), True
-            found.split = annotations.stated_split(entry, file) or split_of_path(file)
+            found.split = split_of_path(file)
+            annotations.state(found, entry)
     return images
 
 

@@ -60,7 +60,8 @@ def _read_image(item: Any, place: str, file: str, annotations: Annotations) -> E
     if entry is None:
         return None
     shapes = item.get("annotations", item.get("annotation"))
-    entry.silent, entry.split = True, annotations.stated_split(item, file) or split_of_path(file)
+    entry.silent, entry.split = True, split_of_path(file)
+    annotations.state(entry, item)
     if not isinstance(shapes, list):
         annotations.malformed(place, entry.image)
         return entry

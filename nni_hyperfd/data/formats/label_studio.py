@@ -61,7 +61,8 @@ def _read_task(task: Any, place: str, file: str, annotations: Annotations) -> No
         entry = annotations.entry(name, file, f"{place} {number}")
         if entry is None:
             return
-        entry.split = annotations.stated_split(task.get("data", task), file) or split_of_path(file)
+        entry.split = split_of_path(file)
+        annotations.state(entry, task.get("data", task))
         if isinstance(regions, list):
             _add(regions, entry, place, annotations)
         else:

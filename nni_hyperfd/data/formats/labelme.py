@@ -40,7 +40,7 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
             continue
         entry = annotations.entry_of(image, file)
         entry.size = stated
-        entry.split = annotations.stated_split(document.get("flags"), file)
+        annotations.state(entry, document.get("flags"))
         entry.faces.extend(_faces(document["shapes"], file, image, annotations))
 
 

@@ -46,7 +46,8 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
             continue
         sides = document.get("size")
         entry.size = size(sides.get("width"), sides.get("height")) if isinstance(sides, dict) else None
-        entry.split = annotations.stated_split(_tags(document), file) or split_of_path(os.path.dirname(file))
+        entry.split = split_of_path(os.path.dirname(file))
+        annotations.state(entry, _tags(document))
         for item in document["objects"]:
             label = item.get("classTitle") if isinstance(item, dict) else None
             label = label.strip() or None if isinstance(label, str) else None

@@ -65,8 +65,8 @@ def _read_json(folder: DataFolder, file: str, annotations: Annotations) -> None:
         if entry is None:
             continue
         entry.silent = True
-        attributes = item.get("file_attributes")
-        entry.split = annotations.stated_split(attributes, file) or split_of_path(file)
+        entry.split = split_of_path(file)
+        annotations.state(entry, item.get("file_attributes"))
         regions = item.get("regions")
         if isinstance(regions, dict):  # VIA 1
             regions = list(regions.values())
@@ -111,11 +111,8 @@ def _read_csv(folder: DataFolder, file: str, annotations: Annotations) -> None:
         if cells is None:
             annotations.malformed(f"{file}:{place}", entry.image)
             continue
-        entry.split = (
-            entry.split
-            or annotations.stated_split(_object(cells.get("file_attributes", "")) or {}, file)
-            or split_of_path(file)
-        )
+        entry.split = split_of_path(file)
+        annotations.state(entry, _object(cells.get("file_attributes", "")))
         if cells.get("region_count", "").strip() == "0" or cells["region_shape_attributes"].strip() in (
             "",
             "{}",
