@@ -203,12 +203,10 @@ def _folders(names: Sequence[str]) -> dict[str, str]:
 
 
 def _annotated(annotations: Annotations) -> dict[str, str]:
-    images = Counter(entry.file for entry in annotations.entries())
-    # A file of one image is called like it, which says nothing of a split.
-    siblings = by_siblings(file for file, count in images.items() if count > 1)
+    named = _names_of_files(annotations)
     found: dict[str, str] = {}
     for entry in annotations.entries():
-        word = entry.split or siblings.get(entry.file)
+        word = entry.split or named.get(entry.file)
         if word is None:
             continue
         before = found.get(entry.image, word)
@@ -216,3 +214,28 @@ def _annotated(annotations: Annotations) -> dict[str, str]:
             annotations.findings.add(Problem.SPLIT_REPEATED, entry.image)
         found[entry.image] = max(before, word, key=ORDER.index)
     return found
+
+
+def _names_of_files(annotations: Annotations) -> dict[str, str]:
+    """The split that the path of an annotation file names, for files of many images.
+
+    A file of one image is called like it, which says nothing of a split; so are all of an export that has a file an image.
+    """
+    images: dict[str, set[str]] = {}
+    for entry in annotations.entries():
+        images.setdefault(entry.file, set()).add(entry.image)
+    if all(len(found) == 1 for found in images.values()):
+        return {}
+    siblings = by_siblings(file for file, found in images.items() if len(found) > 1)
+    said = {
+        file: split_of_path(file) or siblings.get(file)
+        for file, found in images.items()
+        if not (len(found) == 1 and _called_like(file, *found))
+    }
+    return {file: word for file, word in said.items() if word is not None}
+
+
+def _called_like(file: str, image: str) -> bool:
+    stem = os.path.splitext(os.path.basename(file))[0].casefold()
+    name = os.path.basename(image).casefold()
+    return stem in (name, os.path.splitext(name)[0])

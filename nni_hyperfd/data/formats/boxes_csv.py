@@ -20,7 +20,6 @@ from nni_hyperfd.data.formats.boxes_table import (
     without_preface,
 )
 from nni_hyperfd.data.formats.folder import DataFolder
-from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.report import Problem
 from nni_hyperfd.data.tables import (
     Header,
@@ -119,7 +118,6 @@ def _row(
     entry = annotations.entry(name, file)
     if entry is None:
         return None
-    entry.split = split_of_path(file)
 
     def cell(position: int | None) -> str:
         return fields[position].strip() if position is not None and position < len(fields) else ""

@@ -24,7 +24,6 @@ from nni_hyperfd.data.formats.annotation import (
 )
 from nni_hyperfd.data.formats.folder import SPLITS_FILE, DataFolder
 from nni_hyperfd.data.formats.shapes import reals, size
-from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.report import Problem
 from nni_hyperfd.data.tables import corners_of
 from nni_hyperfd.errors import DataError
@@ -135,7 +134,6 @@ def _read_images(entries: list[Any], file: str, annotations: Annotations) -> dic
         images[identity] = found
         if found is not None:
             found.size, found.silent = size(entry.get("width"), entry.get("height")), True
-            found.split = split_of_path(file)
             annotations.state(found, entry)
     return images
 

@@ -9,7 +9,6 @@ from nni_hyperfd.data.flags import is_ignored
 from nni_hyperfd.data.formats.annotation import Annotations, Box, Entry, RawFace
 from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.data.formats.shapes import reals
-from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.tables import corners_of
 from nni_hyperfd.errors import DataError
 
@@ -60,7 +59,7 @@ def _read_image(item: Any, place: str, file: str, annotations: Annotations) -> E
     if entry is None:
         return None
     shapes = item.get("annotations", item.get("annotation"))
-    entry.silent, entry.split = True, split_of_path(file)
+    entry.silent = True
     annotations.state(entry, item)
     if not isinstance(shapes, list):
         annotations.malformed(place, entry.image)

@@ -16,7 +16,7 @@ from nni_hyperfd.data.flags import is_ignored
 from nni_hyperfd.data.formats.annotation import Annotations, Box, Entry, RawFace, hull, turned_hull
 from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
 from nni_hyperfd.data.formats.shapes import real, reals, size
-from nni_hyperfd.data.names import spellings, split_of_path
+from nni_hyperfd.data.names import spellings
 from nni_hyperfd.data.report import Problem
 from nni_hyperfd.data.tables import Size
 from nni_hyperfd.errors import DataError
@@ -61,7 +61,6 @@ def _read_task(task: Any, place: str, file: str, annotations: Annotations) -> No
         entry = annotations.entry(name, file, f"{place} {number}")
         if entry is None:
             return
-        entry.split = split_of_path(file)
         annotations.state(entry, task.get("data", task))
         if isinstance(regions, list):
             _add(regions, entry, place, annotations)

@@ -15,7 +15,6 @@ from nni_hyperfd.data.flags import is_ignored
 from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace, hull, turned_hull
 from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.data.formats.shapes import real, reals
-from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.report import Problem
 from nni_hyperfd.data.tables import LABEL, plain, rows_of
 from nni_hyperfd.errors import DataError
@@ -65,7 +64,6 @@ def _read_json(folder: DataFolder, file: str, annotations: Annotations) -> None:
         if entry is None:
             continue
         entry.silent = True
-        entry.split = split_of_path(file)
         annotations.state(entry, item.get("file_attributes"))
         regions = item.get("regions")
         if isinstance(regions, dict):  # VIA 1
@@ -111,7 +109,6 @@ def _read_csv(folder: DataFolder, file: str, annotations: Annotations) -> None:
         if cells is None:
             annotations.malformed(f"{file}:{place}", entry.image)
             continue
-        entry.split = split_of_path(file)
         annotations.state(entry, _object(cells.get("file_attributes", "")))
         if cells.get("region_count", "").strip() == "0" or cells["region_shape_attributes"].strip() in (
             "",
