@@ -8,6 +8,7 @@ degrees) the box around it is taken.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from nni_hyperfd.data.flags import is_ignored
@@ -62,7 +63,7 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
             raise DataError(
                 f"{folder.root / file} lacks the lists 'images' and 'annotations' of the COCO format."
             )
-        names = _category_names(document.get("categories"), annotations)
+        names = _category_names(document.get("categories"), folder.root / file, annotations)
         annotations.class_names |= {*names.values()}
         images = _read_images(parts[0], file, annotations)
         for place, entry in enumerate(parts[1]):
@@ -145,14 +146,19 @@ def _doubt(annotations: Annotations, first: Entry | None, name: str, file: str) 
             annotations.unread(image, Problem.MALFORMED_ENTRY)
 
 
-def _category_names(categories: Any, annotations: Annotations) -> dict[str, str]:
-    """Names by id; supercategories go to ``annotations.groups``, but for those that are the name of the whole project."""
+def _category_names(categories: Any, where: Path, annotations: Annotations) -> dict[str, str]:
+    """Names by id, each of one name; supercategories go to ``annotations.groups``, but for those that are the name of the whole project."""
     names: dict[str, str] = {}
     known = [each for each in categories if isinstance(each, dict)] if isinstance(categories, list) else []
     for category in known:
         identity = _identity(category.get("id"))
         if identity is not None and isinstance(category.get("name"), str | int):
-            names[identity] = str(category["name"])
+            name = str(category["name"])
+            if names.setdefault(identity, name) != name:
+                raise DataError(
+                    f"{where} has two categories of the id {identity}, {names[identity]!r} and {name!r}: give each an id of its own, "
+                    "and its annotations that id."
+                )
     for category in known:
         group = category.get("supercategory")
         if (
