@@ -13,6 +13,7 @@ from nni_hyperfd.data.faces import FaceImage, check_faces
 from nni_hyperfd.data.formats.annotation import Annotations, Entry, RawFace
 from nni_hyperfd.data.formats.classes import decide
 from nni_hyperfd.data.formats.folder import ImageHeader
+from nni_hyperfd.data.formats.statements import settle
 from nni_hyperfd.data.lying import annotated_as_stored, is_size
 from nni_hyperfd.data.report import ClassCount, Findings, Problem, Role
 from nni_hyperfd.data.tables import are_fractions, are_percent, may_be_percent
@@ -37,6 +38,7 @@ def check(
         DataError: It cannot be told which classes are faces.
     """
     findings = annotations.findings
+    settle(annotations)
     classes = _classes(annotations, faces, ignore)
     merged = _one_entry_an_image(annotations)
     merged = _in_pixels(merged, annotations)
@@ -70,10 +72,6 @@ def check(
         images.append(image)
         if not len(image.boxes):
             findings.add(Problem.NO_FACES, name)
-    for file, words in sorted(annotations.splits_not_known.items()):
-        findings.note(
-            f"{file}: {', '.join(sorted(words)[:5])} in the column for splits are none of train, val and test, and split nothing"
-        )
     for encoding, files in annotations.folder.encodings().items():
         findings.note(
             f"{len(files)} annotation files are not UTF-8, read with the encoding {encoding}, such as {files[0]}"

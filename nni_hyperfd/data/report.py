@@ -50,6 +50,10 @@ class Problem(Enum):
         "left out",
         "images that EXIF turns, whose boxes lead outside the annotated size and fit the other way round (where it is right, say so by exif)",
     )
+    UNUSABLE = (
+        "left out",
+        "images that are marked as unusable (valid: false; a flag for the validation split is called is_valid)",
+    )
     NO_SPLIT = ("left out", "images that are in none of the splits")
     MALFORMED_FILE = ("left out", "annotation files that cannot be parsed")
     MALFORMED_ENTRY = ("left out", "annotation lines or entries that cannot be parsed (and their images)")

@@ -2,7 +2,7 @@
 
 The customer says it by, the first that speaks of an image decides: ``splits.json``; lists of names (``ImageSets/Main/train.txt``,
 ``train.txt``); the annotation (a column of a table, a COCO file a split); the folders that ``data.yaml`` names; folders called
-train, valid, test. A split that is missing is drawn from train, by groups of images that belong together: copies of one
+train, valid, test, of the pictures and then of their annotations. A split that is missing is drawn from train, by groups of images that belong together: copies of one
 photograph, pictures of one sequence or person, told by their names.
 """
 
@@ -56,19 +56,28 @@ def split(
         DataError: ``splits.json`` cannot be used, or there is nothing to train on.
     """
     folder, findings, files = annotations.folder, annotations.findings, {*annotation_files}
+    beside: dict[str, str] = {}
     if (folder.root / SPLITS_FILE).exists():
         claims = [(_splits_json(folder, findings), SPLITS_FILE)]
     else:
+        annotated = _annotated(annotations)
+        beside = _annotation_folders(annotations, annotated)
         claims = [
             (lists(folder, files, findings), "lists of names"),
-            (_annotated(annotations), "the annotation"),
+            (annotated, "the annotation"),
             (yaml_folders(folder), "data.yaml"),
             (_folders(names), "folders"),
+            (beside, "folders of annotations"),
         ]
     chosen: dict[str, tuple[str, str]] = {}
     for claim, source in claims:
         for name, word in claim.items():
             chosen.setdefault(name, (word, source))
+    for name in names:
+        word, source = chosen.get(name, ("", ""))
+        if source == "folders" and _contradict(word, beside.get(name, word)):
+            findings.add(Problem.SPLIT_REPEATED, name)
+            chosen[name] = max(word, beside[name], key=ORDER.index), source
     measured = "test" if any(word == "val" for word, _ in chosen.values()) else "val"
     position = {name: index for index, name in enumerate(names)}
     members: dict[str, list[int]] = {word: [] for word in SPLITS}
@@ -202,17 +211,58 @@ def _folders(names: Sequence[str]) -> dict[str, str]:
     return {name: word for name, word in said.items() if word is not None}
 
 
+def _annotation_folders(annotations: Annotations, annotated: Mapping[str, str]) -> dict[str, str]:
+    """The split of each image that is not ``annotated`` by the folder of its annotation, as ``labels/val`` beside one folder of pictures."""
+    entries = [entry for entry in annotations.entries() if entry.image not in annotated]
+    named = _folders([*dict.fromkeys(entry.file for entry in entries)])
+    return _one_each(annotations, ((entry.image, named.get(entry.file)) for entry in entries))
+
+
+def _contradict(word: str, other: str) -> bool:
+    """Whether a picture's folder and its annotation's name two splits; what is measured with may be either of two."""
+    return word != other and (MEASURED not in (word, other) or "train" in (word, other))
+
+
 def _annotated(annotations: Annotations) -> dict[str, str]:
-    images = Counter(entry.file for entry in annotations.entries())
-    # A file of one image is called like it, which says nothing of a split.
-    siblings = by_siblings(file for file, count in images.items() if count > 1)
+    named = _names_of_files(annotations)
+    return _one_each(
+        annotations, ((entry.image, entry.split or named.get(entry.file)) for entry in annotations.entries())
+    )
+
+
+def _one_each(annotations: Annotations, said: Iterable[tuple[str, str | None]]) -> dict[str, str]:
+    """One split for each image, counting those of which two are said."""
     found: dict[str, str] = {}
-    for entry in annotations.entries():
-        word = entry.split or siblings.get(entry.file)
+    for image, word in said:
         if word is None:
             continue
-        before = found.get(entry.image, word)
+        before = found.get(image, word)
         if before != word:
-            annotations.findings.add(Problem.SPLIT_REPEATED, entry.image)
-        found[entry.image] = max(before, word, key=ORDER.index)
+            annotations.findings.add(Problem.SPLIT_REPEATED, image)
+        found[image] = max(before, word, key=ORDER.index)
     return found
+
+
+def _names_of_files(annotations: Annotations) -> dict[str, str]:
+    """The split that the path of an annotation file names, for files of many images.
+
+    A file of one image is called like it, which says nothing of a split; so are all of an export that has a file an image.
+    """
+    images: dict[str, set[str]] = {}
+    for entry in annotations.entries():
+        images.setdefault(entry.file, set()).add(entry.image)
+    if all(len(found) == 1 for found in images.values()):
+        return {}
+    siblings = by_siblings(file for file, found in images.items() if len(found) > 1)
+    said = {
+        file: split_of_path(file) or siblings.get(file)
+        for file, found in images.items()
+        if not (len(found) == 1 and _called_like(file, *found))
+    }
+    return {file: word for file, word in said.items() if word is not None}
+
+
+def _called_like(file: str, image: str) -> bool:
+    stem = os.path.splitext(os.path.basename(file))[0].casefold()
+    name = os.path.basename(image).casefold()
+    return stem in (name, os.path.splitext(name)[0])

@@ -6,7 +6,7 @@ import csv
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 DELIMITERS = (",", ";", "\t", "|")
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?|[-+]?(nan|inf(inity)?)", re.IGNORECASE)
@@ -20,7 +20,6 @@ LABEL = (
     "label", "class", "classname", "labelname", "category", "categoryname", "object", "objectname", "type", "cls", "tag",
     "classid", "categoryid", "labelid", "target", "name", "klasse",
 )  # fmt: skip
-IGNORED = ("ignore", "ignored", "iscrowd", "crowd", "isgroupof", "difficult", "invalid")
 BOX = ("bbox", "box", "boundingbox", "boxes", "bboxes", "facebox", "rect", "rectangle", "coordinates")
 IMAGE_SIZE = (
     *((f"{of}width", f"{of}height") for of in ("image", "img", "frame", "picture", "orig", "original")),
@@ -86,7 +85,6 @@ class Header:
         layout: One of ``LAYOUTS``; None: not told by the header, to be found from the numbers.
         size: Positions of the picture's width and height.
         label: Position, None where there is none.
-        ignored: Positions of marks for faces that do not count.
         named: Whether the first line is this header, rather than the first face.
         more: Positions of the numbers of further boxes in a row: columns called like those of ``box``, once more or with a number.
         columns: How many there are.
@@ -98,7 +96,6 @@ class Header:
     layout: str | None
     size: tuple[int, int] | None = None
     label: int | None = None
-    ignored: tuple[int, ...] = field(default=())
     more: tuple[int, ...] = ()
     named: bool = True
     columns: int = 0
@@ -157,8 +154,7 @@ def header_of(fields: Sequence[str]) -> Header | None:
         layout,
         (where[size[0]], where[size[1]]) if size else None,
         label,
-        tuple(where[name] for name in IGNORED if name in where),
-        tuple(more) if len(more) >= len(box) else (),
+        more=tuple(more) if len(more) >= len(box) else (),
         columns=len(fields),
         names=tuple(fields),
     )

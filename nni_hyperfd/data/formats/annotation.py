@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.data.names import AmbiguousName, normalized_name
 from nni_hyperfd.data.report import Findings, Problem
-from nni_hyperfd.data.stated_split import stated_split
+from nni_hyperfd.data.stated_split import speaking
 from nni_hyperfd.data.tables import (
     Four,
     Size,
@@ -99,7 +99,7 @@ class Annotations:
 
     Attributes:
         groups: Class to the group that the annotation puts it in (COCO's supercategory).
-        splits_not_known: By file, words in fields for splits that are none.
+        stated: What fields say of images (`stated_split.speaking`), in the order of reading.
         class_names: Those that are listed for numbered classes, whether or not a box is of them.
     """
 
@@ -110,7 +110,7 @@ class Annotations:
         self.groups: dict[str, str] = {}
         self.class_names: set[str] = set()
         self.orphans: set[str] = set()
-        self.splits_not_known: dict[str, set[str]] = {}
+        self.stated: list[tuple[Entry, dict[str, str]]] = []
         self.missed: list[tuple[str, Problem, str | None]] = []
         self._entries: dict[tuple[str, str], Entry] = {}
         self._resolved: dict[tuple[str, str], str | None] = {}
@@ -177,12 +177,10 @@ class Annotations:
                 for face in entry.faces
             ]
 
-    def stated_split(self, fields: Any, file: str) -> str | None:
-        """The split that fields of an image in ``file`` state (`stated_split`); words that are none are kept, to be told."""
-        split, unknown = stated_split(fields if isinstance(fields, Mapping) else {})
-        if split is None and unknown:
-            self.splits_not_known.setdefault(file, set()).update(unknown)
-        return split
+    def state(self, entry: Entry, fields: Any) -> None:
+        """Keep what fields of an image say of it as a whole, until all are read (`statements.settle`)."""
+        if said := speaking(fields):
+            self.stated.append((entry, said))
 
     def resolve(self, name: str, beside: str) -> str | None:
         """Like `DataFolder.resolve`, counting (once each) names that fit none or several images; the latter are left out."""
@@ -245,11 +243,6 @@ class Annotations:
         """A box of ``file`` belongs to no image of it: one of its images may lack a face."""
         self.findings.add(Problem.MALFORMED_ENTRY, where)
         self.orphans.add(file)
-
-
-def from_corner_and_size(x: float, y: float, width: float, height: float) -> Box:
-    """xmin, ymin, xmax, ymax of a box given as corner and size."""
-    return x, y, x + width, y + height
 
 
 def scores_told(file: str, count: int) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nni_hyperfd.data.flags import IGNORED, is_ignored
 from nni_hyperfd.data.formats.annotation import Annotations, RawFace, scores_told
 from nni_hyperfd.data.formats.boxes_table import (
     header_line,
@@ -19,7 +20,6 @@ from nni_hyperfd.data.formats.boxes_table import (
     without_preface,
 )
 from nni_hyperfd.data.formats.folder import DataFolder
-from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.report import Problem
 from nni_hyperfd.data.tables import (
     Header,
@@ -72,7 +72,6 @@ class _Row:
     size: Size | None
     label: str | None
     ignored: bool
-    split: str | None
 
 
 def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> None:
@@ -116,17 +115,16 @@ def _row(
         annotations.malformed(place)
         return None
     name = fields[header.image].strip()
-    image = annotations.resolve(name, file)
-    if image is None:
+    entry = annotations.entry(name, file)
+    if entry is None:
         return None
-    annotations.entry(name, file)
 
     def cell(position: int | None) -> str:
         return fields[position].strip() if position is not None and position < len(fields) else ""
 
     if any(field.strip() for field in fields[header.columns :]):
         annotations.malformed(
-            place, image
+            place, entry.image
         )  # a decimal comma or a comma in a name: no telling which column is which
         return None
     label = cell(header.label) or None
@@ -141,29 +139,24 @@ def _row(
     else:
         values = numbers(cells)
     if values is None:
-        annotations.malformed(place, image, label=label)
+        annotations.malformed(place, entry.image, label=label)
         return None
     sides = numbers([cell(position) for position in header.size]) if header.size else None
     used = {header.image, header.label, *header.box}
-    split = annotations.stated_split(
-        {
-            "split" if position == splits else word: cell(position)
-            for position, word in enumerate(header.names)
-            if position not in used
-        },
-        file,
-    )
+    others = {
+        "split" if position == splits else word: cell(position)
+        for position, word in enumerate(header.names)
+        if position not in used
+    }
+    # A flag such as ``invalid`` is of the box in its row, not of the picture.
+    annotations.state(entry, {word: said for word, said in others.items() if plain(word) not in IGNORED})
     return _Row(
         place,
         name,
         tuple(values) or None,
         (sides[0], sides[1]) if sides and min(sides) > 0 else None,
         label,
-        any(
-            number(cell(position)) not in (None, 0) or plain(cell(position)) in ("true", "yes")
-            for position in header.ignored
-        ),
-        split,
+        is_ignored(others),
     )
 
 
@@ -180,7 +173,6 @@ def _add(rows: Sequence[_Row], header: Header, file: str, annotations: Annotatio
         entry = annotations.entry(row.image, file)
         if entry is None:
             continue
-        entry.split = entry.split or row.split or split_of_path(file)
         entry.size = entry.size or row.size
         if row.box is None:
             continue

@@ -1,4 +1,4 @@
-"""COCO json: ``images``, ``annotations`` with ``bbox`` (x, y, width, height), optional 5 ``keypoints``; crowds are ignored.
+"""COCO json: ``images``, ``annotations`` with ``bbox`` (x, y, width, height), optional 5 ``keypoints``; crowds are ignored (`flags`).
 
 Keypoints with visibility 0 are absent; sets with another number of keypoints than five are read without them. Where there is
 no box, the one around the polygons of ``segmentation`` is taken. Of a box that CVAT has turned (its attribute ``rotation``, in
@@ -8,8 +8,10 @@ degrees) the box around it is taken.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from nni_hyperfd.data.flags import is_ignored
 from nni_hyperfd.data.formats.annotation import (
     NO_POINT,
     Annotations,
@@ -23,7 +25,6 @@ from nni_hyperfd.data.formats.around import hull, turned
 from nni_hyperfd.data.formats.folder import SPLITS_FILE, DataFolder
 from nni_hyperfd.data.formats.label_studio_coco import drawn_upright, is_label_studio
 from nni_hyperfd.data.formats.shapes import id_text, reals, size
-from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.report import Problem
 from nni_hyperfd.data.tables import corners_of
 from nni_hyperfd.errors import DataError
@@ -62,7 +63,7 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
             raise DataError(
                 f"{folder.root / file} lacks the lists 'images' and 'annotations' of the COCO format."
             )
-        names = _category_names(document.get("categories"), annotations)
+        names = _category_names(document.get("categories"), folder.root / file, annotations)
         annotations.class_names |= {*names.values()}
         images = _read_images(parts[0], file, annotations)
         found = drawn_upright(images, parts[1], annotations) if is_label_studio(document) else parts[1]
@@ -105,7 +106,7 @@ def _read_annotation(
     image.faces.append(
         RawFace(
             box,
-            ignored=any(entry.get(key) in (1, True, "1", "true") for key in ("iscrowd", "ignore")),
+            ignored=is_ignored(entry),
             landmarks=_landmarks(reals(entry.get("keypoints"))),
             label=label,
             number=category,
@@ -128,7 +129,7 @@ def _read_images(entries: list[Any], file: str, annotations: Annotations) -> dic
         images[identity] = found
         if found is not None:
             found.size, found.silent = size(entry.get("width"), entry.get("height")), True
-            found.split = annotations.stated_split(entry, file) or split_of_path(file)
+            annotations.state(found, entry)
     return images
 
 
@@ -139,14 +140,19 @@ def _doubt(annotations: Annotations, first: Entry | None, name: str, file: str) 
             annotations.unread(image, Problem.MALFORMED_ENTRY)
 
 
-def _category_names(categories: Any, annotations: Annotations) -> dict[str, str]:
-    """Names by id; supercategories go to ``annotations.groups``, but for those that are the name of the whole project."""
+def _category_names(categories: Any, where: Path, annotations: Annotations) -> dict[str, str]:
+    """Names by id, each of one name; supercategories go to ``annotations.groups``, but for those that are the name of the whole project."""
     names: dict[str, str] = {}
     known = [each for each in categories if isinstance(each, dict)] if isinstance(categories, list) else []
     for category in known:
         identity = id_text(category.get("id"))
         if identity is not None and isinstance(category.get("name"), str | int):
-            names[identity] = str(category["name"])
+            name = str(category["name"])
+            if names.setdefault(identity, name) != name:
+                raise DataError(
+                    f"{where} has two categories of the id {identity}, {names[identity]!r} and {name!r}: give each an id of its own, "
+                    "and its annotations that id."
+                )
     for category in known:
         group = category.get("supercategory")
         if (

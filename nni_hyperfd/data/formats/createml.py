@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nni_hyperfd.data.flags import is_ignored
 from nni_hyperfd.data.formats.annotation import Annotations, Box, Entry, RawFace
 from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.data.formats.shapes import reals
-from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.tables import corners_of
 from nni_hyperfd.errors import DataError
 
@@ -59,7 +59,8 @@ def _read_image(item: Any, place: str, file: str, annotations: Annotations) -> E
     if entry is None:
         return None
     shapes = item.get("annotations", item.get("annotation"))
-    entry.silent, entry.split = True, annotations.stated_split(item, file) or split_of_path(file)
+    entry.silent = True
+    annotations.state(entry, item)
     if not isinstance(shapes, list):
         annotations.malformed(place, entry.image)
         return entry
@@ -70,7 +71,7 @@ def _read_image(item: Any, place: str, file: str, annotations: Annotations) -> E
         if box is None:
             annotations.malformed(place, entry.image, label=label)
         else:
-            entry.faces.append(RawFace(box, label=label))
+            entry.faces.append(RawFace(box, is_ignored(shape), label=label))
     return entry
 
 

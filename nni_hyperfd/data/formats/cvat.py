@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
+from nni_hyperfd.data.flags import is_ignored
 from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace, numbers
 from nni_hyperfd.data.formats.around import hull, turned_ellipse, turned_hull
 from nni_hyperfd.data.formats.folder import DataFolder
@@ -72,7 +73,8 @@ def _read_image(item: ElementTree.Element, file: str, annotations: Annotations) 
                 label,
             )
         else:
-            entry.faces.append(RawFace(box, label=label))
+            flags = {each.get("name", ""): each.text for each in shape.iterfind("attribute")}
+            entry.faces.append(RawFace(box, is_ignored(flags), label=label))
 
 
 def _box(shape: ElementTree.Element) -> Box | None:

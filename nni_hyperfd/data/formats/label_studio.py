@@ -15,7 +15,7 @@ from typing import Any
 from nni_hyperfd.data.formats.annotation import Annotations
 from nni_hyperfd.data.formats.folder import AmbiguousName, DataFolder, is_image_name
 from nni_hyperfd.data.formats.label_studio_regions import add_regions, is_region, marks_picture
-from nni_hyperfd.data.names import spellings, split_of_path
+from nni_hyperfd.data.names import spellings
 from nni_hyperfd.data.report import Problem
 from nni_hyperfd.errors import DataError
 
@@ -67,7 +67,7 @@ def _read_task(task: Any, place: str, file: str, annotations: Annotations) -> No
         entry = annotations.entry(name, file, f"{place} {number}")
         if entry is None:
             return
-        entry.split = annotations.stated_split(task.get("data", task), file) or split_of_path(file)
+        annotations.state(entry, task.get("data", task))
         if not counting:
             annotations.malformed(place, entry.image, Problem.REJECTED)
             return

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from nni_hyperfd.data.flags import is_ignored
 from nni_hyperfd.data.formats.annotation import Annotations, Box, Entry, RawFace
 from nni_hyperfd.data.formats.around import hull, turned_ellipse
 from nni_hyperfd.data.formats.shapes import real, reals, size
@@ -61,7 +62,7 @@ def add_regions(regions: Sequence[Any], entry: Entry, place: str, annotations: A
     results = [region for region in regions if isinstance(region, dict) and _kind(region) not in REMARKS]
     labels = [region for region in results if _kind(region) == LABELS]
     shapes = [region for region in results if _kind(region) != LABELS]
-    names = _names(labels)
+    names, flags = _names(labels), _flags(regions)
     for region in shapes:
         own = _label(region)
         called = [own] if own else names.get(_identity(region), [])
@@ -69,7 +70,8 @@ def add_regions(regions: Sequence[Any], entry: Entry, place: str, annotations: A
             # Two regions may have the same place, and then nothing tells whose label is which.
             annotations.malformed(place, entry.image)
         else:
-            _add_shape(region, ", ".join(called) or None, entry, place, annotations)
+            ignored = is_ignored(flags.get(_identity(region), {}))
+            _add_shape(region, ", ".join(called) or None, ignored, entry, place, annotations)
     marked = {_identity(region) for region in shapes}
     for region in labels:
         if _has_place(region) and _identity(region) not in marked:  # those of words have none
@@ -88,6 +90,18 @@ def _names(labels: Iterable[Mapping[str, Any]]) -> dict[object, list[str]]:
     return names
 
 
+def _flags(regions: Iterable[Any]) -> dict[object, dict[str, Any]]:
+    """What people have chosen for regions, as flags: ``difficult`` itself, or ``yes`` in a control of that name."""
+    flags: dict[object, dict[str, Any]] = {}
+    for region in regions:
+        choices = _value(region).get("choices") if isinstance(region, dict) else None
+        words = [str(each) for each in choices] if isinstance(choices, list) else []
+        if words:
+            chosen = dict.fromkeys(words, True) | {str(region.get("from_name")): word for word in words}
+            flags.setdefault(_identity(region), {}).update(chosen)
+    return flags
+
+
 def _identity(region: Mapping[str, Any]) -> object:
     """What two results of one region share."""
     if region.get("id") is not None:
@@ -98,13 +112,18 @@ def _identity(region: Mapping[str, Any]) -> object:
 
 
 def _add_shape(
-    region: Mapping[str, Any], label: str | None, entry: Entry, place: str, annotations: Annotations
+    region: Mapping[str, Any],
+    label: str | None,
+    ignored: bool,
+    entry: Entry,
+    place: str,
+    annotations: Annotations,
 ) -> None:
     kind, frame = _kind(region), _frame(region, entry, annotations)
     if frame is None or region.get("image_rotation") not in (None, 0):
         annotations.malformed(place, entry.image, label=label)
     elif (box := _box(kind, region, frame)) is not None:
-        entry.faces.append(RawFace(box, label=label))
+        entry.faces.append(RawFace(box, ignored, label=label))
     else:
         foreign = not kind.startswith(("rectangle", "ellipse", "polygon"))
         problem = Problem.UNREADABLE_SHAPE if foreign else Problem.MALFORMED_ENTRY

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nni_hyperfd.data.flags import is_ignored
 from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace
 from nni_hyperfd.data.formats.around import hull
 from nni_hyperfd.data.formats.beside import image_beside
@@ -40,7 +41,7 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
             continue
         entry = annotations.entry_of(image, file)
         entry.size = stated
-        entry.split = annotations.stated_split(document.get("flags"), file)
+        annotations.state(entry, document.get("flags"))
         entry.faces.extend(_faces(document["shapes"], file, image, annotations))
 
 
@@ -63,14 +64,17 @@ def _faces(shapes: Sequence[Any], file: str, image: str, annotations: Annotation
         group = shape.get("group_id")
         key = (label, group)
         if isinstance(group, int) and shape.get("shape_type", "polygon") == "polygon" and key in grouped:
-            before = faces[grouped[key]].box
+            first = faces[grouped[key]]
+            before = first.box
             faces[grouped[key]] = RawFace(
-                hull([before[:2], before[2:], box[:2], box[2:]]) or box, label=label
+                hull([before[:2], before[2:], box[:2], box[2:]]) or box,
+                first.ignored or is_ignored(shape),
+                label=label,
             )
             continue
         if isinstance(group, int) and shape.get("shape_type", "polygon") == "polygon":
             grouped[key] = len(faces)
-        faces.append(RawFace(box, label=label))
+        faces.append(RawFace(box, is_ignored(shape), label=label))
     return faces
 
 

@@ -18,7 +18,6 @@ from nni_hyperfd.data.formats.annotation import (
     numbers,
 )
 from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
-from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.tables import Size, corners_of
 
 NAME = "retinaface"
@@ -64,7 +63,7 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
                 entry = annotations.entry(name, file, str(place))
                 lines = None
                 if entry is not None:
-                    entry.size, entry.silent, entry.split = size, True, split_of_path(file)
+                    entry.size, entry.silent = size, True
                     lines = []
                     blocks.append((entry, size is not None, lines))
             elif line.strip():

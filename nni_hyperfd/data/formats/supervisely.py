@@ -15,6 +15,7 @@ from typing import Any
 
 from PIL import Image
 
+from nni_hyperfd.data.flags import is_ignored
 from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace
 from nni_hyperfd.data.formats.documents import documents, with_broken
 from nni_hyperfd.data.formats.folder import DataFolder
@@ -45,9 +46,8 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
             continue
         sides = document.get("size")
         entry.size = size(sides.get("width"), sides.get("height")) if isinstance(sides, dict) else None
-        tags = document.get("tags")
-        named = {tag.get("name"): tag.get("value") or True for tag in tags or () if isinstance(tag, dict)}
-        entry.split = annotations.stated_split(named, file) or split_of_path(os.path.dirname(file))
+        entry.split = split_of_path(os.path.dirname(file))
+        annotations.state(entry, _tags(document))
         for item in document["objects"]:
             label = item.get("classTitle") if isinstance(item, dict) else None
             label = label.strip() or None if isinstance(label, str) else None
@@ -67,7 +67,14 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
                     label,
                 )
             else:
-                entry.faces.append(RawFace(box, label=label))
+                entry.faces.append(RawFace(box, is_ignored(_tags(item)), label=label))
+
+
+def _tags(tagged: Mapping[str, Any]) -> dict[str, Any]:
+    """Tags by name; one without a value says all by being there."""
+    tags = tagged.get("tags")
+    named = [tag for tag in tags if isinstance(tag, dict)] if isinstance(tags, list) else []
+    return {str(tag.get("name")): True if tag.get("value") is None else tag["value"] for tag in named}
 
 
 def _box(item: Mapping[str, Any]) -> Box | None:

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nni_hyperfd import strict_json
+from nni_hyperfd.data.flags import is_ignored
 from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace
 from nni_hyperfd.data.formats.around import hull, turned_ellipse
 from nni_hyperfd.data.formats.folder import DataFolder
 from nni_hyperfd.data.formats.shapes import real, reals
-from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.report import Problem
 from nni_hyperfd.data.tables import LABEL, plain, rows_of
 from nni_hyperfd.errors import DataError
@@ -65,8 +65,7 @@ def _read_json(folder: DataFolder, file: str, annotations: Annotations) -> None:
         if entry is None:
             continue
         entry.silent = True
-        attributes = item.get("file_attributes")
-        entry.split = annotations.stated_split(attributes, file) or split_of_path(file)
+        annotations.state(entry, item.get("file_attributes"))
         regions = item.get("regions")
         if isinstance(regions, dict):  # VIA 1
             regions = list(regions.values())
@@ -111,11 +110,7 @@ def _read_csv(folder: DataFolder, file: str, annotations: Annotations) -> None:
         if cells is None:
             annotations.malformed(f"{file}:{place}", entry.image)
             continue
-        entry.split = (
-            entry.split
-            or annotations.stated_split(_object(cells.get("file_attributes", "")) or {}, file)
-            or split_of_path(file)
-        )
+        annotations.state(entry, _object(cells.get("file_attributes", "")))
         if cells.get("region_count", "").strip() == "0" or cells["region_shape_attributes"].strip() in (
             "",
             "{}",
@@ -146,7 +141,8 @@ def _add(
             place, image, Problem.UNREADABLE_SHAPE if foreign else Problem.MALFORMED_ENTRY, label
         )
     else:
-        faces.append(RawFace(box, label=label))
+        ignored = isinstance(attributes, dict) and is_ignored(attributes)
+        faces.append(RawFace(box, ignored, label=label))
 
 
 def _label(attributes: Mapping[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""Pascal VOC: one XML file an image, ``object/bndbox`` with corners in pixels; difficult objects are ignored.
+"""Pascal VOC: one XML file an image, ``object/bndbox`` with corners in pixels; difficult objects are ignored (`flags`).
 
 Coordinates are taken as written (the 1-based pixels of the original challenge differ by less than a labeler's hand).
 Three names say which image is meant: ``filename``, ``path`` and that of the XML file. Where they mean different images that
@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
+from nni_hyperfd.data.flags import is_ignored
 from nni_hyperfd.data.formats.annotation import Annotations, Box, RawFace, numbers
 from nni_hyperfd.data.formats.around import hull, turned, turned_hull
 from nni_hyperfd.data.formats.beside import image_beside
@@ -78,14 +79,9 @@ def _read_image(root: ElementTree.Element, file: str, annotations: Annotations) 
         if box is None:
             annotations.malformed(file, image)
             continue
-        difficult = (item.findtext("difficult") or "0").strip().casefold() not in (
-            "0",
-            "",
-            "false",
-            "unspecified",
-        )
         label = (item.findtext("name") or "").strip() or None
-        entry.faces.append(RawFace(box, ignored=difficult, label=label))
+        flags = {**{each.tag: each.text for each in item}, "attributes": _attributes(item)}
+        entry.faces.append(RawFace(box, is_ignored(flags), label=label))
 
 
 def _plain_tags(root: ElementTree.Element) -> None:
@@ -100,12 +96,12 @@ def _size(root: ElementTree.Element) -> Size | None:
     return (values[0], values[1]) if values and min(values) > 0 else None
 
 
-def _rotation(item: ElementTree.Element) -> str | None:
-    """Degrees by which CVAT's users have turned the box, which VOC itself knows nothing of."""
-    for attribute in item.iterfind("attributes/attribute"):
-        if (attribute.findtext("name") or "").strip().casefold() == "rotation":
-            return (attribute.findtext("value") or "").strip()
-    return None
+def _attributes(item: ElementTree.Element) -> dict[str, str]:
+    """What CVAT adds to an object, which VOC itself knows nothing of: flags, and ``rotation`` in degrees."""
+    return {
+        (each.findtext("name") or "").strip().casefold(): (each.findtext("value") or "").strip()
+        for each in item.iterfind("attributes/attribute")
+    }
 
 
 def _box(item: ElementTree.Element) -> Box | None:
@@ -113,7 +109,7 @@ def _box(item: ElementTree.Element) -> Box | None:
         return None
     corners = numbers([item.findtext(f"bndbox/{corner}") or "" for corner in CORNERS])
     if corners is not None:
-        return turned((corners[0], corners[1], corners[2], corners[3]), _rotation(item))
+        return turned((corners[0], corners[1], corners[2], corners[3]), _attributes(item).get("rotation"))
     middle = numbers([item.findtext(f"robndbox/{name}") or "" for name in TURNED])
     if middle is not None:
         x, y, width, height, radians = middle

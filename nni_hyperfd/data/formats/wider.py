@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 from nni_hyperfd.data.formats.annotation import Annotations, Entry, RawFace, numbers
 from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
-from nni_hyperfd.data.names import split_of_path
 from nni_hyperfd.data.report import Problem
 from nni_hyperfd.data.tables import corners_of
 
@@ -104,7 +103,6 @@ def _add(blocks: Sequence[_Block], file: str, annotations: Annotations) -> None:
         entry = annotations.entry(block.name, file, block.place)
         if entry is None:
             continue
-        entry.split = split_of_path(file)
         entries.append((entry, block))
         if not block.is_complete():
             annotations.findings.add(Problem.WRONG_COUNT, block.name)

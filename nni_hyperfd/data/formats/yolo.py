@@ -1,6 +1,6 @@
 """YOLO text: one file an image, lines ``class x_center y_center width height`` as fractions of the image.
 
-Behind the box may stand a confidence, or five landmarks ``x y`` or ``x y visibility``; in place of a box, a polygon, of
+Behind the box may stand a confidence (and the number of a track), or five landmarks ``x y`` or ``x y visibility``; in place of a box, a polygon, of
 which the surrounding box is taken. An image with an empty text file is one without faces; one without a text file is not
 annotated. Class names: see `yolo_names`.
 """
@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from nni_hyperfd.data.formats import retinaface_label, wider
 from nni_hyperfd.data.formats.annotation import NO_POINT, Annotations, Points, RawFace, numbers
 from nni_hyperfd.data.formats.around import hull
 from nni_hyperfd.data.formats.folder import DataFolder, is_image_name
 from nni_hyperfd.data.formats.yolo_names import ClassNames, is_class_file
+from nni_hyperfd.data.formats.yolo_shapes import LANDMARKS, OUTSIDE, are_tracks, is_inside, is_track, shape_of
 from nni_hyperfd.data.names import split_word
 from nni_hyperfd.data.report import Problem
 from nni_hyperfd.data.tables import ENOUGH, Size, corners_of, fits
@@ -24,10 +25,6 @@ from nni_hyperfd.errors import DataError
 
 NAME = "yolo"
 TITLE = "YOLO txt"
-LANDMARKS = 5
-OUTSIDE = 0.1  # fraction of the picture by which a box may stick out and still be one in fractions
-ROUNDED = 0.005  # fraction of the picture by which rounding may lead outside
-MOST = 0.9  # share of the lines of one length that decides what they are
 
 
 def find(folder: DataFolder) -> list[str]:
@@ -73,10 +70,13 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
     names = ClassNames(folder)
     annotations.class_names |= names.every()
     lines = [line for file in files for line in _lines(file, annotations, names)]
-    shapes = {
-        count: _shape([line.values for line in lines if len(line.values) == count], names.keypoints)
-        for count in {len(line.values) for line in lines}
-    }
+    shapes = _shapes(lines, names)
+    tracked = are_tracks([line.values for line in lines if shapes[len(line.values)] == "polygon"])
+    if tracked:
+        lines = _without_tracks(lines, shapes, names, annotations)
+        shapes = _shapes(lines, names)
+    elif tracked is None:  # a triangle, or a box of a model: nothing tells
+        shapes = {count: None if shape == "polygon" else shape for count, shape in shapes.items()}
     if any(shape is not None and shape.startswith("points") for shape in shapes.values()):
         # No tool mixes them: a polygon among landmarks is a line that lacks a number.
         shapes = {count: None if shape == "polygon" else shape for count, shape in shapes.items()}
@@ -100,6 +100,35 @@ def read(folder: DataFolder, files: Sequence[str], annotations: Annotations) -> 
         annotations.findings.note(
             f"{polygons} faces are polygons (of a segmentation export), taken as the boxes around them"
         )
+
+
+def _shapes(lines: Sequence[_Line], names: ClassNames) -> dict[int, str | None]:
+    """What lines are, by how many numbers they have (`shape_of`)."""
+    return {
+        count: shape_of([line.values for line in lines if len(line.values) == count], names.keypoints)
+        for count in {len(line.values) for line in lines}
+    }
+
+
+def _without_tracks(
+    lines: Sequence[_Line], shapes: Mapping[int, str | None], names: ClassNames, annotations: Annotations
+) -> list[_Line]:
+    """The lines of a set with tracks without them; one that should have a track and has none is not read."""
+    kept: list[_Line] = []
+    count = 0
+    for line in lines:
+        if shapes[len(line.values)] != "polygon":
+            kept.append(line)
+        elif is_track(line.values):
+            kept.append(replace(line, values=line.values[:-2]))
+            count += 1
+        else:
+            annotations.malformed(line.place, line.image, label=names.label(line.number, line.file))
+    annotations.findings.note(
+        f"{count} faces have a confidence and the number of a track behind them, passed over, as a model writes them: "
+        "check that they are annotations and no detections"
+    )
+    return kept
 
 
 def _lines(file: str, annotations: Annotations, names: ClassNames) -> list[_Line]:
@@ -126,86 +155,10 @@ def _lines(file: str, annotations: Annotations, names: ClassNames) -> list[_Line
     return found
 
 
-def _shape(lines: Sequence[tuple[float, ...]], keypoints: tuple[int, int] | None) -> str | None:
-    """What lines of one length are: "box", "polygon", or "box and points" with two or three numbers a point; None: nothing known."""
-    count = len(lines[0])
-    if count in (4, 5):
-        return "box"
-    if keypoints is not None and count == 4 + keypoints[0] * keypoints[1]:
-        return f"points {keypoints[1]}"
-    for dimension in (3, 2):
-        extra = count - 4 - LANDMARKS * dimension
-        if extra in (0, 1) and _are_landmarks(lines, dimension):
-            return f"points {dimension}"
-    if count % 2 == 0 and count >= 6:
-        surrounded = sum(_surrounds(values) for values in lines)
-        return "points 2" if surrounded >= MOST * len(lines) else "polygon"
-    if (count - 4) % 3 == 0 and all(value in (0, 1, 2) for values in lines for value in values[6::3]):
-        return "points 3"  # of a whole body, say: their boxes can be read
-    return None
-
-
-def _are_landmarks(lines: Sequence[tuple[float, ...]], dimension: int) -> bool:
-    """Whether lines of one length are a box and five points in it, rather than a polygon.
-
-    Five points of a face lie as two lines of the same direction, eyes and mouth; a polygon goes round, there and back.
-    """
-    found = [_points(values, dimension) for values in lines]
-    inside = sum(points is not None for points in found)
-    whole = [points for points in found if points is not None and not any(math.isnan(x) for x, _ in points)]
-    alike = sum(_same_direction(points) for points in whole)
-    return inside >= MOST * len(lines) and alike >= len(whole) / 2
-
-
-def _surrounds(values: Sequence[float]) -> bool:
-    """Whether the first four numbers are a box that the points behind them fill: a polygon's first corner is not in its middle."""
-    around = hull(zip(values[4::2], values[5::2]))
-    if around is None or len(values) < 4 + 2 * LANDMARKS:
-        return False
-    box = corners_of(values[:4], "centre and size")
-    width, height = around[2] - around[0], around[3] - around[1]
-    inside = all(
-        box[side] <= around[side] + OUTSIDE * (box[side + 2] - box[side]) for side in (0, 1)
-    ) and all(box[side] >= around[side] - OUTSIDE * (box[side] - box[side - 2]) for side in (2, 3))
-    middle = (
-        around[0] + width / 4 <= values[0] <= around[2] - width / 4
-        and around[1] + height / 4 <= values[1] <= around[3] - height / 4
-    )
-    return inside and middle and width * height >= values[2] * values[3] / 4
-
-
-def _points(values: Sequence[float], dimension: int) -> Points | None:
-    """Five points behind a box as fractions, NaN where absent; None if there are none that lie in the box or near it."""
-    left, top, right, bottom = corners_of(values[:4], "centre and size")
-    if not (-OUTSIDE <= left < right <= 1 + OUTSIDE and -OUTSIDE <= top < bottom <= 1 + OUTSIDE):
-        return None
-    tail = values[4 : 4 + LANDMARKS * dimension]
-    flags = tail[2::3] if dimension == 3 else [1.0] * LANDMARKS
-    if any(flag not in (-1, 0, 1, 2) for flag in flags):
-        return None
-    room_x, room_y = (right - left) / 2, (bottom - top) / 2
-    points = []
-    for start, flag in zip(range(0, len(tail), dimension), flags):
-        x, y = tail[start : start + 2]
-        if flag <= 0 or x < 0 or y < 0 or not math.isfinite(x + y) or not (x or y):
-            points.append(NO_POINT)
-        elif left - room_x <= x <= right + room_x and top - room_y <= y <= bottom + room_y:
-            points.append((x, y))
-        else:
-            return None
-    return tuple(points)
-
-
-def _same_direction(points: Points) -> bool:
-    eyes = (points[1][0] - points[0][0], points[1][1] - points[0][1])
-    mouth = (points[4][0] - points[3][0], points[4][1] - points[3][1])
-    return eyes[0] * mouth[0] + eyes[1] * mouth[1] > 0
-
-
 def _refuse_confidence_first(lines: Sequence[_Line], annotations: Annotations) -> None:
     """Some scripts write the confidence before the box; then boxes of lines as YOLO has them lead outside their pictures."""
-    outside = [line for line in lines if not _inside(line.values)]
-    if len(outside) > len(lines) / 4 and all(_inside(line.values[1:]) for line in lines):
+    outside = [line for line in lines if not is_inside(line.values)]
+    if len(outside) > len(lines) / 4 and all(is_inside(line.values[1:]) for line in lines):
         raise DataError(
             f"{len(outside)} of {len(lines)} boxes in the text files of {annotations.folder.root} lead outside their pictures "
             f"({outside[0].place}), and none if the number behind the class is a confidence: write class x_center y_center width height."
@@ -234,7 +187,7 @@ def _refuse_pixels(lines: Sequence[_Line], annotations: Annotations) -> None:
             "has fractions of the picture (class x_center y_center width height): divide by width and height, or export another format."
         )
     as_corners = [fits(line.values[:4], "corners", (1.0, 1.0)) for line in boxes]
-    sticking = [line for line in boxes if not _inside(line.values)]
+    sticking = [line for line in boxes if not is_inside(line.values)]
     if len(boxes) >= ENOUGH and all(as_corners) and len(sticking) > len(boxes) / 4:
         raise DataError(
             f"{len(sticking)} of {len(boxes)} boxes in the text files of {folder.root} lead outside their pictures ({sticking[0].place}), "
@@ -244,11 +197,6 @@ def _refuse_pixels(lines: Sequence[_Line], annotations: Annotations) -> None:
         annotations.findings.note(
             f"all {len(boxes)} boxes of the text files would fit as corners as well; they are taken as class x_center y_center width height"
         )
-
-
-def _inside(values: Sequence[float]) -> bool:
-    left, top, right, bottom = corners_of(values[:4], "centre and size")
-    return min(left, top) >= -ROUNDED and max(right, bottom) <= 1 + ROUNDED
 
 
 def _beyond(line: _Line, shape: str | None) -> bool:

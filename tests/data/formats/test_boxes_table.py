@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nni_hyperfd.data.formats.statements import settle
 from nni_hyperfd.errors import DataError
 
 BOX = (10, 12, 40, 52)
@@ -57,5 +58,9 @@ def test_what_tools_write_around_a_table(read, name: str, text: str) -> None:
 
 def test_a_column_of_words_for_splits_is_one_whatever_it_is_called(read) -> None:
     text = "image,xmin,ymin,xmax,ymax,purpose,remark\na.jpg,10,12,40,52,train,train\nb.jpg,10,12,40,52,val,match\n"
-    entries = read("csv", {"boxes.csv": text}).entries()
-    assert {entry.image: entry.split for entry in entries} == {"images/a.jpg": "train", "images/b.jpg": "val"}
+    found = read("csv", {"boxes.csv": text})
+    settle(found)
+    assert {entry.image: entry.split for entry in found.entries()} == {
+        "images/a.jpg": "train",
+        "images/b.jpg": "val",
+    }

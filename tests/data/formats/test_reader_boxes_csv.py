@@ -31,3 +31,12 @@ def test_bad_rows_are_counted_and_a_missing_image_once(read):
     assert len(found.faces["images/a.jpg"]) == 1
     assert found.findings.counts == {Problem.MALFORMED_ENTRY: 4, Problem.MISSING_IMAGE: 1}
     assert found.findings.examples[Problem.MALFORMED_ENTRY][0] == "boxes.csv:2"
+
+
+def test_a_flag_below_zero_is_unknown_and_not_set(read):
+    header = "ImageID,LabelName,XMin,XMax,YMin,YMax,IsOccluded,IsGroupOf\n"
+    rows = [f"{name},/m/0dzct,0.1,0.4,0.2,0.6,1,{flag}\n" for name, flag in zip("aaab", (-1, 0, 1, -1))]
+    faces = read("csv", {"boxes.csv": header + "".join(rows)}).faces
+    assert [face.ignored for face in faces["images/a.jpg"]] == [False, False, True]
+    assert [face.box for face in faces["images/b.jpg"]] == [(10, 16, 40, 48)]
+    assert not faces["images/b.jpg"][0].ignored

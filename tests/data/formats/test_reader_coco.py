@@ -156,3 +156,15 @@ def test_classes_that_are_named_instead_of_numbered(read):
     annotations = [{"image_id": 1, "bbox": [0, 0, 5, 5], "category_id": name} for name in ("face", "person")]
     faces = read("coco", document(*annotations, categories=categories)).faces
     assert [face.label for face in faces["images/a.jpg"]] == ["face", "person"]
+
+
+def test_two_classes_of_one_id_are_asked_about_and_one_that_stands_twice_is_one(read):
+    """The last name would make faces of persons."""
+    boxes = [{"image_id": 1, "bbox": [0, 0, 5, 5], "category_id": 1}]
+    person, face = {"id": 1, "name": "person"}, {"id": "1", "name": "face"}
+    with pytest.raises(
+        DataError, match=r"faces\.json has two categories of the id 1, 'person' and 'face': give each an id"
+    ):
+        read("coco", document(*boxes, categories=[person, face]))
+    faces = read("coco", document(*boxes, categories=[face, {"id": 1, "name": "face"}])).faces
+    assert [(each.box, each.label) for each in faces["images/a.jpg"]] == [((0, 0, 5, 5), "face")]

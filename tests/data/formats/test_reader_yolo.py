@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from nni_hyperfd.data.formats.yolo_shapes import are_tracks
 from nni_hyperfd.data.report import Problem
 from nni_hyperfd.errors import DataError
 
@@ -105,3 +106,70 @@ def test_points_of_a_whole_face_behind_a_box_are_no_polygon(read):
 def test_the_angle_of_a_turned_box_is_no_confidence(read, angle):
     with pytest.raises(DataError, match=r"sixth number that is no confidence \(labels/a.txt:1\)"):
         read("yolo", {"labels/a.txt": f"0 0.5 0.5 0.4 0.5 {angle}"})
+
+
+TRACK = "0 0.5 0.5 0.2 0.25 0.{} {}\n"
+
+
+def tracks(*numbers: int) -> str:
+    return "".join(TRACK.format(91 + place, number) for place, number in enumerate(numbers))
+
+
+@pytest.mark.parametrize("numbers", [(1, 1, 1), (7,), (1, 2)])
+def test_a_confidence_and_a_track_behind_the_box_are_no_corners(read, numbers):
+    """What Ultralytics writes of what it follows: six numbers, as a triangle has."""
+    found = read("yolo", {"labels/a.txt": tracks(*numbers)})
+    assert [face.box for face in found.faces["images/a.jpg"]] == [pytest.approx((40, 30, 60, 50))] * len(
+        numbers
+    )
+    assert [note for note in found.findings.notes if "number of a track" in note and "detections" in note]
+
+
+def test_a_box_with_track_1_or_a_triangle_on_the_lower_edge_alone_is_not_read(read):
+    found = read("yolo", {"labels/a.txt": tracks(1, 1), "labels/b.txt": "0 0.5 0.5 0.2 0.25\n"})
+    assert found.faces["images/a.jpg"] == []
+    assert [image for image, _, _ in found.missed] == ["images/a.jpg"] * 2
+    assert found.faces["images/b.jpg"][0].box == pytest.approx((40, 30, 60, 50))
+
+
+def test_triangles_are_polygons_also_where_some_end_on_the_lower_edge(read):
+    lines = "0 0.1 0.2 0.4 0.3 0.2 1\n0 0.1 0.2 0.4 0.3 0.2 0.9\n"
+    found = read("yolo", {"labels/a.txt": lines, "labels/b.txt": "0 0.1 0.2 0.5 0.2 0.5 0.6 0.1 0.6\n"})
+    assert [face.box for face in found.faces["images/a.jpg"]] == [
+        pytest.approx((10, 16, 40, 80)),
+        pytest.approx((10, 16, 40, 72)),
+    ]
+    assert found.faces["images/b.jpg"][0].box == pytest.approx((10, 16, 50, 48))
+
+
+def test_a_track_behind_a_polygon_or_landmarks(read):
+    polygon = "0 0.1 0.2 0.5 0.2 0.5 0.6 0.1 0.6 0.95 {}\n"
+    points = "0.4 0.4 0.6 0.4 0.5 0.5 0.45 0.6 0.55 0.6"
+    text = "".join(polygon.format(number) for number in (1, 2, 3))
+    found = read("yolo", {"labels/a.txt": text})
+    assert [face.box for face in found.faces["images/a.jpg"]] == [pytest.approx((10, 16, 50, 48))] * 3
+    faces = read("yolo", {"labels/a.txt": f"0 0.5 0.5 0.5 0.5 {points} 0.9 4\n"}).faces["images/a.jpg"]
+    assert faces[0].box == pytest.approx((25, 20, 75, 60))
+    assert faces[0].landmarks[4] == pytest.approx((55, 48))
+
+
+def test_a_line_without_a_track_among_tracks_is_not_read(read):
+    found = read("yolo", {"labels/a.txt": tracks(*range(1, 10)), "labels/b.txt": TRACK.format(9, 0.5)})
+    assert len(found.faces["images/a.jpg"]) == 9
+    assert found.missed == [("images/b.jpg", Problem.MALFORMED_ENTRY, None)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "tracked"),
+    [
+        ([], False),
+        ([(0.5, 0.5, 0.2, 0.2, 0.9, 1.0)] * 3, True),
+        ([(0.5, 0.5, 0.2, 0.2, 0.9, 1.0)] * 2, None),
+        ([(0.5, 0.5, 0.2, 0.2, 1.2, 2.0)] * 3, False),  # no confidence
+        ([(0.9, 0.5, 0.4, 0.2, 0.9, 1.0)] * 3, False),  # no box in the picture
+        ([(0.3, 0.2, 0.6, 1.0, 0.4, 1.0, 0.2, 1.0)] * 3, None),  # a polygon that stands on the lower edge
+        ([(0.3, 0.2, 0.6, 0.8, 0.4, 0.9, 0.2, 0.7)] * 3, False),
+    ],
+)
+def test_what_tells_tracks_from_corners(lines, tracked):
+    assert are_tracks(lines) is tracked
