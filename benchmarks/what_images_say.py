@@ -84,7 +84,9 @@ def main() -> None:
             spearmanr(each, scenario.judge[:, d], nan_policy="omit").statistic
             for d, each in enumerate(expected)
         ]
-        cells = [f"{process.surprise:.1f}", f"{np.mean(found):.2f}", *(f"{value:.2f}" for value in found)]
+        # Where all configurations of a customer tie, there is no order to say anything of.
+        told = ["–" if np.isnan(value) else f"{value:.2f}" for value in found]
+        cells = [f"{process.surprise:.1f}", f"{np.nanmean(found):.2f}", *told]
         lines.append(f"| {name} | {' | '.join(cells)} |")
         print(lines[-1], flush=True)
     path = options.out / f"what_images_say_{options.space}.md"

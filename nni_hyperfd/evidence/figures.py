@@ -153,7 +153,8 @@ def correlations(scenarios: Mapping[str, Scenario], path: Path) -> dict[str, NDA
         axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
         axis.set_yticks(range(len(names)), names, fontsize=8)
         for (i, j), value in np.ndenumerate(matrix):
-            axis.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=6)
+            told = "–" if np.isnan(value) else f"{value:.1f}"  # of what ties throughout there is no ranking
+            axis.text(j, i, told, ha="center", va="center", fontsize=6)
         axis.set_title(space.upper())
     figure.colorbar(image, ax=axes[0].tolist(), shrink=0.7)
     _save(figure, path)
