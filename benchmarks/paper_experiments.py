@@ -494,7 +494,11 @@ def the_table(bench: Bench) -> str:
         among = matrix[:tasks, :tasks][~torch.eye(tasks, dtype=torch.bool).numpy()]
         # Where all configurations of a customer tie, there is no ranking.
         text += f"Rankings of two customers correlate with {np.nanmean(among):.2f} on average in {space.upper()} (lowest {np.nanmin(among):.2f})"
-        text += f", with the server's {np.nanmean(matrix[tasks, :tasks]):.2f}.\n" if len(matrix) > tasks else ".\n"
+        text += (
+            f", with the server's {np.nanmean(matrix[tasks, :tasks]):.2f}.\n"
+            if len(matrix) > tasks
+            else ".\n"
+        )
     return text + f"\n![correlation of rankings]({link(bench, 'correlations')})\n"
 
 
