@@ -16,9 +16,8 @@ FIELDS = (
     "imageset", "mluse", "mlsubset", "trainvaltest", "trainval", "traintest", "group", "part", "kfold", "foldid",
 )  # fmt: skip
 _QUIET = frozenset({"dataset", "group", "part", "mode"})  # speak of splits only where their words do
-VALID = (
-    "valid"  # a split in a row of train, valid, test; else the annotator's word that a picture can be used
-)
+VALID = "valid"
+"""A split in a row of train, valid, test; else the annotator's word that a picture can be used."""
 INVALID = ("invalid", "isinvalid")
 FLAGS = {
     prefix + word: split

@@ -107,9 +107,8 @@ def _marked(names: Mapping[str, str], versions: Sequence[Any]) -> str | None:
     results = [result for each in versions if isinstance(each, dict) for result in _list(each.get("result"))]
     regions = [result for result in results if marks_picture(result)]
     targets = {str(region.get("to_name")) for region in regions}
-    if len(targets) > 1 or any(
-        "item_index" in region for region in regions
-    ):  # the latter: of a list of pictures
+    in_a_list = any("item_index" in region for region in regions)  # of several pictures under one name
+    if len(targets) > 1 or in_a_list:
         return None
     return next(iter(names.values())) if len(names) == 1 else names.get("".join(targets))
 
